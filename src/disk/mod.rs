@@ -1,0 +1,131 @@
+//! The disk seam: all that the engine asks of files, directories and syncs.
+//!
+//! Nothing above this folder touches a file in another way, so a simulated disk ([`crate::sim`])
+//! sees every byte. Drivers: [`real`] (explicit writes, mapped reads; syncs through an io_uring
+//! ring or through threads) and `sim`.
+
+mod queue;
+mod real;
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+pub(crate) use queue::QueueReport;
+pub(crate) use real::RealDisk;
+
+/// What [`Disk::open`] is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Access {
+    Read,
+    Write,
+}
+
+/// What a directory entry is; links are never followed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EntryKind {
+    File,
+    Directory,
+    /// A link, a pipe, a device, a socket: never opened.
+    Other,
+}
+
+/// One name in a directory. Names that aren't UTF-8 come lossily converted and match nothing of ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    pub(crate) kind: EntryKind,
+}
+
+/// The outcome of [`Disk::lock`].
+pub(crate) enum Locked {
+    /// Ours until the guard is dropped or the process dies.
+    Ours(Box<dyn Send + Sync>),
+    /// Held by another; the text its holder left inside.
+    Held(String),
+}
+
+/// Files and directories. Every method is a single step that a simulated disk may crash at.
+pub(crate) trait Disk: Send + Sync + fmt::Debug {
+    /// Makes the directory and its missing parents; one that is there is fine.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// The entries of a directory (without `.` and `..`), sorted by name.
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// Makes a new file for reading and writing; `AlreadyExists` if the name is taken.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Opens a regular file. Links are not followed, other kinds refused (`InvalidInput`) without blocking.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
+    /// A directory as something to sync; only [`File::sync`] and [`Queue::start`] make sense on it.
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>>;
+    /// Makes the names in a directory durable; returns when done.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.open_dir(dir)?.sync()
+    }
+    /// Gives a file or directory another name, replacing a file that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock that lives in this file, and writes `holder` into it. Never waits.
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked>;
+    /// A queue of syncs for one writer.
+    fn queue(&self) -> Box<dyn Queue>;
+    /// Whether this directory's file system does what the engine relies on (locks, mappings);
+    /// the reason if not. Makes and removes a temporary file.
+    fn check(&self, dir: &Path) -> io::Result<Result<(), String>>;
+}
+
+/// An open file. Writes and syncs of one file come from one thread at a time; reads from any.
+pub(crate) trait File: Send + Sync + fmt::Debug {
+    /// Writes all of `parts` one behind the other from `position` on. Interrupted and short writes
+    /// are finished; after an error an unknown part may have been written.
+    fn write_at(&self, parts: &[io::IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Reads until `buffer` is full or the file ends; the number of bytes read.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Reserves blocks for `range` and makes the file at least `range.end` long; new bytes read as zero.
+    fn allocate(&self, range: Range<u64>) -> io::Result<()>;
+    /// Cuts off what was allocated beyond `length`.
+    fn give_back(&self, length: u64) -> io::Result<()>;
+    fn length(&self) -> io::Result<u64>;
+    /// Makes all written bytes and the length durable; returns when done.
+    fn sync(&self) -> io::Result<()>;
+    /// Read-only memory of the file's first `reserved` bytes, which may be more than it is long.
+    fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>>;
+    /// For the driver's own queue.
+    fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Stable read-only memory over a file.
+///
+/// The engine only asks for bytes that were published, and published bytes never change: that is
+/// what makes handing out `&[u8]` right.
+pub(crate) trait View: Send + Sync + fmt::Debug {
+    /// The bytes of `range`; an error if it reaches beyond the reserved length or the file.
+    fn bytes(&self, range: Range<u64>) -> io::Result<&[u8]>;
+    /// Brings `range` into memory, so that a page the drive can't read is an error here and not a
+    /// signal later. Called before a reader first touches a range.
+    fn populate(&self, range: Range<u64>) -> io::Result<()>;
+}
+
+/// A sync that ended.
+pub(crate) struct Finished {
+    pub(crate) token: u64,
+    pub(crate) result: io::Result<()>,
+}
+
+/// One writer's syncs, and the one place where it sleeps.
+pub(crate) trait Queue: Send {
+    /// Starts a sync of what was written to `file` before this call.
+    fn start(&mut self, token: u64, file: &Arc<dyn File>);
+    /// Takes what has finished, in any order. Never waits.
+    fn finished(&mut self, into: &mut Vec<Finished>);
+    /// Sleeps until a sync finishes, somebody wakes the queue, or the time is over. A wake-up sent
+    /// before the call makes it return at once. May return early.
+    fn sleep(&mut self, timeout: Option<Duration>);
+    /// Wakes this queue from any thread.
+    fn waker(&self) -> Waker;
+}

@@ -1,0 +1,199 @@
+//! The machine's files: explicit writes, mapped reads, no links followed, nothing but regular files.
+//!
+//! Interrupted calls and short writes are finished here; every other error goes up as it came. Syncs
+//! that others wait for go through [`Queue`]s; the file system itself is tried once, in `check`.
+
+mod check;
+mod file;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::queue::{QueueReport, Queues};
+use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
+use crate::config::SyncMode;
+
+pub(super) use file::RealFile;
+
+/// Longer texts in a lock file are not its holder's.
+const HOLDER_BYTES_MAX: usize = 1024;
+
+/// The machine's file systems.
+#[derive(Debug)]
+pub(crate) struct RealDisk {
+    queues: Queues,
+    /// Set when a file system said that it can't reserve blocks; files are then only lengthened.
+    no_fallocate: Arc<AtomicBool>,
+}
+
+impl RealDisk {
+    /// Decides how syncs reach the kernel; `sync_threads` is the most threads they take if not
+    /// through io_uring.
+    ///
+    /// # Errors
+    ///
+    /// If `sync` insists on io_uring and it is refused here.
+    pub(crate) fn new(sync: SyncMode, sync_threads: usize) -> io::Result<RealDisk> {
+        Ok(RealDisk { queues: Queues::new(sync, sync_threads)?, no_fallocate: Arc::default() })
+    }
+
+    /// How syncs reach the kernel, and why not otherwise.
+    pub(crate) fn report(&self) -> QueueReport {
+        self.queues.report()
+    }
+
+    fn file(&self, fd: OwnedFd) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(RealFile::new(fd, Arc::clone(&self.no_fallocate))?))
+    }
+}
+
+impl Disk for RealDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
+        let mut entries = Vec::new();
+        let mut unknown = Vec::new();
+        for entry in Dir::new(opened)? {
+            let entry = entry?;
+            let bytes = entry.file_name().to_bytes();
+            if bytes == b"." || bytes == b".." {
+                continue;
+            }
+            if entry.file_type() == FileType::Unknown {
+                unknown.push((entries.len(), entry.file_name().to_owned()));
+            }
+            let name = String::from_utf8_lossy(bytes).into_owned();
+            entries.push(Entry { name, kind: kind(entry.file_type()) });
+        }
+        if !unknown.is_empty() {
+            let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
+            for (index, name) in unknown {
+                // One that was removed meanwhile stays what it is: nothing to be opened.
+                if let Ok(stat) = fs::statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    entries[index].kind = kind(FileType::from_raw_mode(stat.st_mode));
+                }
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.file(retry_on_intr(|| fs::open(path, flags, file_mode()))?)
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let access = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+        };
+        self.file(open_regular(path, access)?)
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        self.file(retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(retry_on_intr(|| fs::rename(from, to))?)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        Ok(retry_on_intr(|| fs::unlink(path))?)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        Ok(retry_on_intr(|| fs::rmdir(dir))?)
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
+        let file = RealFile::new(open_regular(path, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
+        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = vec![0; HOLDER_BYTES_MAX];
+                let length = file.read_at(&mut text, 0)?;
+                return Ok(Locked::Held(String::from_utf8_lossy(&text[..length]).into_owned()));
+            }
+            Err(errno) => return Err(errno.into()),
+        }
+        match write_holder(&file, holder) {
+            Ok(()) => {}
+            // A full disk takes no text, and must be opened all the same.
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Locked::Ours(Box::new(file)))
+    }
+
+    fn queue(&self) -> Box<dyn Queue> {
+        self.queues.queue()
+    }
+
+    fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
+        check::check(self, dir)
+    }
+}
+
+/// In this order a reader between the two steps sees no empty text.
+fn write_holder(file: &RealFile, holder: &str) -> io::Result<()> {
+    let bytes = &holder.as_bytes()[..holder.len().min(HOLDER_BYTES_MAX)];
+    file.write_at(&[io::IoSlice::new(bytes)], 0)?;
+    file.give_back(bytes.len() as u64)
+}
+
+/// Opens a regular file and nothing else: looks first, since opening a device may already do
+/// something, and looks again at what was opened.
+fn open_regular(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => return Err(not_regular()),
+        Ok(_) => {}
+        Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = match retry_on_intr(|| fs::open(path, flags, file_mode())) {
+        Err(Errno::LOOP) => return Err(not_regular()),
+        opened => opened?,
+    };
+    match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
+        FileType::RegularFile => Ok(fd),
+        _ => Err(not_regular()),
+    }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+}
+
+fn file_mode() -> Mode {
+    Mode::from_raw_mode(0o644)
+}
+
+fn kind(file_type: FileType) -> EntryKind {
+    match file_type {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Directory,
+        _ => EntryKind::Other,
+    }
+}
+
+/// Whether an error says that the disk or the quota is used up.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! An open file or directory of the machine.
+
+use std::any::Any;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Resource, getrlimit};
+
+use crate::disk::queue::Target;
+use crate::disk::{File, View};
+use crate::sys::map::Mapping;
+
+#[derive(Debug)]
+pub(in crate::disk) struct RealFile {
+    target: Target,
+    /// The process's limit on a file's size. Beyond it the system would not only refuse but send
+    /// SIGXFSZ, which ends a process that doesn't handle it.
+    length_max: u64,
+    no_fallocate: Arc<AtomicBool>,
+}
+
+impl RealFile {
+    pub(super) fn new(fd: OwnedFd, no_fallocate: Arc<AtomicBool>) -> io::Result<RealFile> {
+        let directory = fs::FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == fs::FileType::Directory;
+        let length_max = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+        Ok(RealFile { target: Target { fd: Arc::new(fd), directory }, length_max, no_fallocate })
+    }
+
+    pub(in crate::disk) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.target.fd.as_fd()
+    }
+
+    fn check_end(&self, position: u64, length: u64) -> io::Result<()> {
+        match position.checked_add(length) {
+            Some(end) if end <= self.length_max => Ok(()),
+            _ => Err(Errno::FBIG.into()),
+        }
+    }
+
+    /// Lengthens the file where blocks can't be reserved.
+    fn extend(&self, end: u64) -> io::Result<()> {
+        if self.length()? < end {
+            retry_on_intr(|| fs::ftruncate(self.fd(), end))?;
+        }
+        Ok(())
+    }
+}
+
+impl File for RealFile {
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total == 0 {
+            return Ok(());
+        }
+        self.check_end(position, total as u64)?;
+        let written = retry_on_intr(|| rustix::io::pwritev(self.fd(), parts, position))?;
+        if written == total {
+            return Ok(());
+        }
+        write_rest(self.fd(), parts, position, written)
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let at = position + filled as u64;
+            match retry_on_intr(|| rustix::io::pread(self.fd(), &mut buffer[filled..], at))? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        Ok(filled)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let length = range.end - range.start;
+        self.check_end(range.start, length)?;
+        if self.no_fallocate.load(Ordering::Relaxed) {
+            return self.extend(range.end);
+        }
+        match retry_on_intr(|| fs::fallocate(self.fd(), fs::FallocateFlags::empty(), range.start, length)) {
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                self.no_fallocate.store(true, Ordering::Relaxed);
+                self.extend(range.end)
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        self.check_end(range.start, range.end - range.start)?;
+        self.no_fallocate.store(true, Ordering::Relaxed);
+        self.extend(range.end)
+    }
+
+    fn give_back(&self, length: u64) -> io::Result<()> {
+        if self.length()? > length {
+            retry_on_intr(|| fs::ftruncate(self.fd(), length))?;
+        }
+        Ok(())
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(fs::fstat(self.fd())?.st_size as u64)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.target.sync()
+    }
+
+    fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {
+        Ok(Arc::new(Mapping::new(Arc::clone(&self.target.fd), reserved)?))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl View for Mapping {
+    fn bytes(&self, range: Range<u64>) -> io::Result<&[u8]> {
+        Mapping::bytes(self, range)
+    }
+
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        Mapping::populate(self, range)
+    }
+}
+
+/// Goes on after a short write of `written` bytes. One that takes nothing is an error, else this
+/// might never end.
+pub(super) fn write_rest(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], position: u64, mut written: usize) -> io::Result<()> {
+    let mut copies: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
+    let mut rest = copies.as_mut_slice();
+    let mut position = position;
+    loop {
+        position += written as u64;
+        IoSlice::advance_slices(&mut rest, written);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        written = retry_on_intr(|| rustix::io::pwritev(fd, rest, position))?;
+        if written == 0 {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "the system took none of the bytes"));
+        }
+    }
+}
+
+#[cfg(test)]
+impl RealFile {
+    /// A file over any descriptor.
+    pub(in crate::disk) fn of_descriptor(fd: OwnedFd) -> RealFile {
+        RealFile::new(fd, Arc::default()).unwrap()
+    }
+}

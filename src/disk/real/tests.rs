@@ -1,0 +1,197 @@
+//! The machine's disk in a temporary directory: each call does what the trait says.
+
+use std::io::{ErrorKind, IoSlice};
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn disk() -> (RealDisk, tempfile::TempDir) {
+    (RealDisk::new(SyncMode::Threads, 1).unwrap(), tempfile::tempdir().unwrap())
+}
+
+/// The kind of the error, for answers that can't be compared or printed.
+fn refusal<T>(outcome: io::Result<T>) -> ErrorKind {
+    outcome.err().expect("an error").kind()
+}
+
+fn make_fifo(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+#[test]
+fn writes_of_many_parts_arrive_in_order_and_reads_stop_at_the_end() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("file");
+    let file = disk.create(&path).unwrap();
+    // More parts than one call takes, empty ones among them: the rest goes with a second call.
+    let bytes: Vec<u8> = (0..3_000u32).map(|n| n as u8).collect();
+    let parts: Vec<IoSlice<'_>> =
+        bytes.chunks(1).flat_map(|chunk| [IoSlice::new(chunk), IoSlice::new(&[])]).collect();
+    file.write_at(&parts, 10).unwrap();
+    file.write_at(&[IoSlice::new(&[])], 1 << 40).unwrap();
+    assert_eq!(file.length().unwrap(), 3_010);
+
+    let mut buffer = vec![9; 4_000];
+    assert_eq!(file.read_at(&mut buffer, 10).unwrap(), 3_000);
+    assert_eq!(buffer[..3_000], bytes);
+    assert_eq!(file.read_at(&mut buffer, 3_010).unwrap(), 0);
+    assert_eq!(buffer[3_000..], [9; 1_000]);
+    file.sync().unwrap();
+}
+
+#[test]
+fn the_rest_of_a_short_write_begins_inside_a_part() {
+    let (disk, dir) = disk();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    let parts = [IoSlice::new(b"abc"), IoSlice::new(b""), IoSlice::new(b"defgh"), IoSlice::new(b"i")];
+    let real = file.as_any().downcast_ref::<RealFile>().unwrap();
+    file.write_at(&[IoSlice::new(b"abcd")], 5).unwrap();
+    super::file::write_rest(real.fd(), &parts, 5, 4).unwrap();
+    let mut buffer = [0; 20];
+    assert_eq!(file.read_at(&mut buffer, 5).unwrap(), 9);
+    assert_eq!(&buffer[..9], b"abcdefghi");
+}
+
+#[test]
+fn allocating_lengthens_and_giving_back_shortens_but_never_the_other_way() {
+    let (disk, dir) = disk();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    file.write_at(&[IoSlice::new(b"kept")], 0).unwrap();
+    for no_fallocate in [false, true] {
+        disk.no_fallocate.store(no_fallocate, std::sync::atomic::Ordering::Relaxed);
+        file.allocate(0..100_000).unwrap();
+        assert_eq!(file.length().unwrap(), 100_000);
+        file.allocate(0..50_000).unwrap();
+        assert_eq!(file.length().unwrap(), 100_000);
+        let mut buffer = [1; 8];
+        assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 8);
+        assert_eq!(&buffer, b"kept\0\0\0\0");
+        file.give_back(4).unwrap();
+        file.give_back(1_000).unwrap();
+        assert_eq!(file.length().unwrap(), 4);
+    }
+}
+
+#[test]
+fn a_view_longer_than_the_file_follows_its_writes() {
+    let (disk, dir) = disk();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    let view = file.view(1 << 30).unwrap();
+    assert_eq!(refusal(view.bytes(0..1)), ErrorKind::UnexpectedEof);
+    file.allocate(0..8_192).unwrap();
+    file.write_at(&[IoSlice::new(b"hello")], 4_094).unwrap();
+    view.populate(0..8_192).unwrap();
+    assert_eq!(view.bytes(4_094..4_099).unwrap(), b"hello");
+    drop(file);
+    assert_eq!(view.bytes(4_094..4_099).unwrap(), b"hello");
+}
+
+#[test]
+fn create_wants_a_free_name() {
+    let (disk, dir) = disk();
+    disk.create(&dir.path().join("file")).unwrap();
+    symlink("nowhere", dir.path().join("link")).unwrap();
+    for name in ["file", "link"] {
+        assert_eq!(refusal(disk.create(&dir.path().join(name))), ErrorKind::AlreadyExists);
+    }
+    assert_eq!(refusal(disk.open(&dir.path().join("none"), Access::Read)), ErrorKind::NotFound);
+}
+
+#[test]
+fn anything_but_a_regular_file_is_refused_without_waiting_for_it() {
+    let (disk, dir) = disk();
+    disk.create(&dir.path().join("file")).unwrap();
+    symlink("file", dir.path().join("link")).unwrap();
+    symlink("nowhere", dir.path().join("dangling")).unwrap();
+    make_fifo(&dir.path().join("pipe"));
+    std::fs::create_dir(dir.path().join("dir")).unwrap();
+    let devices = [Path::new("/dev/null"), Path::new("/dev/tty")];
+    let names = ["link", "dangling", "pipe", "dir"].map(|name| dir.path().join(name));
+    for path in names.iter().map(|path| path.as_path()).chain(devices) {
+        for access in [Access::Read, Access::Write] {
+            let error = disk.open(path, access).expect_err("an error");
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}");
+            assert_eq!(error.to_string(), "not a regular file");
+        }
+        assert_eq!(refusal(disk.lock(path, "me")), ErrorKind::InvalidInput, "{path:?}");
+    }
+    assert!(!dir.path().join("nowhere").exists());
+}
+
+#[test]
+fn a_list_is_sorted_and_names_the_kinds() {
+    let (disk, dir) = disk();
+    disk.create(&dir.path().join("b")).unwrap();
+    disk.create(&dir.path().join("a")).unwrap();
+    disk.create_dir_all(&dir.path().join("c/d")).unwrap();
+    disk.create_dir_all(&dir.path().join("c/d")).unwrap();
+    symlink("a", dir.path().join("e")).unwrap();
+    make_fifo(&dir.path().join("B"));
+    let entry = |name: &str, kind| Entry { name: name.to_owned(), kind };
+    let expected = [
+        entry("B", EntryKind::Other),
+        entry("a", EntryKind::File),
+        entry("b", EntryKind::File),
+        entry("c", EntryKind::Directory),
+        entry("e", EntryKind::Other),
+    ];
+    assert_eq!(disk.list(dir.path()).unwrap(), expected);
+    assert_eq!(refusal(disk.list(&dir.path().join("none"))), ErrorKind::NotFound);
+}
+
+#[test]
+fn names_move_and_go() {
+    let (disk, dir) = disk();
+    let (a, b, c) = (dir.path().join("a"), dir.path().join("b"), dir.path().join("c"));
+    disk.create(&a).unwrap().write_at(&[IoSlice::new(b"new")], 0).unwrap();
+    disk.create(&b).unwrap();
+    disk.rename(&a, &b).unwrap();
+    assert_eq!(std::fs::read(&b).unwrap(), b"new");
+    disk.unlink(&b).unwrap();
+    assert_eq!(refusal(disk.unlink(&b)), ErrorKind::NotFound);
+    disk.create_dir_all(&c.join("d")).unwrap();
+    assert_eq!(refusal(disk.remove_dir(&c)), ErrorKind::DirectoryNotEmpty);
+    disk.remove_dir(&c.join("d")).unwrap();
+    disk.remove_dir(&c).unwrap();
+    disk.open_dir(dir.path()).unwrap().sync().unwrap();
+    assert_eq!(disk.list(dir.path()).unwrap(), []);
+}
+
+#[test]
+fn a_second_lock_tells_who_holds_the_first() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("LOCK");
+    std::fs::write(&path, "the text of an earlier, much more talkative holder").unwrap();
+    let Locked::Ours(first) = disk.lock(&path, "pid 1 on host").unwrap() else { panic!("it is free") };
+    let Locked::Held(holder) = disk.lock(&path, "me").unwrap() else { panic!("it is held") };
+    assert_eq!(holder, "pid 1 on host");
+    drop(first);
+    let Locked::Ours(second) = disk.lock(&path, &"x".repeat(5_000)).unwrap() else { panic!("it is free") };
+    let Locked::Held(holder) = disk.lock(&path, "me").unwrap() else { panic!("it is held") };
+    assert_eq!(holder, "x".repeat(HOLDER_BYTES_MAX));
+    drop(second);
+}
+
+#[test]
+fn a_local_file_system_passes_the_check_and_nothing_stays_behind() {
+    let (disk, dir) = disk();
+    assert_eq!(disk.check(dir.path()).unwrap(), Ok(()));
+    assert_eq!(disk.list(dir.path()).unwrap(), []);
+    assert_eq!(refusal(disk.check(&dir.path().join("none"))), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_write_beyond_the_size_limit_is_an_error_and_no_signal() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (disk, dir) = disk();
+    let before = getrlimit(Resource::Fsize);
+    // Above what any other test of this process writes.
+    setrlimit(Resource::Fsize, Rlimit { current: Some(1 << 41), maximum: before.maximum }).unwrap();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    setrlimit(Resource::Fsize, before).unwrap();
+    assert_eq!(refusal(file.write_at(&[IoSlice::new(b"x")], 1 << 41)), ErrorKind::FileTooLarge);
+    assert_eq!(refusal(file.allocate(0..(1 << 41) + 1)), ErrorKind::FileTooLarge);
+    assert_eq!(refusal(file.write_at(&[IoSlice::new(b"x")], u64::MAX)), ErrorKind::FileTooLarge);
+    assert_eq!(file.length().unwrap(), 0);
+}

@@ -1,0 +1,255 @@
+//! Work that no record waits for: *files* (index files, giving back space, making the next
+//! segment, unlinking) and *upkeep* (marks, retention). And the threads that do it and the writing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::sync::{Parker, Unparker};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::format::Mark;
+use crate::ids::TopicId;
+use crate::lock::lock;
+use crate::partition::{Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next, start_by_limits, write_index_of};
+use crate::topic::Catalog;
+
+/// How long a partition must be quiet before its mark is stored, and how often limits are looked at.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// What the background threads do, without the threads.
+pub(crate) struct Background {
+    env: Arc<Env>,
+    catalog: Arc<Mutex<Catalog>>,
+    /// Partitions whose place hasn't been stored yet, and how far they were when last looked at.
+    moving: Mutex<HashMap<(TopicId, u32), (Arc<Partition>, u64)>>,
+    /// Partitions whose topic limits what is kept.
+    limited: Mutex<Vec<Weak<Partition>>>,
+}
+
+impl Background {
+    pub(crate) fn new(env: Arc<Env>, catalog: Arc<Mutex<Catalog>>) -> Background {
+        Background { env, catalog, moving: Mutex::default(), limited: Mutex::default() }
+    }
+
+    /// All that there is to do now, for an engine without threads.
+    pub(crate) fn round(&self) {
+        self.do_files();
+        self.store_marks(false);
+        self.keep_limits();
+    }
+
+    /// Does what waits for the files thread; whether there was anything.
+    pub(crate) fn do_files(&self) -> bool {
+        let mut any = false;
+        while let Some(chore) = self.env.chores.next_file_chore() {
+            any = true;
+            match chore {
+                FileChore::Sealed { partition, segment, file } => {
+                    if let Some(file) = file {
+                        let _ = file.give_back(segment.published());
+                    }
+                    if write_index_of(&partition, &segment) {
+                        segment.forget_index();
+                    }
+                }
+                FileChore::Prepare { partition, bytes } => prepare_next(&partition, bytes),
+                FileChore::Remove { files, dirs } => self.remove(&files, &dirs),
+            }
+        }
+        any
+    }
+
+    fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
+        let disk = &self.env.disk;
+        let files = files.iter().map(|path| (path, disk.unlink(path)));
+        let results = files.chain(dirs.iter().map(|path| (path, disk.remove_dir(path))));
+        for (path, result) in results {
+            if let Err(error) = result
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                let error = Error::io(error).at_path(path);
+                self.env.events.emit(Event::Background { what: "removing a file", error });
+            }
+        }
+    }
+
+    /// Stores the marks that are due: those of partitions that fell idle or went far; with `all`,
+    /// every one that isn't stored. Whether some partitions are still moving.
+    pub(crate) fn store_marks(&self, all: bool) -> bool {
+        let mut moving = lock(&self.moving);
+        while let Some(partition) = self.env.chores.next_mark() {
+            moving.entry((partition.log.topic_id, partition.number)).or_insert((partition, u64::MAX));
+        }
+        let mut due = Vec::new();
+        moving.retain(|_, (partition, seen)| {
+            let (mark, again) = partition.due_mark(seen, all);
+            due.extend(mark.map(|mark| (partition.log.topic_id, partition.number, mark)));
+            again
+        });
+        let any = !moving.is_empty();
+        drop(moving);
+        if !due.is_empty() {
+            let stored = lock(&self.catalog).put_marks(&due, self.env.clock.wall_ms(), false);
+            if let Err(error) = stored {
+                self.env.events.emit(Event::Background { what: "storing marks", error });
+            }
+        }
+        any
+    }
+
+    /// Has the partition's limits kept from now on, if it has some.
+    pub(crate) fn watch_limits(&self, partition: &Arc<Partition>) {
+        if partition.config.retention_bytes.is_some() || partition.config.retention_ms.is_some() {
+            lock(&self.limited).push(Arc::downgrade(partition));
+        }
+    }
+
+    /// Drops segments that the topics' limits no longer keep. Whether any topic has limits.
+    pub(crate) fn keep_limits(&self) -> bool {
+        let partitions: Vec<_> = {
+            let mut limited = lock(&self.limited);
+            limited.retain(|partition| partition.strong_count() > 0);
+            limited.iter().filter_map(Weak::upgrade).collect()
+        };
+        let now_ms = self.env.clock.wall_ms();
+        for partition in &partitions {
+            let Some(mark) = partition.mark() else { continue };
+            let start = start_by_limits(&partition.segments(), &partition.config, mark.durable_offset, now_ms);
+            if let Some(start) = start
+                && let Err(error) = self.raise_log_start(partition, start)
+            {
+                self.env.events.emit(Event::Background { what: "dropping old segments", error });
+            }
+        }
+        !partitions.is_empty()
+    }
+
+    /// Raises the log start, durably, and drops what lies wholly below it. Everything below `offset`
+    /// is durable.
+    pub(crate) fn raise_log_start(&self, partition: &Partition, offset: u64) -> Result<()> {
+        let Some(mark) = partition.mark() else { return Ok(()) };
+        let mark = Mark { log_start_offset: offset, ..mark };
+        let marks = [(partition.log.topic_id, partition.number, mark)];
+        lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), true)?;
+        drop_before(partition, offset);
+        Ok(())
+    }
+}
+
+/// The engine's threads. Dropped only after [`Threads::stop`].
+pub(crate) struct Threads {
+    writers: Vec<(WriterHandle, JoinHandle<()>)>,
+    background: Vec<(Unparker, JoinHandle<()>)>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Threads {
+    /// Starts a thread for each writer, and the two background threads.
+    pub(crate) fn start(env: &Arc<Env>, loops: Vec<WriterLoop>, background: &Arc<Background>) -> Threads {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads { writers: Vec::new(), background: Vec::new(), stop: stop.clone() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for (number, writer) in loops.into_iter().enumerate() {
+            let handle = writer.handle();
+            let core = (env.config.pin_writers && number < cores).then_some(number);
+            let events = env.events.clone();
+            let name = format!("thalweg-write-{number}");
+            let spawned = std::thread::Builder::new().name(name).spawn(move || {
+                if let Some(Err(error)) = core.map(crate::sys::affinity::pin_to) {
+                    events.emit(Event::PinningRefused { reason: error.to_string() });
+                }
+                run_writer(writer);
+            });
+            threads.writers.extend(spawned.ok().map(|thread| (handle, thread)));
+        }
+        let files = Parker::new();
+        let upkeep = Parker::new();
+        let waker = |parker: &Parker| Waker::from(Arc::new(UnparkWaker(parker.unparker().clone())));
+        env.chores.set_wakers(waker(&files), waker(&upkeep));
+        threads.spawn("thalweg-files", files, background, &stop, |background, parker| {
+            if !background.do_files() {
+                parker.park();
+            }
+        });
+        threads.spawn("thalweg-upkeep", upkeep, background, &stop, |background, parker| {
+            let moving = background.store_marks(false);
+            if background.keep_limits() || moving {
+                parker.park_timeout(UPKEEP_EVERY);
+            } else {
+                parker.park();
+                // Let what just began to move go on for a while before the first look.
+                parker.park_timeout(UPKEEP_EVERY);
+            }
+        });
+        threads
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        parker: Parker,
+        background: &Arc<Background>,
+        stop: &Arc<AtomicBool>,
+        turn: impl Fn(&Background, &Parker) + Send + 'static,
+    ) {
+        let (background, stop) = (background.clone(), stop.clone());
+        let unparker = parker.unparker().clone();
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            while !stop.load(Ordering::SeqCst) {
+                turn(&background, &parker);
+            }
+        });
+        self.background.extend(spawned.ok().map(|thread| (unparker, thread)));
+    }
+
+    /// Ends all threads; the partitions have ended before.
+    pub(crate) fn stop(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let this = std::thread::current().id();
+        for (handle, thread) in self.writers {
+            handle.send(Command::Stop);
+            if thread.thread().id() != this {
+                let _ = thread.join();
+            }
+        }
+        for (unparker, thread) in self.background {
+            unparker.unpark();
+            if thread.thread().id() != this {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// A writer's thread: works while there is work, spins briefly, sleeps.
+fn run_writer(mut writer: WriterLoop) {
+    const SPINS: u32 = 200;
+    loop {
+        let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.turn()));
+        match turn {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(_) => writer.fail_all(),
+        }
+        if writer.is_stopped() {
+            return;
+        }
+        let news = (0..SPINS).any(|_| {
+            std::hint::spin_loop();
+            writer.has_news()
+        });
+        if !news {
+            writer.sleep(None);
+        }
+    }
+}
+
+/// The failure that closing reports, if there was one: the first of a partition or the catalogue.
+pub(crate) fn is_failure(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::Closed | ErrorKind::UnknownTopic { .. })
+}

@@ -1,0 +1,494 @@
+//! The roof: the engine that opens and owns everything, and the handles that users hold.
+//!
+//! [`Core`] is shared by all handles; when the last one goes, it closes. Writer and background
+//! threads hold no [`Core`], so they never keep an engine alive.
+
+mod background;
+mod builder;
+mod consumer;
+mod open;
+mod partition_handle;
+mod producer;
+mod receipt;
+mod record;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use crate::config::{Acks, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicId;
+use crate::lock::{lock, read, write};
+use crate::partition::{Env, WriterHandle};
+use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
+
+pub use builder::Builder;
+pub use consumer::{Consumer, Polled};
+pub use partition_handle::{Partition, Reading};
+pub use producer::Producer;
+pub use receipt::{Receipt, RecordMetadata};
+pub use record::Record;
+
+use background::{Background, Threads, is_failure};
+use open::{make_topic_dirs, remove_tree};
+
+/// An open data directory. Cheap to clone; dropping the last handle closes it.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let dir = dir.path();
+/// use thalweg::{Engine, Record, TopicConfig};
+///
+/// let engine = Engine::open(dir)?;
+/// engine.create_topic("orders", TopicConfig::default().partitions(6))?;
+/// let producer = engine.producer_for("orders")?;
+/// let at = producer.send(Record::new("189.45").key("AAPL"))?.wait()?;
+/// let record = engine.partition("orders", at.partition)?.get(at.offset)?;
+/// assert_eq!(record.view().value(), Some(&b"189.45"[..]));
+/// engine.close()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) core: Arc<Core>,
+}
+
+/// What all handles share.
+pub(crate) struct Core {
+    pub(crate) dir: PathBuf,
+    pub(crate) env: Arc<Env>,
+    catalog: Arc<Mutex<Catalog>>,
+    background: Arc<Background>,
+    topics: RwLock<HashMap<String, Arc<Topic>>>,
+    /// Held while topics are made and deleted.
+    admin: Mutex<()>,
+    handles: Vec<WriterHandle>,
+    next_writer: AtomicUsize,
+    threads: Mutex<Option<Threads>>,
+    guard: Mutex<Option<Box<dyn Send + Sync>>>,
+    pub(crate) read_only: bool,
+    closed: AtomicBool,
+    seed: u64,
+    recovery: OnceLock<Recovery>,
+}
+
+/// A topic as its handles share it.
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) name: Arc<str>,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) created_ms: i64,
+    pub(crate) partitions: Vec<Arc<crate::partition::Partition>>,
+    pub(crate) sticky: StickyPartitioner,
+}
+
+impl Topic {
+    pub(crate) fn partition(&self, number: u32) -> Result<&Arc<crate::partition::Partition>> {
+        let partitions = self.partitions.len() as u32;
+        self.partitions
+            .get(number as usize)
+            .ok_or_else(|| Error::new(ErrorKind::UnknownPartition { partition: number, partitions }).at_topic(&self.name))
+    }
+}
+
+/// What opening the directory found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whether the engine that had it open before was closed; else it died, or another still writes.
+    pub clean: bool,
+    /// The partitions where something was cut or is damaged; all others are whole.
+    pub partitions: Vec<PartitionRecovery>,
+}
+
+/// What opening found in one partition.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PartitionRecovery {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The end offset after recovery (exclusive).
+    pub end_offset: u64,
+    /// Bytes of an unfinished tail that no longer count.
+    pub cut_bytes: u64,
+    /// The file whose tail it was.
+    pub cut_path: Option<PathBuf>,
+    /// Where in that file what counts ends.
+    pub cut_position: u64,
+    /// Damage at or below what was durable: appends are refused, what is intact stays readable.
+    pub damage: Option<Error>,
+}
+
+/// A topic, described.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TopicDescription {
+    /// Its name.
+    pub name: String,
+    /// The life of the topic: another one of the same name has another id.
+    pub id: TopicId,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// When it was made, in milliseconds since 1970.
+    pub created_ms: i64,
+    /// Its partitions, in order.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// A partition, described.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PartitionDescription {
+    /// Its number.
+    pub partition: u32,
+    /// The first offset that is kept (inclusive).
+    pub log_start_offset: u64,
+    /// Below it everything survives power loss (exclusive).
+    pub durable_offset: u64,
+    /// Below it everything is in the file (exclusive).
+    pub end_offset: u64,
+    /// How many segment files there are.
+    pub segments: usize,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Why it takes no records, if it takes none.
+    pub failure: Option<Error>,
+}
+
+impl Engine {
+    /// Opens a data directory with the default settings; an absent or empty one becomes a new log.
+    ///
+    /// # Errors
+    /// As [`Builder::open`].
+    pub fn open(dir: impl AsRef<Path>) -> Result<Engine> {
+        Engine::builder(dir).open()
+    }
+
+    /// Settings for opening a data directory.
+    pub fn builder(dir: impl AsRef<Path>) -> Builder {
+        Builder::new(dir.as_ref())
+    }
+
+    /// The data directory.
+    pub fn dir(&self) -> &Path {
+        &self.core.dir
+    }
+
+    /// What opening found: torn tails that were cut, damage.
+    pub fn recovery(&self) -> Recovery {
+        let none = || Recovery { clean: true, partitions: Vec::new() };
+        self.core.recovery.get().cloned().unwrap_or_else(none)
+    }
+
+    // ---- topics
+
+    /// Makes a topic. It is durable when this returns.
+    ///
+    /// # Errors
+    /// `InvalidTopicName`, `InvalidConfig`, `TopicExists`, `NoRoom`, `ReadOnly`, `Closed`.
+    pub fn create_topic(&self, name: &str, config: TopicConfig) -> Result<()> {
+        let core = &self.core;
+        check_topic_name(name)?;
+        config.check().map_err(|error| error.at_topic(name))?;
+        let _admin = core.writable()?;
+        if let Some(topic) = read(&core.topics).values().find(|topic| topic.name.eq_ignore_ascii_case(name)) {
+            return Err(Error::new(ErrorKind::TopicExists { topic: topic.name.to_string() }));
+        }
+        let disk = &*core.env.disk;
+        let now_ms = core.env.clock.wall_ms();
+        let made = make_topic_dirs(disk, &core.dir, name, config.partitions)
+            .and_then(|()| lock(&core.catalog).create_topic(name, &config, now_ms));
+        let id = match made {
+            Ok(id) => id,
+            Err(error) => {
+                core.env.chores.add(remove_tree(disk, &topic_dir(&core.dir, name)));
+                return Err(error.at_topic(name));
+            }
+        };
+        let epoch = lock(&core.catalog).state().epoch();
+        let mut recovery = Recovery { clean: true, partitions: Vec::new() };
+        let topic = core.open_topic(id, name, &config, now_ms, epoch, &|_| None, &mut recovery)?;
+        write(&core.topics).insert(name.to_owned(), topic);
+        Ok(())
+    }
+
+    /// Deletes a topic and its records. Views that are held stay readable.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `NoRoom`, `ReadOnly`, `Closed`.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let core = &self.core;
+        let _admin = core.writable()?;
+        let topic = core.topic(name)?;
+        let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
+        write(&core.topics).remove(name);
+        core.end_partitions(&topic, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
+        let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
+        let disk = &*core.env.disk;
+        disk.rename(&from, &to)
+            .and_then(|()| disk.sync_dir(&topics_dir(&core.dir)))
+            .map_err(|error| Error::io(error).at_path(&from))?;
+        core.env.chores.add(remove_tree(disk, &to));
+        Ok(())
+    }
+
+    /// The names of all topics, in order.
+    ///
+    /// # Errors
+    /// In a read-only engine, those of reading the catalogue again.
+    pub fn topics(&self) -> Result<Vec<String>> {
+        self.core.refresh()?;
+        let mut names: Vec<_> = read(&self.core.topics).keys().cloned().collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// A topic's settings and how far each of its partitions is.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        self.core.refresh()?;
+        let topic = self.core.topic(name)?;
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            partition.refresh()?;
+            // Read in this order, so that durable <= end holds though both move.
+            let durable_offset = partition.progress.durable();
+            partitions.push(PartitionDescription {
+                partition: partition.number,
+                log_start_offset: partition.progress.log_start(),
+                durable_offset,
+                end_offset: partition.progress.written(),
+                segments: partition.segment_count(),
+                bytes: partition.stored_bytes(),
+                failure: partition.damage().or_else(|| partition.stopped()),
+            });
+        }
+        Ok(TopicDescription {
+            name: topic.name.to_string(),
+            id: topic.id,
+            config: (*topic.config).clone(),
+            created_ms: topic.created_ms,
+            partitions,
+        })
+    }
+
+    // ---- handles
+
+    /// A producer that sends to any topic; each record names its own.
+    pub fn producer(&self) -> Producer {
+        Producer::new(self.clone(), None)
+    }
+
+    /// A producer for one topic, looked up once.
+    ///
+    /// # Errors
+    /// `UnknownTopic`.
+    pub fn producer_for(&self, topic: &str) -> Result<Producer> {
+        Ok(Producer::new(self.clone(), Some(self.core.topic(topic)?)))
+    }
+
+    /// One partition by itself, for databases and replicated logs.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`.
+    pub fn partition(&self, topic: &str, partition: u32) -> Result<Partition> {
+        self.core.refresh()?;
+        let topic = self.core.topic(topic)?;
+        let inner = topic.partition(partition)?.clone();
+        Ok(Partition::new(self.clone(), topic, inner))
+    }
+
+    /// A consumer of these partitions, from the log start of each. It belongs to no group.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, `UnknownPartition`; `InvalidArgument` for a partition named twice.
+    pub fn assign<T: AsRef<str>>(&self, partitions: impl IntoIterator<Item = (T, u32)>) -> Result<Consumer> {
+        self.core.refresh()?;
+        let mut assigned = Vec::new();
+        for (topic, partition) in partitions {
+            assigned.push(self.core.topic(topic.as_ref())?.partition(partition)?.clone());
+        }
+        Consumer::new(self.clone(), assigned)
+    }
+
+    // ---- the whole engine
+
+    /// Waits until everything sent before is written.
+    ///
+    /// # Errors
+    /// The first failure of a partition.
+    pub fn flush(&self) -> Result<()> {
+        self.core.settle(Acks::Written)
+    }
+
+    /// Waits until everything sent before is durable.
+    ///
+    /// # Errors
+    /// The first failure of a partition.
+    pub fn sync(&self) -> Result<()> {
+        self.core.settle(Acks::Synced)
+    }
+
+    /// Writes and syncs everything, and gives the directory up. Handles that remain answer `Closed`.
+    ///
+    /// # Errors
+    /// The first failure of a partition or the catalogue: what was acknowledged before holds all the
+    /// same, and the next open recovers.
+    pub fn close(&self) -> Result<()> {
+        self.core.close()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        if let Some(topic) = read(&self.topics).get(name) {
+            return Ok(topic.clone());
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        Err(Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }))
+    }
+
+    /// The lock under which topics are made and deleted, if that is possible here.
+    fn writable(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
+        if self.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
+        }
+        let admin = lock(&self.admin);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed).at_path(&self.dir));
+        }
+        Ok(admin)
+    }
+
+    /// In a read-only engine: takes in topics that were made or deleted since.
+    fn refresh(&self) -> Result<()> {
+        if !self.read_only || self.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let _admin = lock(&self.admin);
+        let (listed, epoch) = {
+            let mut catalog = lock(&self.catalog);
+            if !catalog.refresh()? {
+                return Ok(());
+            }
+            (catalog.state().topics().cloned().collect::<Vec<_>>(), catalog.state().epoch())
+        };
+        let known = read(&self.topics).clone();
+        let mut topics = HashMap::new();
+        let mut recovery = Recovery { clean: true, partitions: Vec::new() };
+        for topic in &listed {
+            let opened = match known.get(&topic.name) {
+                Some(known) if known.id == topic.id => {
+                    for partition in &known.partitions {
+                        let start = topic.mark(partition.number).map_or(0, |mark| mark.log_start_offset);
+                        crate::partition::drop_before(partition, start);
+                    }
+                    known.clone()
+                }
+                _ => {
+                    let marks = |partition| topic.mark(partition).copied();
+                    self.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?
+                }
+            };
+            topics.insert(topic.name.clone(), opened);
+        }
+        *write(&self.topics) = topics;
+        Ok(())
+    }
+
+    /// Waits until all partitions have reached a level, up to what was sent before.
+    fn settle(&self, level: Acks) -> Result<()> {
+        let partitions: Vec<_> =
+            read(&self.topics).values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
+        let ends: Vec<_> =
+            partitions.iter().map(|partition| (partition.next_offset(), partition.progress.run())).collect();
+        if level == Acks::Synced {
+            for (partition, (end, _)) in partitions.iter().zip(&ends) {
+                partition.want_sync(*end);
+            }
+        }
+        for (partition, (end, run)) in partitions.iter().zip(ends) {
+            if partition.damage().is_none() {
+                let done = partition.acknowledged(level, end, run);
+                self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a topic's partitions: takes no more records, writes what it has (or drops it), waits.
+    fn end_partitions(&self, topic: &Topic, discard: bool, reason: &Error) {
+        for partition in &topic.partitions {
+            partition.stop_intake(reason.clone());
+            partition.end_writer(discard);
+        }
+        for partition in &topic.partitions {
+            if partition.has_writer() {
+                self.env.drive.wait(partition.closed(), None);
+            }
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        let admin = lock(&self.admin);
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        if self.read_only {
+            write(&self.topics).clear();
+            return Ok(());
+        }
+        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        let reason = Error::new(ErrorKind::Closed);
+        let mut failure = None;
+        for topic in &topics {
+            for partition in &topic.partitions {
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                partition.stop_intake(reason.clone());
+                partition.end_writer(false);
+            }
+        }
+        for topic in &topics {
+            self.end_partitions(topic, false, &reason);
+            for partition in &topic.partitions {
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
+            }
+        }
+        if let Some(threads) = lock(&self.threads).take() {
+            threads.stop();
+        }
+        self.background.do_files();
+        self.background.store_marks(true);
+        if failure.is_none() {
+            failure = lock(&self.catalog).put_clean(self.env.clock.wall_ms()).err();
+        }
+        write(&self.topics).clear();
+        *lock(&self.guard) = None;
+        drop(admin);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            self.env.events.emit(crate::events::Event::Background { what: "closing", error });
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Opening a directory: whose is it, the lock, the catalogue, a new epoch, every partition.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+
+use super::background::{Background, Threads};
+use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
+use crate::clock::{Clock, precise_wall_ms};
+use crate::config::{EngineConfig, TopicConfig, Writers};
+use crate::disk::{Access, Disk, EntryKind, Locked, QueueReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Events};
+use crate::ids::{EngineId, LogId, TopicId};
+use crate::keyed::Cut;
+use crate::lock::lock;
+use crate::partition::{
+    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionWriter, Pool, Recovered, WriterHandle,
+    WriterLoop, recover,
+};
+use crate::segment::Views;
+use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
+
+const LOCK_NAME: &str = "LOCK";
+const TOPICS_NAME: &str = "topics";
+/// Mappings at a time; the kernel's default limit for a process is 65,530.
+const MAPPED_SEGMENTS: usize = 16_384;
+
+/// What [`super::Builder`] gathered.
+pub(crate) struct Options {
+    pub(crate) dir: PathBuf,
+    pub(crate) config: EngineConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Events,
+    pub(crate) seed: u64,
+    pub(crate) read_only: bool,
+    pub(crate) create: bool,
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) driver: Option<QueueReport>,
+}
+
+pub(crate) fn open(options: Options) -> Result<Engine> {
+    let dir = options.dir.clone();
+    let is_new = check_directory(&options)?;
+    let (guard, found) = if options.read_only {
+        (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
+    } else {
+        options.disk.create_dir_all(&dir).map_err(|error| Error::io(error).at_path(&dir))?;
+        let guard = take_lock(&*options.disk, &dir)?;
+        check_file_system(&*options.disk, &dir)?;
+        (Some(guard), Catalog::open(options.disk.clone(), &dir, Access::Write)?)
+    };
+    let now_ms = options.clock.wall_ms();
+    let (mut catalog, cut) = match found {
+        Some((catalog, cut)) => (catalog, cut),
+        None if is_new && !options.read_only && options.create => {
+            let mut id = [0; 16];
+            getrandom::fill(&mut id).map_err(|error| Error::io(io::Error::other(error)))?;
+            (Catalog::create(options.disk.clone(), &dir, EngineId(id), now_ms)?, None)
+        }
+        None => return Err(not_thalweg(&dir, "it has no catalogue")),
+    };
+    let clean = catalog.was_clean();
+    let epoch = if options.read_only { catalog.state().epoch() } else { catalog.begin_epoch(now_ms)? };
+    if let Some(Cut { path, position, bytes }) = cut {
+        let (topic, partition, end_offset) = (String::new(), 0, 0);
+        options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
+    }
+    if let Some(QueueReport { driver, reason }) = options.driver.clone() {
+        options.events.emit(Event::SyncDriver { driver, reason });
+    }
+    let core = assemble(options, catalog, guard);
+    let engine = Engine { core };
+    engine.open_topics(epoch, clean)?;
+    Ok(engine)
+}
+
+/// What stands in the directory: ours, or new and empty (`true`), else refused. Changes nothing.
+fn check_directory(options: &Options) -> Result<bool> {
+    let dir = &options.dir;
+    let entries = match options.disk.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if options.read_only || !options.create {
+                return Err(not_thalweg(dir, "the directory does not exist"));
+            }
+            return Ok(true);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(not_thalweg(dir, "it is a file, not a directory"));
+        }
+        Err(error) => return Err(Error::io(error).at_path(dir)),
+    };
+    if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
+        for entry in &entries {
+            let ours = [LOCK_NAME, TOPICS_NAME].contains(&entry.name.as_str())
+                || entry.name.starts_with("catalog-")
+                || entry.name.starts_with("offsets-")
+                || entry.name.ends_with(".tmp");
+            if !ours {
+                options.events.emit(Event::Ignored { path: dir.join(&entry.name) });
+            }
+        }
+        return Ok(false);
+    }
+    if entries.iter().any(|entry| entry.name == TOPICS_NAME && entry.kind == EntryKind::Directory) {
+        let mut topics = options.disk.list(&dir.join(TOPICS_NAME)).map_err(|error| Error::io(error).at_path(dir))?;
+        topics.retain(|entry| !entry.name.starts_with(DELETED_PREFIX));
+        if !topics.is_empty() {
+            return Err(Error::corrupt("the catalogue is missing, though there are topics").at_path(dir));
+        }
+    }
+    let foreign = entries.iter().find(|entry| {
+        let ours = entry.name == LOCK_NAME || entry.name == TOPICS_NAME || entry.name.ends_with(".tmp");
+        !ours
+    });
+    match foreign {
+        Some(entry) => Err(not_thalweg(dir, &format!("it holds {:?} and no catalogue", entry.name))),
+        None => Ok(true),
+    }
+}
+
+fn not_thalweg(dir: &Path, reason: &str) -> Error {
+    Error::new(ErrorKind::NotThalweg { reason: reason.to_owned() }).at_path(dir)
+}
+
+fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {
+    let path = dir.join(LOCK_NAME);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let holder = format!("pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());
+    match disk.lock(&path, &holder).map_err(|error| Error::io(error).at_path(&path))? {
+        Locked::Ours(guard) => Ok(guard),
+        Locked::Held(holder) => Err(Error::new(ErrorKind::Locked { holder }).at_path(dir)),
+    }
+}
+
+fn check_file_system(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    match disk.check(dir) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(reason)) => Err(Error::new(ErrorKind::NotSupported { reason }).at_path(dir)),
+        Err(error) => {
+            let error = Error::io(error).at_path(dir);
+            // On a full disk the check can't be made, but the log can be opened.
+            if error.kind() == &ErrorKind::NoRoom { Ok(()) } else { Err(error) }
+        }
+    }
+}
+
+/// Puts the engine together: environment, writers, background threads.
+fn assemble(options: Options, catalog: Catalog, guard: Option<Box<dyn Send + Sync>>) -> Arc<Core> {
+    let Options { dir, config, clock, events, seed, read_only, disk, .. } = options;
+    let catalog = Arc::new(Mutex::new(catalog));
+    let mut loops = Vec::new();
+    let mut drive = Drive::Threads;
+    let mut handles = Vec::new();
+    if !read_only {
+        let count = match config.writers {
+            Writers::Auto => std::thread::available_parallelism().map_or(1, usize::from),
+            Writers::Threads(count) => count,
+            Writers::Inline => 1,
+        };
+        loops = (0..count).map(|_| WriterLoop::new(disk.queue(), clock.clone())).collect();
+        handles = loops.iter().map(WriterLoop::handle).collect();
+        if config.writers == Writers::Inline
+            && let Some(only) = loops.pop()
+        {
+            drive = Drive::Inline(Box::new(Inline::new(only)));
+        }
+    }
+    let epochs = (catalog.clone(), clock.clone());
+    let env = Arc::new(Env {
+        pool: Pool::new(config.buffer_bytes, config.write_bytes),
+        views: Views::new(MAPPED_SEGMENTS),
+        chores: Chores::default(),
+        drive,
+        next_epoch: Box::new(move || lock(&epochs.0).begin_epoch(epochs.1.wall_ms())),
+        disk,
+        clock,
+        events,
+        config,
+    });
+    let background = Arc::new(Background::new(env.clone(), catalog.clone()));
+    let threads = if loops.is_empty() { None } else { Some(Threads::start(&env, loops, &background)) };
+    if let Drive::Inline(inline) = &env.drive {
+        let background = background.clone();
+        inline.set_background(Box::new(move || background.round()));
+    }
+    Arc::new(Core {
+        dir,
+        env,
+        catalog,
+        background,
+        topics: RwLock::default(),
+        admin: Mutex::new(()),
+        handles,
+        next_writer: AtomicUsize::new(0),
+        threads: Mutex::new(threads),
+        guard: Mutex::new(guard),
+        read_only,
+        closed: AtomicBool::new(false),
+        seed,
+        recovery: OnceLock::new(),
+    })
+}
+
+impl Engine {
+    /// Recovers every topic of the catalogue and clears away what deletions left.
+    fn open_topics(&self, epoch: u32, clean: bool) -> Result<()> {
+        let core = &self.core;
+        let disk = &*core.env.disk;
+        let topics_path = topics_dir(&core.dir);
+        if !core.read_only {
+            disk.create_dir_all(&topics_path).map_err(|error| Error::io(error).at_path(&topics_path))?;
+        }
+        let listed: Vec<_> = lock(&core.catalog).state().topics().cloned().collect();
+        let mut recovery = Recovery { clean, partitions: Vec::new() };
+        let mut topics = HashMap::new();
+        for topic in &listed {
+            let marks = |partition| topic.mark(partition).copied();
+            let opened = core.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?;
+            topics.insert(topic.name.clone(), opened);
+        }
+        *crate::lock::write(&core.topics) = topics;
+        if !core.read_only {
+            core.clear_away(&listed)?;
+        }
+        let _ = core.recovery.set(recovery);
+        Ok(())
+    }
+}
+
+impl Core {
+    /// Opens one topic's partitions, each as recovery finds it.
+    #[expect(clippy::too_many_arguments, reason = "what the catalogue says of one topic")]
+    pub(crate) fn open_topic(
+        &self,
+        id: TopicId,
+        name: &str,
+        config: &TopicConfig,
+        created_ms: i64,
+        epoch: u32,
+        marks: &dyn Fn(u32) -> Option<crate::format::Mark>,
+        recovery: &mut Recovery,
+    ) -> Result<Arc<Topic>> {
+        let engine_id = lock(&self.catalog).engine_id();
+        let name: Arc<str> = name.into();
+        let config = Arc::new(config.clone());
+        let mut partitions = Vec::with_capacity(config.partitions as usize);
+        for number in 0..config.partitions {
+            let dir = partition_dir(&self.dir, &name, number);
+            let log = LogId { engine_id, topic_id: id, partition: number };
+            let mark = marks(number);
+            let recovered = self.recover_partition(&dir, &log, &config, mark.as_ref())?;
+            self.report(&name, number, &recovered, recovery);
+            let partition = Arc::new(Partition::new(
+                self.env.clone(),
+                name.clone(),
+                id,
+                number,
+                engine_id,
+                config.clone(),
+                dir.clone(),
+                &recovered,
+                mark,
+            ));
+            if self.read_only {
+                partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
+                partition.follow(Follower::new(&recovered));
+            } else if recovered.damage.is_none() {
+                for path in recovered.apply(&*self.env.disk, &dir)? {
+                    let reason = "it lies beyond the end that recovery found".to_owned();
+                    self.env.events.emit(Event::SetAside { path, reason });
+                }
+                self.give_to_writer(&partition, recovered, epoch);
+                self.background.watch_limits(&partition);
+            }
+            partitions.push(partition);
+        }
+        let sticky = StickyPartitioner::new(config.batch_bytes, self.seed ^ u64::from(id.0));
+        Ok(Arc::new(Topic { id, name, config, created_ms, partitions, sticky }))
+    }
+
+    /// Recovers one partition. What can't be opened at all is reported as damage; others go on.
+    fn recover_partition(
+        &self,
+        dir: &Path,
+        log: &LogId,
+        config: &TopicConfig,
+        mark: Option<&crate::format::Mark>,
+    ) -> Result<Recovered> {
+        let disk = &*self.env.disk;
+        if !self.read_only {
+            disk.create_dir_all(dir).map_err(|error| Error::io(error).at_path(dir))?;
+        }
+        let mut tries = 0;
+        loop {
+            match recover(disk, dir, log, config, mark) {
+                // Beside a live writer, evidence may have been read that is newer than the bytes before it.
+                Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 3 => tries += 1,
+                Err(error) if self.read_only && tries < 3 && error.kind() == &ErrorKind::Io => tries += 1,
+                Ok(recovered) => return Ok(recovered),
+                Err(error) => {
+                    return match error.kind() {
+                        ErrorKind::NoRoom => Err(error),
+                        _ => Ok(Recovered::unusable(error)),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Tells the listener, and notes for [`Engine::recovery`].
+    fn report(&self, topic: &str, partition: u32, recovered: &Recovered, recovery: &mut Recovery) {
+        for path in &recovered.ignored {
+            self.env.events.emit(Event::Ignored { path: path.clone() });
+        }
+        let mut note = PartitionRecovery {
+            topic: topic.to_owned(),
+            partition,
+            end_offset: recovered.end_offset,
+            cut_bytes: 0,
+            cut_path: None,
+            cut_position: 0,
+            damage: None,
+        };
+        if let Some(cut) = &recovered.cut {
+            // A follower sees the writer's unfinished work there: nothing was cut.
+            if self.read_only {
+                return;
+            }
+            (note.cut_bytes, note.cut_position) = (cut.bytes, cut.position);
+            note.cut_path = Some(cut.path.clone());
+            self.env.events.emit(Event::TornTailCut {
+                topic: topic.to_owned(),
+                partition,
+                path: cut.path.clone(),
+                position: cut.position,
+                bytes: cut.bytes,
+                end_offset: recovered.end_offset,
+            });
+        }
+        if let Some(error) = &recovered.damage {
+            let error = error.clone().at_partition(topic, partition);
+            note.damage = Some(error.clone());
+            self.env.events.emit(Event::PartitionCorrupt { topic: topic.to_owned(), partition, error });
+        }
+        if note.cut_path.is_some() || note.damage.is_some() {
+            recovery.partitions.push(note);
+        }
+    }
+
+    /// Gives a partition to the next writer in turn.
+    fn give_to_writer(&self, partition: &Arc<Partition>, recovered: Recovered, epoch: u32) {
+        let turn = self.next_writer.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let Some(handle): Option<&WriterHandle> = self.handles.get(turn % self.handles.len().max(1)) else { return };
+        let slot = handle.next_slot();
+        let now = self.env.clock.monotonic();
+        let writer = PartitionWriter::new(partition.clone(), slot, recovered.into_start(epoch), now);
+        partition.set_writer(handle.clone(), slot);
+        handle.send(Command::Add(slot, Box::new(writer)));
+    }
+
+    /// Removes what deleted topics left, and directories of topics that were never finished.
+    fn clear_away(&self, live: &[crate::topic::Topic]) -> Result<()> {
+        let disk = &*self.env.disk;
+        let topics = topics_dir(&self.dir);
+        let entries = disk.list(&topics).map_err(|error| Error::io(error).at_path(&topics))?;
+        let deleted: HashMap<String, TopicId> =
+            lock(&self.catalog).state().deleted().map(|(id, name)| (name.to_owned(), id)).collect();
+        for entry in entries {
+            let path = topics.join(&entry.name);
+            if entry.kind != EntryKind::Directory {
+                self.env.events.emit(Event::Ignored { path });
+            } else if entry.name.starts_with(DELETED_PREFIX) {
+                self.env.chores.add(remove_tree(disk, &path));
+            } else if live.iter().any(|topic| topic.name == entry.name) {
+                continue;
+            } else if let Some(&id) = deleted.get(&entry.name) {
+                let aside = deleted_dir(&self.dir, id);
+                disk.rename(&path, &aside).map_err(|error| Error::io(error).at_path(&path))?;
+                self.env.chores.add(remove_tree(disk, &aside));
+            } else {
+                self.clear_unfinished(&path);
+            }
+        }
+        Ok(())
+    }
+
+    /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.
+    fn clear_unfinished(&self, path: &Path) {
+        let disk = &*self.env.disk;
+        let FileChore::Remove { files, dirs } = remove_tree(disk, path) else { return };
+        if !files.is_empty() {
+            self.env.events.emit(Event::Ignored { path: path.to_owned() });
+            return;
+        }
+        for dir in dirs {
+            let _ = disk.remove_dir(&dir);
+        }
+    }
+}
+
+/// All files below a topic's directory, then its directories from the inside out.
+pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> FileChore {
+    let (mut files, mut dirs) = (Vec::new(), Vec::new());
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in disk.list(&dir).unwrap_or_default() {
+            let path = dir.join(&entry.name);
+            if entry.kind == EntryKind::Directory {
+                open.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+        dirs.push(dir);
+    }
+    dirs.reverse();
+    FileChore::Remove { files, dirs }
+}
+
+/// The topic's directory and its partitions', made and synced before the catalogue names them.
+pub(crate) fn make_topic_dirs(disk: &dyn Disk, root: &Path, name: &str, partitions: u32) -> Result<()> {
+    let topic = topic_dir(root, name);
+    let at = |error| Error::io(error).at_path(&topic);
+    for number in 0..partitions {
+        disk.create_dir_all(&partition_dir(root, name, number)).map_err(at)?;
+    }
+    disk.sync_dir(&topic).map_err(at)?;
+    disk.sync_dir(&topics_dir(root)).map_err(at)?;
+    disk.sync_dir(root).map_err(at)
+}

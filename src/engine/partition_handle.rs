@@ -1,0 +1,262 @@
+//! One partition by itself: append, read by offset, wait. For databases and replicated logs.
+
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::Arc;
+
+use super::producer::incoming;
+use super::{Engine, Receipt, Record, Topic};
+use crate::config::Acks;
+use crate::error::{Error, ErrorKind, Result};
+use crate::partition::{Batch, FetchedRecord, Partition as Inner, Reader};
+
+/// A handle on one partition. Cheap to clone.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let engine = thalweg::Engine::open(dir.path())?;
+/// use thalweg::{Record, TopicConfig};
+/// engine.create_topic("raft", TopicConfig::default())?;
+/// let log = engine.partition("raft", 0)?;
+/// log.append_batch(&[Record::new("a"), Record::new("b"), Record::new("c")])?.wait()?;
+/// assert!(log.append_if(7, &[Record::new("d")]).is_err());          // it ends at 3
+/// let values: Vec<_> = log.read(1..)?.map(|batch| batch.unwrap().iter().count()).collect();
+/// assert_eq!(values.iter().sum::<usize>(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Partition {
+    engine: Engine,
+    topic: Arc<Topic>,
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Partition").field("topic", &self.topic.name).field("number", &self.inner.number).finish()
+    }
+}
+
+impl Partition {
+    pub(super) fn new(engine: Engine, topic: Arc<Topic>, inner: Arc<Inner>) -> Partition {
+        Partition { engine, topic, inner }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &str {
+        &self.topic.name
+    }
+
+    /// The partition's number.
+    pub fn number(&self) -> u32 {
+        self.inner.number
+    }
+
+    // ---- appending
+
+    /// Appends a record here, whatever its key. Waits only while the buffers are full.
+    ///
+    /// # Errors
+    /// As [`Producer::send`](super::Producer::send).
+    pub fn append(&self, record: &Record<'_>) -> Result<Receipt> {
+        self.append_all(std::slice::from_ref(record), None)
+    }
+
+    /// Appends records, all or none: they share a batch, and no crash leaves a part of them.
+    ///
+    /// # Errors
+    /// As [`Producer::send_batch`](super::Producer::send_batch).
+    pub fn append_batch(&self, records: &[Record<'_>]) -> Result<Receipt> {
+        self.append_all(records, None)
+    }
+
+    /// Appends records, all or none, if the first gets the offset `expected_end`.
+    ///
+    /// # Errors
+    /// `EndMismatch` if the log ends elsewhere (nothing was appended); else as
+    /// [`append_batch`](Partition::append_batch).
+    pub fn append_if(&self, expected_end: u64, records: &[Record<'_>]) -> Result<Receipt> {
+        self.append_all(records, Some(expected_end))
+    }
+
+    fn append_all(&self, records: &[Record<'_>], expected_end: Option<u64>) -> Result<Receipt> {
+        if records.is_empty() {
+            return Err(Error::invalid("a batch needs at least one record"));
+        }
+        let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.config.acks)).max().unwrap_or_default();
+        let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
+        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, expected_end));
+        let placed = self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))?;
+        Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks))
+    }
+
+    // ---- how far it is
+
+    /// The first offset that is kept (inclusive).
+    pub fn log_start_offset(&self) -> u64 {
+        self.inner.progress.log_start()
+    }
+
+    /// The next offset to be assigned; records before it may still wait to be written.
+    pub fn next_offset(&self) -> u64 {
+        if self.engine.core.read_only { self.end_offset() } else { self.inner.next_offset() }
+    }
+
+    /// Below this (exclusive) everything is written, and can be read.
+    pub fn end_offset(&self) -> u64 {
+        let _ = self.inner.refresh();
+        self.inner.progress.written()
+    }
+
+    /// Below this (exclusive) everything survives power loss. In a read-only engine, as far as the
+    /// log itself proves it.
+    pub fn durable_offset(&self) -> u64 {
+        let _ = self.inner.refresh();
+        self.inner.progress.durable()
+    }
+
+    /// Waits until everything below `offset` (exclusive) is written, and can be read.
+    ///
+    /// # Errors
+    /// `Failed` if that can't happen any more.
+    pub fn wait_written(&self, offset: u64) -> Result<()> {
+        self.wait(Acks::Written, offset)
+    }
+
+    /// Waits until everything below `offset` (exclusive) is durable; asks for the sync it takes.
+    ///
+    /// # Errors
+    /// `Failed` if that can't happen any more.
+    pub fn wait_durable(&self, offset: u64) -> Result<()> {
+        self.wait(Acks::Synced, offset)
+    }
+
+    /// The twin of [`wait_durable`](Partition::wait_durable) for async code.
+    ///
+    /// # Errors
+    /// As [`wait_durable`](Partition::wait_durable).
+    pub async fn durable(&self, offset: u64) -> Result<()> {
+        self.inner.acknowledged(Acks::Synced, offset, self.inner.progress.run()).await
+    }
+
+    fn wait(&self, level: Acks, offset: u64) -> Result<()> {
+        let done = self.inner.acknowledged(level, offset, self.inner.progress.run());
+        self.engine.core.env.drive.wait(done, None).unwrap_or(Ok(()))
+    }
+
+    // ---- reading
+
+    /// The record at `offset`.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start, or at or beyond the end; `Corrupt` if it is damaged.
+    pub fn get(&self, offset: u64) -> Result<FetchedRecord> {
+        self.inner.refresh()?;
+        let mut reader = Reader::new(self.inner.clone(), offset, self.topic.config.read_durable);
+        let found = reader.next_batch()?.and_then(|batch| FetchedRecord::find(batch, offset));
+        found.ok_or_else(|| self.out_of_range(offset, reader.readable()))
+    }
+
+    /// Batches with the records in `offsets`, up to what may be read now. Without a lower bound,
+    /// from the log start.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` if the first offset is below the log start or beyond the end. The
+    /// iterator's items may be errors too: `Corrupt` where the log is damaged.
+    pub fn read(&self, offsets: impl RangeBounds<u64>) -> Result<Reading> {
+        self.inner.refresh()?;
+        let from = match offsets.start_bound() {
+            Bound::Included(&from) => from,
+            Bound::Excluded(&before) => before.saturating_add(1),
+            Bound::Unbounded => self.log_start_offset(),
+        };
+        let to = match offsets.end_bound() {
+            Bound::Included(&last) => last.saturating_add(1),
+            Bound::Excluded(&to) => to,
+            Bound::Unbounded => u64::MAX,
+        };
+        let reader = Reader::new(self.inner.clone(), from, self.topic.config.read_durable);
+        let end = reader.readable();
+        if from < self.log_start_offset() || from > end {
+            return Err(self.out_of_range(from, end));
+        }
+        Ok(Reading { reader, range: from..to.min(end.max(from)), failed: false })
+    }
+
+    /// The last `count` records that may be read now, or all if there are fewer.
+    ///
+    /// # Errors
+    /// As [`read`](Partition::read).
+    pub fn last(&self, count: u64) -> Result<Reading> {
+        self.inner.refresh()?;
+        let end = self.inner.progress.readable(self.topic.config.read_durable);
+        self.read(end.saturating_sub(count).max(self.log_start_offset())..end)
+    }
+
+    /// The offset of the first record whose timestamp is at least `timestamp_ms`; `None` if all are
+    /// earlier.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` where the log can't be read.
+    pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<u64>> {
+        self.inner.refresh()?;
+        Reader::new(self.inner.clone(), self.log_start_offset(), self.topic.config.read_durable)
+            .offset_for_timestamp(timestamp_ms)
+    }
+
+    /// Drops the records below `offset` (exclusive): durably, and for good. Whole segments below it
+    /// are removed.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` beyond the end; `ReadOnly`; `NoRoom` or `Failed` of the catalogue.
+    pub fn delete_records(&self, offset: u64) -> Result<()> {
+        let end = self.end_offset();
+        if offset > end {
+            return Err(self.out_of_range(offset, end));
+        }
+        if offset <= self.log_start_offset() {
+            return Ok(());
+        }
+        if self.engine.core.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly).at_partition(self.topic(), self.number()));
+        }
+        if self.inner.mark().is_none_or(|mark| mark.durable_offset < offset) {
+            self.wait_durable(end)?;
+        }
+        self.engine.core.background.raise_log_start(&self.inner, offset)
+    }
+
+    fn out_of_range(&self, requested: u64, end: u64) -> Error {
+        let start = self.log_start_offset();
+        Error::new(ErrorKind::OffsetOutOfRange { requested, start, end }).at_partition(self.topic(), self.number())
+    }
+}
+
+/// Iterator over the batches of a [`Partition::read`]. It ends after an error.
+#[derive(Debug)]
+pub struct Reading {
+    reader: Reader,
+    range: Range<u64>,
+    failed: bool,
+}
+
+impl Iterator for Reading {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Result<Batch>> {
+        if self.failed || self.reader.next_offset() >= self.range.end {
+            return None;
+        }
+        match self.reader.next_batch() {
+            Ok(batch) => batch
+                .map(|batch| batch.narrowed(self.range.clone()))
+                .filter(|batch| !batch.offsets().is_empty())
+                .map(Ok),
+            Err(error) => {
+                self.failed = true;
+                Some(Err(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! CRC-32 (IEEE), plain for bodies and seeded for everything that is bound to its file.
+
+use crate::ids::LogId;
+
+/// Where every checksum of one file begins: bytes of another file, or of another rewrite of the
+/// same one, don't validate here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Seed(u32);
+
+impl Seed {
+    /// CRC-32 of engine id, topic id, partition, file id and rewrite, little-endian, one behind the other.
+    pub(crate) fn new(log: &LogId, file_id: u64, rewrite: u32) -> Seed {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&log.engine_id.0);
+        hasher.update(&log.topic_id.0.to_le_bytes());
+        hasher.update(&log.partition.to_le_bytes());
+        hasher.update(&file_id.to_le_bytes());
+        hasher.update(&rewrite.to_le_bytes());
+        Seed(hasher.finalize())
+    }
+
+    /// The checksum of the parts, one behind the other, from this seed on.
+    pub(crate) fn crc(self, parts: &[&[u8]]) -> u32 {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        for part in parts {
+            hasher.update(part);
+        }
+        hasher.finalize()
+    }
+}
+
+/// The plain checksum.
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{EngineId, TopicId};
+
+    #[test]
+    fn plain_is_ieee() {
+        assert_eq!(crc(b"123456789"), 0xcbf4_3926);
+    }
+
+    #[test]
+    fn every_part_of_the_identity_changes_the_seed() {
+        let log = LogId { engine_id: EngineId([1; 16]), topic_id: TopicId(2), partition: 3 };
+        let seeds = [
+            Seed::new(&log, 4, 0),
+            Seed::new(&LogId { engine_id: EngineId([9; 16]), ..log }, 4, 0),
+            Seed::new(&LogId { topic_id: TopicId(9), ..log }, 4, 0),
+            Seed::new(&LogId { partition: 9, ..log }, 4, 0),
+            Seed::new(&log, 9, 0),
+            Seed::new(&log, 4, 9),
+        ];
+        for (at, seed) in seeds.iter().enumerate() {
+            assert!(seeds[..at].iter().all(|other| other.crc(&[b"x"]) != seed.crc(&[b"x"])), "seed {at}");
+        }
+    }
+}

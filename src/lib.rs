@@ -1,0 +1,66 @@
+//! An embedded log engine: Kafka's model (topics, partitions, committed offsets) inside your own
+//! process, on your own disk, read without copying.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let data = dir.path();
+//! use std::time::Duration;
+//! use thalweg::{Engine, Record, TopicConfig};
+//!
+//! let engine = Engine::open(data)?;
+//! engine.create_topic("orders", TopicConfig::default().partitions(2))?;
+//!
+//! let producer = engine.producer_for("orders")?;
+//! let receipt = producer.send(Record::new("189.45").key("AAPL"))?;   // returns at once
+//! let at = receipt.wait()?;                                          // durable: survives power loss
+//!
+//! let mut consumer = engine.assign([("orders", 0), ("orders", 1)])?;
+//! for batch in consumer.poll(Duration::from_secs(1))? {
+//!     for record in &batch {
+//!         assert_eq!(record.key(), Some(&b"AAPL"[..]));              // &[u8] into the mapped file
+//!         assert_eq!((batch.partition(), record.offset()), (at.partition, at.offset));
+//!     }
+//! }
+//! engine.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The types one needs: [`Engine`] opens a directory; a [`Producer`] sends [`Record`]s and gets
+//! [`Receipt`]s; a [`Consumer`] polls [`Batch`]es; a [`Partition`] is one log by itself, for
+//! databases and replicated logs; an [`Error`] says what a caller can do.
+//!
+//! What an acknowledgement means is set by [`Acks`]: *written* survives the death of the process,
+//! *synced* (the default) survives power loss.
+//!
+//! Not supported: network file systems, big-endian or 32-bit machines, several writing processes
+//! on one directory (reading beside a writer is fine).
+
+mod clock;
+mod config;
+mod disk;
+mod engine;
+mod error;
+mod events;
+mod format;
+mod ids;
+mod keyed;
+mod lock;
+mod partition;
+mod segment;
+#[cfg(feature = "sim")]
+pub mod sim;
+mod sys;
+mod topic;
+
+pub use clock::{Clock, SystemClock};
+pub use config::{Acks, EngineConfig, SyncMode, TopicConfig, Writers};
+pub use engine::{
+    Builder, Consumer, Engine, Partition, PartitionDescription, PartitionRecovery, Polled, Producer, Reading, Receipt,
+    Record, RecordMetadata, Recovery, TopicDescription,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use events::{Event, Listener};
+pub use ids::TopicId;
+pub use partition::{Batch, FetchedRecord, RecordView, Records};

@@ -1,0 +1,621 @@
+//! One log: segments in order, the open group, its writer, its readers, its recovery.
+//!
+//! [`Partition`] is what producers, readers and the writer share. The writer alone changes files
+//! ([`writer`]); it learns of work through the intake and tells of progress through [`progress`].
+
+mod batch;
+mod drive;
+mod follower;
+mod intake;
+mod pool;
+mod progress;
+mod reader;
+mod ready;
+mod recovery;
+mod retention;
+mod writer;
+mod writer_loop;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::task::{Poll, Waker};
+
+use crate::clock::Clock;
+use crate::config::{Acks, EngineConfig, TopicConfig};
+use crate::disk::Disk;
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Events;
+use crate::format::Mark;
+use crate::ids::{LogId, TopicId};
+use crate::lock::{lock, read, write};
+use crate::segment::{Segment, Views};
+
+pub use batch::{Batch, FetchedRecord, RecordView, Records};
+pub(crate) use drive::{Drive, Inline, UnparkWaker};
+pub(crate) use follower::Follower;
+pub(crate) use intake::{Incoming, SizeLimits};
+pub(crate) use pool::Pool;
+pub(crate) use progress::{FnFuture, Progress};
+pub(crate) use reader::Reader;
+pub(crate) use ready::ReadySet;
+pub(crate) use recovery::{Recovered, recover};
+pub(crate) use retention::{drop_before, start_by_limits};
+pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
+pub(crate) use writer_loop::{Command, WriterHandle, WriterLoop};
+
+use intake::{Intake, Push, Tickets};
+
+/// What every partition of an engine uses.
+pub(crate) struct Env {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) events: Events,
+    pub(crate) config: EngineConfig,
+    pub(crate) pool: Pool,
+    pub(crate) views: Views,
+    /// Work that is done behind the writer's back.
+    pub(crate) chores: Chores,
+    /// Who does the work while somebody waits.
+    pub(crate) drive: Drive,
+    /// Begins a new epoch in the catalogue, synced: asked for after a failed write.
+    pub(crate) next_epoch: Box<dyn Fn() -> Result<u32> + Send + Sync>,
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Work for the background threads, and how to wake them.
+#[derive(Default)]
+pub(crate) struct Chores {
+    files: crossbeam::queue::SegQueue<FileChore>,
+    marks: crossbeam::queue::SegQueue<Arc<Partition>>,
+    wakers: OnceLock<[Waker; 2]>,
+}
+
+/// Work on files that no record waits for.
+#[derive(Debug)]
+pub(crate) enum FileChore {
+    /// Write a sealed segment's index, and give back what was allocated beyond its end.
+    Sealed { partition: Arc<Partition>, segment: Arc<Segment>, file: Option<Arc<dyn crate::disk::File>> },
+    /// Make the next segment's file.
+    Prepare { partition: Arc<Partition>, bytes: u64 },
+    /// Unlink files and then directories.
+    Remove { files: Vec<PathBuf>, dirs: Vec<PathBuf> },
+}
+
+impl Chores {
+    /// Says whom to wake: the files thread and the upkeep thread.
+    pub(crate) fn set_wakers(&self, files: Waker, upkeep: Waker) {
+        let _ = self.wakers.set([files, upkeep]);
+    }
+
+    pub(crate) fn add(&self, chore: FileChore) {
+        self.files.push(chore);
+        if let Some([files, _]) = self.wakers.get() {
+            files.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn next_file_chore(&self) -> Option<FileChore> {
+        self.files.pop()
+    }
+
+    fn add_mark(&self, partition: Arc<Partition>) {
+        self.marks.push(partition);
+        if let Some([_, upkeep]) = self.wakers.get() {
+            upkeep.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn next_mark(&self) -> Option<Arc<Partition>> {
+        self.marks.pop()
+    }
+}
+
+/// One partition, as everybody shares it.
+pub(crate) struct Partition {
+    pub(crate) env: Arc<Env>,
+    pub(crate) topic: Arc<str>,
+    pub(crate) number: u32,
+    pub(crate) log: LogId,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) dir: PathBuf,
+    pub(crate) progress: Progress,
+    limits: SizeLimits,
+    intake: Mutex<Intake>,
+    writer: OnceLock<(WriterHandle, usize)>,
+    segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
+    subscribers: RwLock<Vec<Subscriber>>,
+    subscriber_count: AtomicU32,
+    mark: Mutex<MarkState>,
+    /// A file made ahead for the next segment.
+    prepared: Mutex<Option<Prepared>>,
+    /// Where damage begins, if recovery found some.
+    damage: Mutex<Option<Error>>,
+    follower: Mutex<Option<Follower>>,
+    closed: AtomicBool,
+}
+
+/// A consumer that wants to know of new records.
+#[derive(Debug)]
+struct Subscriber {
+    ready: Arc<ReadySet>,
+    bit: usize,
+}
+
+/// The newest place that is known durable, and what of it stands in the catalogue.
+#[derive(Debug, Default)]
+struct MarkState {
+    current: Option<Mark>,
+    stored: Option<Mark>,
+    queued: bool,
+    unmarked_bytes: u64,
+}
+
+/// A file that has a temporary name and no header yet.
+#[derive(Debug)]
+struct Prepared {
+    path: PathBuf,
+    file: Arc<dyn crate::disk::File>,
+    allocated: u64,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partition")
+            .field("topic", &self.topic)
+            .field("number", &self.number)
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an append was given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) offset: u64,
+    pub(crate) run: u32,
+}
+
+impl Partition {
+    /// A partition as recovery found it.
+    pub(crate) fn new(
+        env: Arc<Env>,
+        topic: Arc<str>,
+        topic_id: TopicId,
+        number: u32,
+        engine_id: crate::ids::EngineId,
+        config: Arc<TopicConfig>,
+        dir: PathBuf,
+        recovered: &Recovered,
+        mark: Option<Mark>,
+    ) -> Partition {
+        let limits =
+            SizeLimits { max_message_bytes: config.max_message_bytes, max_batch_bytes: env.config.max_batch_bytes as u64 };
+        let batch_bytes = config.batch_bytes.min(env.config.write_bytes as u64) as usize;
+        let mut intake = Intake::new(recovered.end_offset, batch_bytes);
+        if let Some(damage) = &recovered.damage {
+            intake.refuse(damage.clone());
+        }
+        let segments: BTreeMap<_, _> =
+            recovered.segments.iter().map(|segment| (segment.base_offset(), segment.clone())).collect();
+        Partition {
+            log: LogId { engine_id, topic_id, partition: number },
+            progress: Progress::new(recovered.log_start, recovered.durable_offset, recovered.end_offset),
+            limits,
+            intake: Mutex::new(intake),
+            writer: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            segments: RwLock::new(segments),
+            subscribers: RwLock::default(),
+            subscriber_count: AtomicU32::new(0),
+            mark: Mutex::new(MarkState {
+                current: recovered.mark().or_else(|| mark.clone()),
+                stored: mark,
+                queued: false,
+                unmarked_bytes: 0,
+            }),
+            prepared: Mutex::default(),
+            damage: Mutex::new(recovered.damage.clone()),
+            follower: Mutex::default(),
+            env,
+            topic,
+            number,
+            config,
+            dir,
+        }
+    }
+
+    /// Says who writes this partition. Called once.
+    pub(crate) fn set_writer(&self, handle: WriterHandle, slot: usize) {
+        let _ = self.writer.set((handle, slot));
+    }
+
+    /// Adds this partition's place to an error.
+    pub(crate) fn place(&self, error: Error, offset: u64) -> Error {
+        error.at_partition(&self.topic, self.number).at_offset(offset)
+    }
+
+    /// Where damage begins, if recovery found some.
+    pub(crate) fn damage(&self) -> Option<Error> {
+        lock(&self.damage).clone()
+    }
+
+    // ---- appending
+
+    /// Takes records, all or none, if there is a buffer; never waits.
+    ///
+    /// With `expected_end`, only if the next offset is that one.
+    #[inline]
+    pub(crate) fn try_append(&self, records: &[Incoming<'_>], sync: bool, expected_end: Option<u64>) -> Result<Placed> {
+        let bytes = self.limits.check(records).map_err(|error| error.at_partition(&self.topic, self.number))?;
+        match self.push(records, bytes, sync, expected_end, Tickets::default())? {
+            Ok(placed) => Ok(placed),
+            Err(_own_limit) => Err(Error::new(ErrorKind::Full).at_partition(&self.topic, self.number)),
+        }
+    }
+
+    /// The inner error says that there is no buffer, and whether this partition's own limit is why.
+    #[inline]
+    fn push(
+        &self,
+        records: &[Incoming<'_>],
+        bytes: u64,
+        sync: bool,
+        expected_end: Option<u64>,
+        tickets: Tickets,
+    ) -> Result<std::result::Result<Placed, bool>> {
+        let pushed = {
+            let mut intake = lock(&self.intake);
+            if let Some(expected) = expected_end
+                && expected != intake.next_offset()
+                && intake.refused().is_none()
+            {
+                let end = intake.next_offset();
+                drop(intake);
+                return Err(Error::new(ErrorKind::EndMismatch { expected, end }).at_partition(&self.topic, self.number));
+            }
+            intake.push(records, bytes, sync, &self.env.pool, &self.progress, tickets)
+        };
+        match pushed {
+            Push::Taken { offset, run, notify } => {
+                if notify {
+                    self.notify_writer();
+                }
+                Ok(Ok(Placed { offset, run }))
+            }
+            Push::Full { own_limit } => Ok(Err(own_limit)),
+            Push::Refused(error) => Err(error.at_partition(&self.topic, self.number)),
+        }
+    }
+
+    /// Takes records, all or none; waits for a buffer in turn.
+    pub(crate) fn append<'a>(
+        self: &'a Arc<Partition>,
+        records: &'a [Incoming<'a>],
+        sync: bool,
+        expected_end: Option<u64>,
+    ) -> impl Future<Output = Result<Placed>> + use<'a> {
+        let mut turn = Turn { partition: self, own: None, pool: None };
+        FnFuture(move |context: &mut std::task::Context<'_>| {
+            let bytes = match self.limits.check(records) {
+                Ok(bytes) => bytes,
+                Err(error) => return Poll::Ready(Err(error.at_partition(&self.topic, self.number))),
+            };
+            // Once to try, once to try again with a place in the queue: a buffer may come between.
+            for last in [false, true] {
+                let tickets = Tickets { own: turn.own, pool: turn.pool };
+                match self.push(records, bytes, sync, expected_end, tickets) {
+                    Err(error) => return Poll::Ready(Err(error)),
+                    Ok(Ok(placed)) => return Poll::Ready(Ok(placed)),
+                    Ok(Err(_)) if last => {}
+                    Ok(Err(true)) => lock(&self.intake).queue.wait(&mut turn.own, context.waker()),
+                    Ok(Err(false)) => self.env.pool.wait(&mut turn.pool, context.waker()),
+                }
+            }
+            Poll::Pending
+        })
+    }
+
+    /// Tells the writer that there is work. Cheap if it is awake.
+    pub(crate) fn notify_writer(&self) {
+        if let Some((handle, slot)) = self.writer.get() {
+            handle.ready(*slot);
+        }
+    }
+
+    /// Asks for everything below `end_offset` to be made durable.
+    pub(crate) fn want_sync(&self, end_offset: u64) {
+        if self.progress.durable() < end_offset && lock(&self.intake).want_sync(end_offset) {
+            self.notify_writer();
+        }
+    }
+
+    /// The offset the next record gets; above the written offset while records wait to be written.
+    pub(crate) fn next_offset(&self) -> u64 {
+        lock(&self.intake).next_offset()
+    }
+
+    /// Why no records are taken, if none are.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        lock(&self.intake).refused().cloned()
+    }
+
+    /// Takes no more records; what was taken is still written.
+    pub(crate) fn stop_intake(&self, error: Error) {
+        let wakers = {
+            let mut intake = lock(&self.intake);
+            intake.refuse(error);
+            intake.queue.all()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    /// Waits until what ends at `end_offset` is acknowledged at `level`, or has failed.
+    pub(crate) fn acknowledged(
+        self: &Arc<Partition>,
+        level: Acks,
+        end_offset: u64,
+        run: u32,
+    ) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
+        let mut waiting = Waiting { partition: self.clone(), id: None };
+        FnFuture(move |context: &mut std::task::Context<'_>| {
+            let partition = waiting.partition.clone();
+            if let Some(outcome) = partition.outcome(level, end_offset, run) {
+                return Poll::Ready(outcome);
+            }
+            if level == Acks::Synced {
+                partition.want_sync(end_offset);
+            }
+            partition.progress.register(&mut waiting.id, level, end_offset, context.waker());
+            match partition.outcome(level, end_offset, run) {
+                Some(outcome) => Poll::Ready(outcome),
+                None => Poll::Pending,
+            }
+        })
+    }
+
+    /// Whether it is acknowledged or has failed; `None` while that is open.
+    pub(crate) fn outcome(&self, level: Acks, end_offset: u64, run: u32) -> Option<Result<()>> {
+        if let Some(outcome) = self.progress.outcome(level, end_offset, run, None) {
+            return Some(outcome.map_err(|error| error.at_partition(&self.topic, self.number)));
+        }
+        // Nobody will write it any more only if the partition has failed, not if it is being closed.
+        let stopped = self.stopped()?;
+        self.progress.outcome(level, end_offset, run, Some(stopped))
+    }
+
+    /// Why nothing more will come, if so: the partition failed, or its writer has ended.
+    pub(crate) fn stopped(&self) -> Option<Error> {
+        let ended = self.progress.is_failed() || self.closed.load(Ordering::SeqCst);
+        if ended { self.refused() } else { None }
+    }
+
+    /// Has the writer write and sync what there is (or drop it), then let go of the partition.
+    pub(crate) fn end_writer(&self, discard: bool) {
+        if let Some((handle, slot)) = self.writer.get() {
+            handle.send(Command::End { slot: *slot, discard });
+        }
+    }
+
+    /// Whether there is a writer whose end can be waited for.
+    pub(crate) fn has_writer(&self) -> bool {
+        self.writer.get().is_some()
+    }
+
+    /// Its writer is done with it: everything is synced and closed, or it has failed.
+    fn set_closed(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.progress.wake_all();
+        self.tell_subscribers();
+    }
+
+    /// Done when the writer is done with it.
+    pub(crate) fn closed(self: &Arc<Partition>) -> impl Future<Output = ()> + use<> {
+        let mut waiting = Waiting { partition: self.clone(), id: None };
+        FnFuture(move |context: &mut std::task::Context<'_>| {
+            let partition = waiting.partition.clone();
+            partition.progress.register(&mut waiting.id, Acks::Synced, u64::MAX, context.waker());
+            if partition.closed.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+    }
+
+    // ---- segments
+
+    /// The segment that holds `offset`.
+    pub(crate) fn segment_for(&self, offset: u64) -> Result<Arc<Segment>> {
+        let segments = read(&self.segments);
+        match segments.range(..=offset).next_back() {
+            Some((_, segment)) if offset >= self.progress.log_start() => Ok(segment.clone()),
+            _ => Err(Error::new(ErrorKind::OffsetOutOfRange {
+                requested: offset,
+                start: self.progress.log_start(),
+                end: self.progress.written(),
+            })
+            .at_partition(&self.topic, self.number)),
+        }
+    }
+
+    /// All segments, oldest first.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
+        read(&self.segments).values().cloned().collect()
+    }
+
+    fn add_segment(&self, segment: Arc<Segment>) {
+        write(&self.segments).insert(segment.base_offset(), segment);
+    }
+
+    // ---- those who read
+
+    /// Tells `ready` of new records from now on, through `bit`.
+    pub(crate) fn subscribe(&self, ready: Arc<ReadySet>, bit: usize) {
+        let mut subscribers = write(&self.subscribers);
+        subscribers.push(Subscriber { ready, bit });
+        self.subscriber_count.store(subscribers.len() as u32, Ordering::SeqCst);
+    }
+
+    pub(crate) fn unsubscribe(&self, ready: &Arc<ReadySet>) {
+        let mut subscribers = write(&self.subscribers);
+        subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.ready, ready));
+        self.subscriber_count.store(subscribers.len() as u32, Ordering::SeqCst);
+    }
+
+    fn tell_subscribers(&self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.subscriber_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let told: Vec<_> =
+            read(&self.subscribers).iter().filter_map(|subscriber| subscriber.ready.set(subscriber.bit)).collect();
+        for waker in told {
+            waker.wake();
+        }
+    }
+
+    fn publish_written(&self, end_offset: u64) {
+        self.progress.set_written(end_offset);
+        self.tell_subscribers();
+    }
+
+    fn publish_durable(&self, end_offset: u64) {
+        self.progress.set_durable(end_offset);
+        self.tell_subscribers();
+    }
+
+    /// Fails the partition until the engine is opened again (D4).
+    pub(crate) fn fail(&self, error: &Error) {
+        let error = error.clone().at_partition(&self.topic, self.number);
+        let latched = error.clone().with_kind(ErrorKind::Failed);
+        let wakers = {
+            let mut intake = lock(&self.intake);
+            if self.progress.is_failed() {
+                return;
+            }
+            intake.refuse(latched.clone());
+            self.progress.set_failed();
+            intake.fail(latched, &self.env.pool, &self.progress);
+            intake.queue.all()
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+        self.progress.wake_all();
+        self.tell_subscribers();
+        self.env.events.emit(crate::events::Event::PartitionFailed {
+            topic: self.topic.to_string(),
+            partition: self.number,
+            error,
+        });
+    }
+
+    // ---- marks
+
+    /// Notes a place that is durable now; queued for the catalogue when it is worth an entry.
+    fn note_durable(self: &Arc<Partition>, mark: Mark, bytes: u64) {
+        let queue = {
+            let mut state = lock(&self.mark);
+            state.current = Some(mark);
+            state.unmarked_bytes += bytes;
+            !std::mem::replace(&mut state.queued, true)
+        };
+        if queue {
+            self.env.chores.add_mark(self.clone());
+        }
+    }
+
+    /// The newest place that is known durable.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        lock(&self.mark).current
+    }
+
+    /// The mark to store, if one is due: enough bytes since the last, or nothing new since `seen`.
+    /// `None` and `true`: ask again later.
+    pub(crate) fn due_mark(&self, seen: &mut u64, now: bool) -> (Option<Mark>, bool) {
+        let mut state = lock(&self.mark);
+        let Some(current) = state.current.clone() else {
+            state.queued = false;
+            return (None, false);
+        };
+        if state.stored.as_ref() == Some(&current) {
+            state.queued = false;
+            return (None, false);
+        }
+        let idle = *seen == current.durable_offset;
+        *seen = current.durable_offset;
+        if !now && !idle && state.unmarked_bytes < self.env.config.sync_bytes {
+            return (None, true);
+        }
+        state.unmarked_bytes = 0;
+        state.stored = Some(current.clone());
+        state.queued = false;
+        (Some(Mark { log_start_offset: self.progress.log_start(), ..current }), false)
+    }
+
+    // ---- followers
+
+    /// Makes this a follower of a log that another process writes.
+    pub(crate) fn follow(&self, follower: Follower) {
+        *lock(&self.follower) = Some(follower);
+    }
+
+    /// Looks for what the writing process has added. No-op for a partition written here.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        if let Some(follower) = &mut *lock(&self.follower) {
+            follower.refresh(self)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all segments, as far as they are written.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.segments().iter().map(|segment| segment.published()).sum()
+    }
+}
+
+/// Places in the queues for buffers, given up when the wait ends.
+struct Turn<'a> {
+    partition: &'a Arc<Partition>,
+    own: Option<u64>,
+    pool: Option<u64>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.own {
+            let next = {
+                let mut intake = lock(&self.partition.intake);
+                intake.queue.leave(ticket);
+                intake.queue.first()
+            };
+            if let Some(next) = next {
+                next.wake();
+            }
+        }
+        if let Some(ticket) = self.pool {
+            self.partition.env.pool.forget(ticket);
+        }
+    }
+}
+
+/// A place among those who wait for an offset, given up when the wait ends.
+struct Waiting {
+    partition: Arc<Partition>,
+    id: Option<u64>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.partition.progress.forget(id);
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! How far a partition got: log start, written and durable offset, and who waits for them.
+//!
+//! `log start <= durable <= written`; each only rises. A receipt is (offset, run): when a write
+//! fails numbering goes back to the written offset and a new run begins, so that the record which
+//! takes a failed one's offset doesn't answer for it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
+
+use crossbeam::utils::CachePadded;
+
+use crate::config::Acks;
+use crate::error::Error;
+use crate::lock::lock;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    written: CachePadded<AtomicU64>,
+    durable: CachePadded<AtomicU64>,
+    log_start: AtomicU64,
+    run: AtomicU32,
+    failed: AtomicBool,
+    waiting: AtomicUsize,
+    waiters: Mutex<Waiters>,
+    ended_runs: Mutex<Vec<EndedRuns>>,
+}
+
+/// Runs that ended at one offset, for one reason.
+#[derive(Debug)]
+struct EndedRuns {
+    last_run: u32,
+    end_offset: u64,
+    error: Error,
+}
+
+#[derive(Debug, Default)]
+struct Waiters {
+    next_id: u64,
+    list: Vec<Waiter>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    id: u64,
+    level: Acks,
+    end_offset: u64,
+    waker: Waker,
+}
+
+impl Progress {
+    pub(crate) fn new(log_start: u64, durable: u64, written: u64) -> Progress {
+        Progress {
+            written: CachePadded::new(AtomicU64::new(written)),
+            durable: CachePadded::new(AtomicU64::new(durable)),
+            log_start: AtomicU64::new(log_start),
+            run: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            waiters: Mutex::default(),
+            ended_runs: Mutex::default(),
+        }
+    }
+
+    /// Everything below is in the file.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Everything below survives power loss.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// The first offset that is kept.
+    pub(crate) fn log_start(&self) -> u64 {
+        self.log_start.load(Ordering::Acquire)
+    }
+
+    /// Where readers stop: the durable offset once the partition failed, since the kernel itself
+    /// may drop what a failed sync covered.
+    pub(crate) fn readable(&self, durable_only: bool) -> u64 {
+        if durable_only || self.failed.load(Ordering::Acquire) { self.durable() } else { self.written() }
+    }
+
+    /// Publishes bytes that were written.
+    pub(crate) fn set_written(&self, end_offset: u64) {
+        self.written.store(end_offset, Ordering::Release);
+        self.wake();
+    }
+
+    /// Publishes what a completed sync covers.
+    pub(crate) fn set_durable(&self, end_offset: u64) {
+        self.durable.store(end_offset, Ordering::Release);
+        self.wake();
+    }
+
+    /// Raises the log start; it never goes back.
+    pub(crate) fn raise_log_start(&self, offset: u64) {
+        self.log_start.fetch_max(offset, Ordering::AcqRel);
+    }
+
+    /// The current run of numbering.
+    pub(crate) fn run(&self) -> u32 {
+        self.run.load(Ordering::Acquire)
+    }
+
+    /// Ends the current run at the written offset: what was numbered from there on has failed.
+    /// Called with the intake locked.
+    pub(crate) fn end_run(&self, error: Error) -> u32 {
+        let end_offset = self.written();
+        let run = self.run.load(Ordering::Relaxed);
+        {
+            let mut ended = lock(&self.ended_runs);
+            match ended.last_mut() {
+                Some(last) if last.end_offset == end_offset => last.last_run = run,
+                _ => ended.push(EndedRuns { last_run: run, end_offset, error }),
+            }
+        }
+        self.run.store(run + 1, Ordering::Release);
+        run + 1
+    }
+
+    /// Whether the partition failed.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Fails everything that is not durable and will not become so.
+    pub(crate) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Wakes everybody, for a change that no offset shows (a failure, a close).
+    pub(crate) fn wake_all(&self) {
+        let woken = std::mem::take(&mut lock(&self.waiters).list);
+        self.waiting.store(0, Ordering::Relaxed);
+        for waiter in woken {
+            waiter.waker.wake();
+        }
+    }
+
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let (written, durable) = (self.written(), self.durable());
+        let mut woken = Vec::new();
+        {
+            let mut waiters = lock(&self.waiters);
+            let mut at = 0;
+            while let Some(waiter) = waiters.list.get(at) {
+                let reached = if waiter.level == Acks::Synced { durable } else { written };
+                if waiter.end_offset <= reached {
+                    woken.push(waiters.list.swap_remove(at));
+                } else {
+                    at += 1;
+                }
+            }
+            self.waiting.store(waiters.list.len(), Ordering::Relaxed);
+        }
+        for waiter in woken {
+            waiter.waker.wake();
+        }
+    }
+
+    /// Whether what ends at `end_offset`, numbered in `run`, is acknowledged at `level`: `None` while
+    /// that is open.
+    pub(crate) fn outcome(&self, level: Acks, end_offset: u64, run: u32, stopped: Option<Error>) -> Option<Result<(), Error>> {
+        // The order matters: an offset that was reached in a later run is only seen with its run.
+        let reached = match level {
+            Acks::None => u64::MAX,
+            Acks::Written => self.written(),
+            Acks::Synced => self.durable(),
+        };
+        if run != self.run() {
+            let ended = lock(&self.ended_runs);
+            let first_after = ended.iter().find(|runs| runs.last_run >= run);
+            if let Some(runs) = first_after
+                && end_offset > runs.end_offset
+            {
+                return Some(Err(runs.error.clone()));
+            }
+        }
+        if end_offset <= reached {
+            return Some(Ok(()));
+        }
+        stopped.map(Err)
+    }
+
+    /// A future that is done when `outcome` is.
+    pub(crate) fn register(&self, id: &mut Option<u64>, level: Acks, end_offset: u64, waker: &Waker) {
+        let mut waiters = lock(&self.waiters);
+        if let Some(known) = *id
+            && let Some(waiter) = waiters.list.iter_mut().find(|waiter| waiter.id == known)
+        {
+            waiter.waker.clone_from(waker);
+            return;
+        }
+        let new = waiters.next_id;
+        waiters.next_id += 1;
+        waiters.list.push(Waiter { id: new, level, end_offset, waker: waker.clone() });
+        self.waiting.store(waiters.list.len(), Ordering::Relaxed);
+        *id = Some(new);
+        drop(waiters);
+        fence(Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget(&self, id: u64) {
+        let mut waiters = lock(&self.waiters);
+        waiters.list.retain(|waiter| waiter.id != id);
+        self.waiting.store(waiters.list.len(), Ordering::Relaxed);
+    }
+}
+
+/// First come, first served: tasks that wait for room, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct WaitQueue {
+    next_ticket: u64,
+    waiting: std::collections::VecDeque<(u64, Waker)>,
+}
+
+impl WaitQueue {
+    /// Whether the holder of `ticket` (or, without one, a newcomer) may go first.
+    pub(crate) fn may_go(&self, ticket: Option<u64>) -> bool {
+        match self.waiting.front() {
+            None => true,
+            Some((first, _)) => ticket == Some(*first),
+        }
+    }
+
+    /// Takes a place at the end, or renews the waker of the place held.
+    pub(crate) fn wait(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+        if let Some(held) = *ticket
+            && let Some(entry) = self.waiting.iter_mut().find(|(number, _)| *number == held)
+        {
+            entry.1.clone_from(waker);
+            return;
+        }
+        *ticket = Some(self.next_ticket);
+        self.waiting.push_back((self.next_ticket, waker.clone()));
+        self.next_ticket += 1;
+    }
+
+    /// Gives the place up, served or not.
+    pub(crate) fn leave(&mut self, ticket: u64) {
+        self.waiting.retain(|(number, _)| *number != ticket);
+    }
+
+    /// The one to wake next.
+    pub(crate) fn first(&self) -> Option<Waker> {
+        self.waiting.front().map(|(_, waker)| waker.clone())
+    }
+
+    /// Everyone, to be woken after a failure.
+    pub(crate) fn all(&self) -> Vec<Waker> {
+        self.waiting.iter().map(|(_, waker)| waker.clone()).collect()
+    }
+}
+
+/// A future made of a poll function; dropped early it cleans up through `on_drop`.
+pub(crate) struct FnFuture<F>(pub(crate) F);
+
+impl<T, F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin> Future for FnFuture<F> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        (self.0)(context)
+    }
+}

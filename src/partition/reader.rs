@@ -1,0 +1,232 @@
+//! A reader's place in a partition, and the step to the next batch.
+//!
+//! Takes no lock per record or batch: only when it enters another segment. A checksum is verified
+//! once, when a batch is entered; a window is populated before it is first touched, so that a page
+//! the drive can't read is an error and not a signal.
+
+use std::sync::Arc;
+
+use super::Partition;
+use super::batch::Batch;
+use crate::disk::View;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FormatError, check_records};
+use crate::segment::Segment;
+
+/// How much is brought into memory at once.
+const WINDOW_BYTES: u64 = 2 << 20;
+const PAGE_BYTES: u64 = 4096;
+
+/// The next batch with records at or after an offset.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    partition: Arc<Partition>,
+    next_offset: u64,
+    durable_only: bool,
+    at: Option<At>,
+}
+
+/// A place in a segment: the start of a batch, or its end.
+#[derive(Debug)]
+struct At {
+    segment: Arc<Segment>,
+    view: Arc<dyn View>,
+    position: u64,
+    populated: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(partition: Arc<Partition>, offset: u64, durable_only: bool) -> Reader {
+        Reader { partition, next_offset: offset, durable_only, at: None }
+    }
+
+    /// The offset the next batch begins with (or contains).
+    pub(crate) fn next_offset(&self) -> u64 {
+        self.next_offset
+    }
+
+    /// Goes elsewhere. Whether there is anything shows when the next batch is asked for.
+    pub(crate) fn seek(&mut self, offset: u64) {
+        if offset != self.next_offset {
+            self.next_offset = offset;
+            self.at = None;
+        }
+    }
+
+    /// The end of what this reader may see now.
+    pub(crate) fn readable(&self) -> u64 {
+        self.partition.progress.readable(self.durable_only)
+    }
+
+    /// The next batch, or `None` at the end of what may be read now.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start or beyond the end; `Corrupt` where the log is damaged.
+    pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>> {
+        loop {
+            let limit = self.readable();
+            if self.next_offset >= limit {
+                self.check_range(limit)?;
+                return match self.partition.damage().or_else(|| self.partition.stopped()) {
+                    Some(error) => Err(error.at_partition(&self.partition.topic, self.partition.number)),
+                    None => Ok(None),
+                };
+            }
+            if self.at.is_none() {
+                self.check_range(limit)?;
+                self.at = Some(self.find()?);
+            }
+            let Some(at) = &mut self.at else { continue };
+            let published = at.segment.published();
+            if self.next_offset >= at.segment.end_offset() || at.position >= published {
+                // Written but not here: it is in the successor, or missing.
+                let segment = self.partition.segment_for(self.next_offset)?;
+                if Arc::ptr_eq(&segment, &at.segment) {
+                    return Err(self.missing(segment, published));
+                }
+                self.at = Some(self.enter(segment, BLOCK_BYTES)?);
+                continue;
+            }
+            let header = at.enter_batch(published).map_err(|error| self.partition.place(error, self.next_offset))?;
+            let position = at.position;
+            let end_offset = header.end_offset().min(at.segment.end_offset());
+            at.position += u64::from(header.length);
+            if header.base_offset > self.next_offset && header.offset_count > 0 && header.attributes.kind().ok() == Some(BatchKind::Records) {
+                // Only compaction leaves gaps; what is asked for isn't there any more.
+                self.next_offset = header.base_offset;
+            }
+            if end_offset <= self.next_offset {
+                continue;
+            }
+            let from = self.next_offset;
+            self.next_offset = end_offset;
+            if header.attributes.kind().ok() != Some(BatchKind::Records) {
+                continue;
+            }
+            return Ok(Some(Batch::new(
+                at.view.clone(),
+                position,
+                header,
+                self.partition.topic.clone(),
+                self.partition.number,
+                from..end_offset,
+            )));
+        }
+    }
+
+    /// The offset of the first record with a timestamp of at least `timestamp`, at or after the next
+    /// offset; `None` if there is none.
+    pub(crate) fn offset_for_timestamp(mut self, timestamp: i64) -> Result<Option<u64>> {
+        let env = self.partition.env.clone();
+        let earlier = |segment: &Arc<Segment>| {
+            segment.is_sealed() && segment.knows_times() && segment.max_timestamp() < timestamp
+        };
+        let Some(segment) = self.partition.segments().into_iter().find(|segment| !earlier(segment)) else {
+            return Ok(None);
+        };
+        if segment.end_offset() > self.next_offset {
+            let position = segment.position_before_timestamp(timestamp, &*env.disk, &env.views)?;
+            let at = self.enter(segment, position)?;
+            if let Ok(header) = at.segment.header_at(&*at.view, position)
+                && header.base_offset >= self.next_offset
+            {
+                self.next_offset = header.base_offset;
+                self.at = Some(at);
+            }
+        }
+        while self.next_offset < self.readable()
+            && let Some(batch) = self.next_batch()?
+        {
+            if batch.max_timestamp() >= timestamp
+                && let Some(record) = batch.iter().find(|record| record.timestamp() >= timestamp)
+            {
+                return Ok(Some(record.offset()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_range(&mut self, limit: u64) -> Result<()> {
+        let start = self.partition.progress.log_start();
+        if self.next_offset < start || self.next_offset > limit {
+            return Err(Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end: limit })
+                .at_partition(&self.partition.topic, self.partition.number));
+        }
+        Ok(())
+    }
+
+    /// The segment of the next offset, at the best place the index knows.
+    fn find(&self) -> Result<At> {
+        let segment = self.partition.segment_for(self.next_offset)?;
+        let env = &self.partition.env;
+        let position = if self.next_offset == segment.base_offset() {
+            BLOCK_BYTES
+        } else {
+            segment.position_at_or_before(self.next_offset, &*env.disk, &env.views)?
+        };
+        self.enter(segment, position)
+    }
+
+    fn enter(&self, segment: Arc<Segment>, position: u64) -> Result<At> {
+        let env = &self.partition.env;
+        let view = segment
+            .view(&*env.disk, &env.views)
+            .map_err(|error| error.at_partition(&self.partition.topic, self.partition.number))?;
+        Ok(At { segment, view, position, populated: 0 })
+    }
+
+    #[cold]
+    fn missing(&self, segment: Arc<Segment>, published: u64) -> Error {
+        self.partition.place(
+            segment.damage(published, format!("offset {} should follow here, nothing does", self.next_offset)),
+            self.next_offset,
+        )
+    }
+}
+
+impl At {
+    /// Checks the batch at the current position, all of it.
+    fn enter_batch(&mut self, published: u64) -> Result<BatchHeader> {
+        let position = self.position;
+        let damage = |error: FormatError| match error {
+            FormatError::Newer(found) => {
+                Error::new(ErrorKind::NewerFormat { found }).at_path(self.segment.path()).at_position(position)
+            }
+            other => self.segment.damage(position, other.to_string()),
+        };
+        let bytes = |range: std::ops::Range<u64>| {
+            self.view.bytes(range).map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(position))
+        };
+        let header_end = position + BATCH_HEADER_BYTES as u64;
+        if header_end > published {
+            return Err(damage(FormatError::Invalid("the file ends within a batch header".into())));
+        }
+        let mut populated = self.populated;
+        self.populate(&mut populated, header_end, published)?;
+        let header = BatchHeader::decode(bytes(position..header_end)?, self.segment.seed(), position, published - position)
+            .map_err(damage)?;
+        let end = position + u64::from(header.length);
+        self.populate(&mut populated, end, published)?;
+        let body = bytes(header_end..end)?;
+        header.check_body(body).map_err(damage)?;
+        if header.attributes.kind().ok() == Some(BatchKind::Records) {
+            check_records(&header, body).map_err(damage)?;
+        }
+        self.populated = populated;
+        Ok(header)
+    }
+
+    /// Brings what lies before `end` into memory, in whole windows as far as they are written.
+    fn populate(&self, populated: &mut u64, end: u64, published: u64) -> Result<()> {
+        if end <= *populated {
+            return Ok(());
+        }
+        let from = self.position.max(*populated) / PAGE_BYTES * PAGE_BYTES;
+        let to = end.max((from + WINDOW_BYTES).min(published));
+        self.view
+            .populate(from..to)
+            .map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(self.position))?;
+        *populated = to.next_multiple_of(PAGE_BYTES);
+        Ok(())
+    }
+}

@@ -1,0 +1,223 @@
+//! The one scanner: walks the batches of any file with read-at, and searches for evidence.
+//!
+//! It says where what fits ends and why; whether that is a torn tail or damage is decided by its
+//! caller, from evidence. It never maps a file and never trusts a length it has not checked.
+
+use std::io;
+
+use crate::disk::File;
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Seed, find_magic};
+
+/// How much is read at once, unless a batch is larger.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A piece of a file in memory.
+struct Window<'f> {
+    file: &'f dyn File,
+    length: u64,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl<'f> Window<'f> {
+    fn new(file: &'f dyn File, length: u64) -> Window<'f> {
+        Window { file, length, start: 0, bytes: Vec::new() }
+    }
+
+    /// Makes `wanted` bytes from `position` available (fewer only where the file ends); returns them.
+    fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
+        let left = usize::try_from(self.length.saturating_sub(position)).unwrap_or(usize::MAX);
+        let wanted = wanted.min(left);
+        let have_end = self.start + self.bytes.len() as u64;
+        if position < self.start || position + wanted as u64 > have_end {
+            let size = wanted.max(WINDOW_BYTES).min(left);
+            self.bytes.resize(size, 0);
+            self.start = position;
+            let read = self.file.read_at(&mut self.bytes, position)?;
+            self.bytes.truncate(read);
+        }
+        let from = (position - self.start) as usize;
+        Ok(&self.bytes[from..(from + wanted).min(self.bytes.len())])
+    }
+}
+
+/// What [`Scan::next`] found.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A whole batch that fits behind the one before.
+    Batch {
+        /// Its checked header.
+        header: BatchHeader,
+        /// Where it stands.
+        position: u64,
+    },
+    /// Nothing that fits stands at [`Scan::position`]; the reason, for people.
+    End(FormatError),
+}
+
+/// Walks batches from a place on, accepting those whose checksums, position, base offset and epoch fit.
+pub(crate) struct Scan<'f> {
+    window: Window<'f>,
+    seed: Seed,
+    position: u64,
+    next_offset: u64,
+    epoch: u32,
+    last: Option<(u64, u32)>,
+}
+
+/// Where a scan stands: what the next batch must fit to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    /// Byte place in the file, a multiple of 8.
+    pub(crate) position: u64,
+    /// Base offset the next batch must have.
+    pub(crate) next_offset: u64,
+    /// Its epoch must not be below this.
+    pub(crate) epoch: u32,
+}
+
+impl<'f> Scan<'f> {
+    /// A scan of the first `length` bytes of `file`, from `place` on.
+    pub(crate) fn new(file: &'f dyn File, length: u64, seed: Seed, place: Place) -> Scan<'f> {
+        Scan {
+            window: Window::new(file, length),
+            seed,
+            position: place.position,
+            next_offset: place.next_offset,
+            epoch: place.epoch,
+            last: None,
+        }
+    }
+
+    /// Where the next batch must stand.
+    pub(crate) fn place(&self) -> Place {
+        Place { position: self.position, next_offset: self.next_offset, epoch: self.epoch }
+    }
+
+    /// The next batch that fits, or the end.
+    pub(crate) fn next(&mut self) -> io::Result<Found> {
+        let position = self.position;
+        let room = self.window.length.saturating_sub(position);
+        let bytes = self.window.at(position, BATCH_HEADER_BYTES)?;
+        let header = match BatchHeader::decode(bytes, self.seed, position, room) {
+            Ok(header) => header,
+            Err(error) => return Ok(Found::End(error)),
+        };
+        if header.base_offset != self.next_offset {
+            return Ok(Found::End(FormatError::Invalid(format!(
+                "base offset is {}, expected {}",
+                header.base_offset, self.next_offset
+            ))));
+        }
+        if header.epoch < self.epoch {
+            return Ok(Found::End(FormatError::Invalid(format!(
+                "epoch is {}, below the {} before it",
+                header.epoch, self.epoch
+            ))));
+        }
+        let length = header.length as usize;
+        let batch = self.window.at(position, length)?;
+        if batch.len() < length {
+            return Ok(Found::End(FormatError::Invalid("the file ends within the batch".into())));
+        }
+        if let Err(error) = header.check_body(&batch[BATCH_HEADER_BYTES..]) {
+            return Ok(Found::End(error));
+        }
+        self.last = Some((position, header.length));
+        self.position = position + u64::from(header.length);
+        self.next_offset = header.end_offset();
+        self.epoch = header.epoch;
+        Ok(Found::Batch { header, position })
+    }
+
+    /// The whole bytes of the batch that [`next`](Scan::next) returned last.
+    pub(crate) fn batch_bytes(&mut self) -> io::Result<&[u8]> {
+        match self.last {
+            Some((position, length)) => self.window.at(position, length as usize),
+            None => Ok(&[]),
+        }
+    }
+
+    /// The body of the batch that [`next`](Scan::next) returned last.
+    pub(crate) fn body(&mut self) -> io::Result<&[u8]> {
+        Ok(self.batch_bytes()?.get(BATCH_HEADER_BYTES..).unwrap_or(&[]))
+    }
+}
+
+/// What a search beyond the end of a log found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Beyond {
+    /// The largest `durable_before` of a valid header with an epoch not below the asked one.
+    pub(crate) durable_before: u64,
+    /// Whether any header validates, of whatever epoch: its place must not be written over.
+    pub(crate) any_valid: bool,
+    /// End of the last byte that isn't zero; `from` if there is none.
+    pub(crate) written_end: u64,
+}
+
+/// Looks at every 8 bytes from `from` to `length` for batch headers of this file.
+pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_epoch: u32) -> io::Result<Beyond> {
+    let mut window = Window::new(file, length);
+    let mut beyond = Beyond { written_end: from, ..Beyond::default() };
+    let mut at = from.next_multiple_of(8);
+    while at < length {
+        // Each window ends with a header's length of bytes that the next one begins with.
+        let bytes = window.at(at, WINDOW_BYTES)?;
+        if bytes.is_empty() {
+            break;
+        }
+        let whole = at + bytes.len() as u64 >= length;
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+            beyond.written_end = at + last as u64 + 1;
+            let mut next = 0;
+            while let Some(found) = find_magic(bytes, next) {
+                let position = at + found as u64;
+                if let Ok(header) = BatchHeader::decode(&bytes[found..], seed, position, length - position) {
+                    beyond.any_valid = true;
+                    if header.epoch >= min_epoch {
+                        beyond.durable_before = beyond.durable_before.max(header.durable_before);
+                    }
+                }
+                next = found + 8;
+            }
+        }
+        if whole {
+            break;
+        }
+        at += (bytes.len() - BATCH_HEADER_BYTES) as u64 & !7;
+    }
+    Ok(beyond)
+}
+
+/// The first whole batch of this file beyond `after` that may stand there: its base offset and epoch
+/// are not below the expected ones. How reading goes on behind damage.
+pub(crate) fn next_batch(file: &dyn File, length: u64, seed: Seed, after: Place) -> io::Result<Option<Place>> {
+    let mut window = Window::new(file, length);
+    let mut at = after.position + 8;
+    while at < length {
+        let bytes = window.at(at, WINDOW_BYTES)?;
+        if bytes.is_empty() {
+            break;
+        }
+        let whole = at + bytes.len() as u64 >= length;
+        let mut next = 0;
+        while let Some(found) = find_magic(bytes, next) {
+            let position = at + found as u64;
+            if let Ok(header) = BatchHeader::decode(&bytes[found..], seed, position, length - position)
+                && header.base_offset >= after.next_offset
+                && header.epoch >= after.epoch
+            {
+                let place = Place { position, next_offset: header.base_offset, epoch: header.epoch };
+                if let Found::Batch { .. } = Scan::new(file, length, seed, place).next()? {
+                    return Ok(Some(place));
+                }
+            }
+            next = found + 8;
+        }
+        if whole {
+            break;
+        }
+        at += (bytes.len() - BATCH_HEADER_BYTES) as u64 & !7;
+    }
+    Ok(None)
+}

@@ -1,0 +1,243 @@
+//! The simulated disk as its users see it, and as the engine's driver.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::crash::CrashPolicy;
+use super::faults::{Operation, Repeat};
+use super::file::{Handle, SimFile};
+use super::names::NodeId;
+use super::queue::SimQueue;
+use super::state::State;
+use crate::disk::{Access, Disk, Entry, File, Locked, Queue};
+
+/// A disk in memory that knows what survives a power loss, and fails to order.
+///
+/// Clones are the same disk. Paths are names below one root; `a/b`, `/a/b` and `./a//b` are the same.
+/// Beside the files and directories that an engine makes there, tests read and change them with
+/// [`read_file`](SimDisk::read_file) and its like, which are counted nowhere and always succeed.
+///
+/// What it promises an engine is what POSIX does, and no more: a write is durable when a sync of its
+/// file that started afterwards succeeded, a name when its directory was synced. Until then each
+/// sector of 512 bytes, each length and each change of a name may survive or not.
+#[derive(Clone)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl SimDisk {
+    /// An empty disk without a limit.
+    #[must_use]
+    pub fn new() -> SimDisk {
+        SimDisk::holding(State::new())
+    }
+
+    fn holding(state: State) -> SimDisk {
+        SimDisk { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn same_as(&self, other: &SimDisk) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
+    /// The disk as found after a crash now: a new one, without locks, open files and faults. This one
+    /// goes on as if nothing had happened.
+    #[must_use]
+    pub fn crash(&self, policy: CrashPolicy) -> SimDisk {
+        SimDisk::holding(self.state().crash(policy))
+    }
+
+    /// Lets the next operation of this kind fail with this error number.
+    ///
+    /// ```
+    /// # use thalweg::sim::{Operation, SimDisk};
+    /// let disk = SimDisk::new();
+    /// disk.fail_next(Operation::Sync, 5); // EIO
+    /// ```
+    pub fn fail_next(&self, operation: Operation, errno: i32) {
+        self.fail_after(0, operation, errno, Repeat::Once);
+    }
+
+    /// Lets an operation of this kind fail with this error number after `passing` that don't.
+    pub fn fail_after(&self, passing: u64, operation: Operation, errno: i32, repeat: Repeat) {
+        self.state().faults.order(passing, operation, errno, repeat);
+    }
+
+    /// Cuts the power after so many operations of any kind: from then on all fail with EIO, and
+    /// nothing changes nor becomes durable any more. Crash the disk then to see what is left.
+    pub fn cut_power_after(&self, operations: u64) {
+        self.state().faults.cut_power_after(operations);
+    }
+
+    /// Takes back all orders to fail, a cut of the power too.
+    pub fn clear_faults(&self) {
+        self.state().faults.clear();
+    }
+
+    /// How many operations of this kind have begun, those that failed among them.
+    #[must_use]
+    pub fn count(&self, operation: Operation) -> u64 {
+        self.state().count(operation)
+    }
+
+    /// How many operations of any kind have begun.
+    #[must_use]
+    pub fn count_all(&self) -> u64 {
+        self.state().count_all()
+    }
+
+    /// A hash over all operations so far, their bytes and outcomes. Two runs that should be the same
+    /// have the same.
+    #[must_use]
+    pub fn trace_hash(&self) -> u64 {
+        self.state().trace_hash()
+    }
+
+    /// Limits the room, in bytes; `None` for no limit. Files and directories take blocks of 4 KiB, at
+    /// least one. Beyond the limit, what needs more fails with ENOSPC; what is there stays.
+    pub fn set_capacity(&self, bytes: impl Into<Option<u64>>) {
+        self.state().set_capacity(bytes.into());
+    }
+
+    /// The room taken, in bytes.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
+    }
+
+    /// Drops from the page cache what failed syncs left there: reads find what is durable. Bytes that
+    /// a reader already got through a view stay in that view.
+    pub fn evict(&self) {
+        self.state().evict();
+    }
+
+    /// Where bytes were changed that readers had got through a view: a sound engine never does.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.state().violations()
+    }
+
+    /// The paths of all files, sorted.
+    #[must_use]
+    pub fn list_files(&self) -> Vec<PathBuf> {
+        self.state().files()
+    }
+
+    /// What a file holds, as an engine reading it would see.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn read_file(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        self.state().peek(path.as_ref())
+    }
+
+    /// Makes a file hold exactly these bytes, durably, as if it always had; its directories too. For
+    /// flipping bits: bytes that readers already got through a view stay in that view.
+    ///
+    /// # Errors
+    ///
+    /// If the path goes through a file, or is a directory's.
+    pub fn write_file(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.state().put(path.as_ref(), bytes.as_ref())
+    }
+
+    /// Takes a file away, durably, as if it had never been there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        self.state().take(path.as_ref())
+    }
+
+    fn file(&self, node: NodeId, writable: bool) -> Arc<dyn File> {
+        Arc::new(SimFile::new(Handle::new(self, node), writable))
+    }
+}
+
+impl Default for SimDisk {
+    fn default() -> SimDisk {
+        SimDisk::new()
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("SimDisk")
+            .field("files", &state.files().len())
+            .field("operations", &state.count_all())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Disk for SimDisk {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.state().create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.state().list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let node = self.state().create(path)?;
+        Ok(self.file(node, true))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let node = self.state().open(path)?;
+        Ok(self.file(node, access == Access::Write))
+    }
+
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        let node = self.state().open_dir(dir)?;
+        Ok(self.file(node, false))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.state().unlink(path)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.state().remove_dir(dir)
+    }
+
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
+        let outcome = self.state().lock(path, holder)?;
+        Ok(match outcome {
+            Ok(node) => Locked::Ours(Box::new(LockGuard(Handle::new(self, node)))),
+            Err(text) => Locked::Held(text),
+        })
+    }
+
+    fn queue(&self) -> Box<dyn Queue> {
+        Box::new(SimQueue::new(self.clone()))
+    }
+
+    fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
+        self.open_dir(dir).map(|_| Ok(()))
+    }
+}
+
+struct LockGuard(Arc<Handle>);
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        self.0.disk().state().unlock(self.0.node());
+    }
+}
+
+#[cfg(test)]
+mod tests;

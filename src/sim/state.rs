@@ -1,0 +1,470 @@
+//! Everything a simulated disk knows, behind one lock; here: names, room, and what a crash leaves.
+//!
+//! Each operation begins in [`State::begin`], which counts it, adds it to the trace and lets it fail
+//! if that was ordered. A failed operation changes nothing but what its kind says.
+
+mod files;
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use rustix::io::Errno;
+
+use super::contents::{Contents, Moment};
+use super::crash::{Choices, CrashPolicy, Nothing, Seeded};
+use super::faults::{Failure, Faults, Operation};
+use super::image::Image;
+use super::names::{Names, NodeId, ROOT, Slot, parts};
+use super::random::Trace;
+use crate::disk::{Entry, EntryKind};
+use crate::sys::shared_buffer::SharedBuffer;
+
+pub(super) use files::Ticket;
+
+/// What room is given out in; a file without bytes and a directory take one.
+const BLOCK_BYTES: u64 = 4096;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    names: Names,
+    nodes: BTreeMap<NodeId, Node>,
+    next_node: NodeId,
+    moment: Moment,
+    capacity_bytes: Option<u64>,
+    pub(super) faults: Faults,
+    counts: BTreeMap<Operation, u64>,
+    trace: Trace,
+    violations: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Node {
+    kind: NodeKind,
+    /// Open files, views and locks on it.
+    handles: usize,
+}
+
+#[derive(Debug)]
+enum NodeKind {
+    Directory,
+    File(FileNode),
+}
+
+#[derive(Debug, Default)]
+struct FileNode {
+    contents: Contents,
+    views: Vec<Weak<SharedBuffer>>,
+    locked: bool,
+}
+
+impl State {
+    pub(super) fn new() -> State {
+        let mut state = State { next_node: ROOT, ..State::default() };
+        state.add(NodeKind::Directory);
+        state
+    }
+
+    /// Every operation goes through here first.
+    fn begin(&mut self, operation: Operation, subject: impl Hash) -> Result<(), Failure> {
+        *self.counts.entry(operation).or_default() += 1;
+        (operation, subject).hash(&mut self.trace);
+        match self.faults.next(operation) {
+            None => Ok(()),
+            Some(failure) => {
+                (failure.errno, failure.half_done).hash(&mut self.trace);
+                Err(failure)
+            }
+        }
+    }
+
+    fn begin_at(&mut self, operation: Operation, path: &Path) -> io::Result<Vec<String>> {
+        let parts = parts(path);
+        self.begin(operation, &parts).map_err(Failure::error)?;
+        Ok(parts)
+    }
+
+    fn next_moment(&mut self) -> Moment {
+        self.moment += 1;
+        self.moment
+    }
+
+    pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
+        let parts = self.begin_at(Operation::CreateDirectory, path)?;
+        let last = parts.len().saturating_sub(1);
+        let mut dir = ROOT;
+        for (index, name) in parts.into_iter().enumerate() {
+            let slot = (dir, name);
+            dir = match self.names.get(&slot) {
+                Some(node) if self.is_directory(node) => node,
+                Some(_) if index == last => return Err(Errno::EXIST.into()),
+                Some(_) => return Err(Errno::NOTDIR.into()),
+                None => self.make(slot, NodeKind::Directory)?,
+            };
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&mut self, path: &Path) -> io::Result<Vec<Entry>> {
+        let parts = self.begin_at(Operation::List, path)?;
+        let dir = self.find(&parts)?;
+        if !self.is_directory(dir) {
+            return Err(Errno::NOTDIR.into());
+        }
+        let entry = |(name, node): (&str, NodeId)| {
+            let kind = if self.is_directory(node) { EntryKind::Directory } else { EntryKind::File };
+            Entry { name: name.to_owned(), kind }
+        };
+        Ok(self.names.entries(dir).map(entry).collect())
+    }
+
+    pub(super) fn create(&mut self, path: &Path) -> io::Result<NodeId> {
+        let parts = self.begin_at(Operation::Create, path)?;
+        let slot = self.slot(parts)?;
+        if self.names.get(&slot).is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let node = self.make(slot, NodeKind::File(FileNode::default()))?;
+        Ok(self.held(node))
+    }
+
+    pub(super) fn open(&mut self, path: &Path) -> io::Result<NodeId> {
+        let parts = self.begin_at(Operation::Open, path)?;
+        let node = self.find(&parts)?;
+        if self.is_directory(node) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok(self.held(node))
+    }
+
+    pub(super) fn open_dir(&mut self, path: &Path) -> io::Result<NodeId> {
+        let parts = self.begin_at(Operation::Open, path)?;
+        let node = self.find(&parts)?;
+        if self.is_directory(node) { Ok(self.held(node)) } else { Err(Errno::NOTDIR.into()) }
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (parts(from), parts(to));
+        self.begin(Operation::Rename, (&from, &to)).map_err(Failure::error)?;
+        let (into_itself, over_itself) = (to.starts_with(&from), from.starts_with(&to));
+        let (from, to) = (self.slot(from)?, self.slot(to)?);
+        let node = self.names.get(&from).ok_or(Errno::NOENT)?;
+        match (into_itself, over_itself) {
+            (true, true) => return Ok(()),
+            (true, false) => return Err(Errno::INVAL.into()),
+            (false, true) => return Err(Errno::NOTEMPTY.into()),
+            (false, false) => {}
+        }
+        if let Some(replaced) = self.names.get(&to) {
+            match (self.is_directory(node), self.is_directory(replaced)) {
+                (false, true) => return Err(Errno::ISDIR.into()),
+                (true, false) => return Err(Errno::NOTDIR.into()),
+                (true, true) if self.names.entries(replaced).next().is_some() => return Err(Errno::NOTEMPTY.into()),
+                _ => {}
+            }
+        }
+        let moment = self.next_moment();
+        self.names.rename(moment, from, to, node);
+        Ok(())
+    }
+
+    pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
+        let parts = self.begin_at(Operation::Unlink, path)?;
+        let slot = self.slot(parts)?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        if self.is_directory(node) {
+            return Err(Errno::ISDIR.into());
+        }
+        let moment = self.next_moment();
+        self.names.clear(moment, slot);
+        Ok(())
+    }
+
+    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
+        let parts = self.begin_at(Operation::RemoveDirectory, path)?;
+        let slot = self.slot(parts)?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        if !self.is_directory(node) {
+            return Err(Errno::NOTDIR.into());
+        }
+        if self.names.entries(node).next().is_some() {
+            return Err(Errno::NOTEMPTY.into());
+        }
+        let moment = self.next_moment();
+        self.names.clear(moment, slot);
+        Ok(())
+    }
+
+    /// Takes the lock in this file, making it if need be; the text inside if it is taken.
+    pub(super) fn lock(&mut self, path: &Path, holder: &str) -> io::Result<Result<NodeId, String>> {
+        let parts = self.begin_at(Operation::Lock, path)?;
+        let slot = self.slot(parts)?;
+        let node = match self.names.get(&slot) {
+            Some(node) => node,
+            None => self.make(slot, NodeKind::File(FileNode::default()))?,
+        };
+        let moment = self.next_moment();
+        let file = self.file_mut(node)?;
+        if file.locked {
+            return Ok(Err(String::from_utf8_lossy(&file.contents.cache().bytes()).into_owned()));
+        }
+        file.locked = true;
+        file.contents.write(moment, 0, holder.as_bytes());
+        file.contents.set_length(moment, holder.len() as u64);
+        Ok(Ok(self.held(node)))
+    }
+
+    pub(super) fn unlock(&mut self, node: NodeId) {
+        if let Ok(file) = self.file_mut(node) {
+            file.locked = false;
+        }
+    }
+
+    /// Counts one more holder of the node, who calls [`closed`](State::closed) in the end.
+    fn held(&mut self, node: NodeId) -> NodeId {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.handles += 1;
+        }
+        node
+    }
+
+    pub(super) fn closed(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.handles -= 1;
+        }
+    }
+
+    /// A new node under a free name.
+    fn make(&mut self, slot: Slot, kind: NodeKind) -> io::Result<NodeId> {
+        if self.free_bytes() < BLOCK_BYTES {
+            return Err(Errno::NOSPC.into());
+        }
+        let node = self.add(kind);
+        let moment = self.next_moment();
+        self.names.set(moment, slot, node);
+        Ok(node)
+    }
+
+    fn add(&mut self, kind: NodeKind) -> NodeId {
+        let node = self.next_node;
+        self.next_node += 1;
+        self.nodes.insert(node, Node { kind, handles: 0 });
+        node
+    }
+
+    /// Forgets nodes that nobody can reach again.
+    fn collect(&mut self) {
+        let possible = self.names.possible_nodes();
+        self.nodes.retain(|id, node| node.handles > 0 || possible.contains(id));
+    }
+
+    fn find(&self, parts: &[String]) -> io::Result<NodeId> {
+        let mut node = ROOT;
+        for name in parts {
+            if !self.is_directory(node) {
+                return Err(Errno::NOTDIR.into());
+            }
+            node = self.names.get(&(node, name.clone())).ok_or(Errno::NOENT)?;
+        }
+        Ok(node)
+    }
+
+    /// The directory and name that a path means; the root has neither.
+    fn slot(&self, mut parts: Vec<String>) -> io::Result<Slot> {
+        let name = parts.pop().ok_or(Errno::BUSY)?;
+        let dir = self.find(&parts)?;
+        if self.is_directory(dir) { Ok((dir, name)) } else { Err(Errno::NOTDIR.into()) }
+    }
+
+    pub(super) fn is_directory(&self, node: NodeId) -> bool {
+        matches!(self.nodes.get(&node), Some(Node { kind: NodeKind::Directory, .. }))
+    }
+
+    fn file(&self, node: NodeId) -> io::Result<&FileNode> {
+        match self.nodes.get(&node) {
+            Some(Node { kind: NodeKind::File(file), .. }) => Ok(file),
+            _ => Err(Errno::ISDIR.into()),
+        }
+    }
+
+    fn file_mut(&mut self, node: NodeId) -> io::Result<&mut FileNode> {
+        match self.nodes.get_mut(&node) {
+            Some(Node { kind: NodeKind::File(file), .. }) => Ok(file),
+            _ => Err(Errno::ISDIR.into()),
+        }
+    }
+
+    pub(super) fn set_capacity(&mut self, bytes: Option<u64>) {
+        self.capacity_bytes = bytes;
+    }
+
+    /// Room that files and directories with a name, and open ones without, take.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let seen = self.names.seen_nodes();
+        let counted = self.nodes.iter().filter(|(id, node)| **id != ROOT && (node.handles > 0 || seen.contains(id)));
+        counted.map(|(_, node)| node.bytes()).sum()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
+    /// The paths of all files, sorted.
+    pub(super) fn files(&self) -> Vec<std::path::PathBuf> {
+        let seen = self.names.seen_nodes();
+        let files = self.nodes.keys().filter(|node| seen.contains(node) && !self.is_directory(**node));
+        let mut paths: Vec<_> = files.map(|node| self.names.path_of(*node)).collect();
+        paths.sort();
+        paths
+    }
+
+    /// A file's bytes, past all counting and failing.
+    pub(super) fn peek(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
+    }
+
+    /// Makes a file hold these bytes as if it always had, past all counting and failing.
+    pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut parts = parts(path);
+        let name = parts.pop().ok_or(Errno::ISDIR)?;
+        let mut dir = ROOT;
+        for part in parts {
+            dir = self.put_node((dir, part), || NodeKind::Directory);
+            if !self.is_directory(dir) {
+                return Err(Errno::NOTDIR.into());
+            }
+        }
+        let node = self.put_node((dir, name), || NodeKind::File(FileNode::default()));
+        let mut image = Image::default();
+        image.set_length(bytes.len() as u64);
+        image.write(0, bytes);
+        let file = self.file_mut(node)?;
+        let before = file.contents.length();
+        file.contents = Contents::found(image);
+        // As after an eviction: slices that readers hold stay.
+        file.refresh_views(&(0..before.max(bytes.len() as u64)));
+        Ok(())
+    }
+
+    fn put_node(&mut self, slot: Slot, kind: impl FnOnce() -> NodeKind) -> NodeId {
+        let node = self.names.get(&slot).unwrap_or_else(|| self.add(kind()));
+        self.names.set_durably(slot, Some(node));
+        node
+    }
+
+    /// Takes a file away as if it had never been there.
+    pub(super) fn take(&mut self, path: &Path) -> io::Result<()> {
+        let slot = self.slot(parts(path))?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        self.file(node)?;
+        self.names.set_durably(slot, None);
+        self.collect();
+        Ok(())
+    }
+
+    pub(super) fn count(&self, operation: Operation) -> u64 {
+        self.counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    pub(super) fn count_all(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    pub(super) fn trace_hash(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.violations.clone()
+    }
+
+    pub(super) fn crash(&self, policy: CrashPolicy) -> State {
+        match policy {
+            CrashPolicy::Kill => self.found(self.names.clone(), |file| file.contents.clone()),
+            CrashPolicy::PowerLoss => self.after_power_loss(&mut Nothing),
+            CrashPolicy::Seeded(seed) => self.after_power_loss(&mut Seeded::new(seed)),
+        }
+    }
+
+    /// Asks about the names first, then about each file that has one.
+    pub(super) fn after_power_loss(&self, choices: &mut dyn Choices) -> State {
+        choices.next_subject();
+        let names = self.names.after_power_loss(choices);
+        self.found(names, |file| {
+            choices.next_subject();
+            Contents::found(file.contents.after_power_loss(choices))
+        })
+    }
+
+    fn found(&self, names: Names, mut contents: impl FnMut(&FileNode) -> Contents) -> State {
+        let possible = names.possible_nodes();
+        let nodes = self.nodes.iter().filter(|(id, _)| possible.contains(id)).map(|(id, node)| {
+            let kind = match &node.kind {
+                NodeKind::Directory => NodeKind::Directory,
+                NodeKind::File(file) => NodeKind::File(FileNode { contents: contents(file), ..FileNode::default() }),
+            };
+            (*id, Node { kind, handles: 0 })
+        });
+        State {
+            nodes: nodes.collect(),
+            names,
+            next_node: self.next_node,
+            moment: self.moment,
+            capacity_bytes: self.capacity_bytes,
+            ..State::default()
+        }
+    }
+}
+
+impl Node {
+    fn bytes(&self) -> u64 {
+        match &self.kind {
+            NodeKind::Directory => BLOCK_BYTES,
+            NodeKind::File(file) => blocks(file.contents.length()),
+        }
+    }
+}
+
+/// Room for a file of this length.
+fn blocks(length: u64) -> u64 {
+    length.max(1).next_multiple_of(BLOCK_BYTES)
+}
+
+impl FileNode {
+    fn live_views(&mut self) -> Vec<Arc<SharedBuffer>> {
+        self.views.retain(|view| view.strong_count() > 0);
+        self.views.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Brings the views in step with the cache, but for bytes that readers may hold.
+    fn refresh_views(&mut self, range: &std::ops::Range<u64>) {
+        for view in self.live_views() {
+            let _ = fill_from(&view, self.contents.cache(), range.clone());
+        }
+    }
+}
+
+/// Copies a range of the image into a view; the first position where a byte that was handed out
+/// would change.
+fn fill_from(view: &SharedBuffer, image: &Image, range: std::ops::Range<u64>) -> Option<u64> {
+    const STEP_BYTES: u64 = 64 << 10;
+    let end = range.end.min(view.length());
+    let mut conflict = None;
+    let mut position = range.start;
+    let mut step = Vec::new();
+    while position < end {
+        step.resize(STEP_BYTES.min(end - position) as usize, 0);
+        image.read_or_zero(position, &mut step);
+        conflict = conflict.or(view.fill(position, &step));
+        position += step.len() as u64;
+    }
+    conflict
+}
+
+impl Failure {
+    fn error(self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}

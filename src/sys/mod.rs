@@ -1,0 +1,10 @@
+//! The only unsafe code: mapped files, the io_uring ring, and the simulated disk's shared memory.
+//!
+//! Everything here has a safe face whose conditions are checked where they can be; what the caller
+//! must keep is said at the item. Knows nothing of the rest of the crate.
+
+pub(crate) mod affinity;
+pub(crate) mod map;
+pub(crate) mod ring;
+#[cfg(feature = "sim")]
+pub(crate) mod shared_buffer;

@@ -313,8 +313,7 @@ impl TopicConfig {
             "retention.bytes" => self.retention_bytes = limit()?,
             "retention.ms" => self.retention_ms = limit()?,
             _ => {
-                self.read_durable =
-                    value.parse().map_err(|_| invalid(field, value, "it is true or false"))?;
+                self.read_durable = value.parse().map_err(|_| invalid(field, value, "it is true or false"))?;
             }
         }
         Ok(())
@@ -322,10 +321,7 @@ impl TopicConfig {
 
     /// All keys as `key=value` lines, as the catalogue stores them.
     pub(crate) fn to_text(&self) -> String {
-        TopicConfig::KEYS
-            .iter()
-            .filter_map(|key| self.get(key).map(|value| format!("{key}={value}\n")))
-            .collect()
+        TopicConfig::KEYS.iter().filter_map(|key| self.get(key).map(|value| format!("{key}={value}\n"))).collect()
     }
 
     /// Reads what [`to_text`](TopicConfig::to_text) wrote; keys that are missing have their defaults.
@@ -386,7 +382,9 @@ mod tests {
     #[test]
     fn text_form_round_trips() {
         let mut config = TopicConfig::default().partitions(7);
-        for (key, value) in [("acks", "none"), ("segment.ms", "5000"), ("retention.bytes", "1"), ("read.durable", "true")] {
+        for (key, value) in
+            [("acks", "none"), ("segment.ms", "5000"), ("retention.bytes", "1"), ("read.durable", "true")]
+        {
             config.set(key, value).unwrap();
         }
         assert_eq!(TopicConfig::from_text(7, &config.to_text()), Ok(config));

@@ -15,7 +15,10 @@ use crate::events::Event;
 use crate::format::Mark;
 use crate::ids::TopicId;
 use crate::lock::lock;
-use crate::partition::{Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next, start_by_limits, write_index_of};
+use crate::partition::{
+    Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next,
+    start_by_limits, write_index_of,
+};
 use crate::topic::Catalog;
 
 /// How long a partition must be quiet before its mark is stored, and how often limits are looked at.

@@ -93,8 +93,9 @@ impl Consumer {
     pub(super) fn new(engine: Engine, partitions: Vec<Arc<Partition>>) -> Result<Consumer> {
         for (at, partition) in partitions.iter().enumerate() {
             if partitions[..at].iter().any(|other| Arc::ptr_eq(other, partition)) {
-                return Err(Error::invalid("a partition is assigned twice")
-                    .at_partition(&partition.topic, partition.number));
+                return Err(
+                    Error::invalid("a partition is assigned twice").at_partition(&partition.topic, partition.number)
+                );
             }
         }
         let ready = Arc::new(ReadySet::new(partitions.len()));

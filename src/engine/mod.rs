@@ -89,9 +89,9 @@ pub(crate) struct Topic {
 impl Topic {
     pub(crate) fn partition(&self, number: u32) -> Result<&Arc<crate::partition::Partition>> {
         let partitions = self.partitions.len() as u32;
-        self.partitions
-            .get(number as usize)
-            .ok_or_else(|| Error::new(ErrorKind::UnknownPartition { partition: number, partitions }).at_topic(&self.name))
+        self.partitions.get(number as usize).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownPartition { partition: number, partitions }).at_topic(&self.name)
+        })
     }
 }
 
@@ -403,7 +403,15 @@ impl Core {
                 }
                 _ => {
                     let marks = |partition| topic.mark(partition).copied();
-                    self.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?
+                    self.open_topic(
+                        topic.id,
+                        &topic.name,
+                        &topic.config,
+                        topic.created_ms,
+                        epoch,
+                        &marks,
+                        &mut recovery,
+                    )?
                 }
             };
             topics.insert(topic.name.clone(), opened);

@@ -17,8 +17,8 @@ use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::lock;
 use crate::partition::{
-    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionWriter, Pool, Recovered, WriterHandle,
-    WriterLoop, recover,
+    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionWriter, Pool, Recovered,
+    WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
@@ -219,7 +219,8 @@ impl Engine {
         let mut topics = HashMap::new();
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
-            let opened = core.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?;
+            let opened =
+                core.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?;
             topics.insert(topic.name.clone(), opened);
         }
         *crate::lock::write(&core.topics) = topics;

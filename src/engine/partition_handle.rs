@@ -87,7 +87,8 @@ impl Partition {
         let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.config.acks)).max().unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
         let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, expected_end));
-        let placed = self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))?;
+        let placed =
+            self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))?;
         Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks))
     }
 

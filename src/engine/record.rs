@@ -34,7 +34,15 @@ impl<'a> Record<'a> {
     /// A record without a value: with a key, it says that the key's last value no longer holds.
     #[inline]
     pub fn tombstone() -> Record<'a> {
-        Record { topic: None, partition: None, timestamp: None, key: None, value: None, headers: Vec::new(), acks: None }
+        Record {
+            topic: None,
+            partition: None,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            acks: None,
+        }
     }
 
     /// Sets the key: records with equal keys go to one partition.

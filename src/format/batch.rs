@@ -157,7 +157,10 @@ impl BatchHeader {
         }
         let computed = seed.crc(&[&position.to_le_bytes(), &bytes[8..]]);
         if raw.header_crc != computed {
-            return Err(invalid(format!("batch header checksum is {:#010x}, computed {computed:#010x}", raw.header_crc)));
+            return Err(invalid(format!(
+                "batch header checksum is {:#010x}, computed {computed:#010x}",
+                raw.header_crc
+            )));
         }
         let header = BatchHeader::from_raw(&raw);
         header.check(room).map(|()| header)
@@ -311,7 +314,10 @@ mod tests {
         for bit in 0..BATCH_HEADER_BYTES * 8 {
             let mut bytes = good;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(BatchHeader::decode(&bytes, seed, 4096, 1 << 20), Err(FormatError::Invalid(_))), "bit {bit}");
+            assert!(
+                matches!(BatchHeader::decode(&bytes, seed, 4096, 1 << 20), Err(FormatError::Invalid(_))),
+                "bit {bit}"
+            );
         }
         for bit in 0..body.len() * 8 {
             let mut bytes = body.clone();

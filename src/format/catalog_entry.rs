@@ -21,15 +21,43 @@ pub(crate) struct Mark {
 /// One entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CatalogEntry {
-    Engine { engine_id: EngineId, created_ms: i64 },
-    Epoch { epoch: u32 },
+    Engine {
+        engine_id: EngineId,
+        created_ms: i64,
+    },
+    Epoch {
+        epoch: u32,
+    },
     /// `config` is `key=value` lines.
-    Topic { topic_id: TopicId, name: String, partitions: u32, created_ms: i64, config: String },
-    Deleted { topic_id: TopicId },
-    Expanded { topic_id: TopicId, partitions: u32, end_offsets: Vec<u64> },
-    Mark { topic_id: TopicId, partition: u32, mark: Mark },
-    Truncated { topic_id: TopicId, partition: u32, offset: u64, epoch: u32 },
-    Clean { epoch: u32 },
+    Topic {
+        topic_id: TopicId,
+        name: String,
+        partitions: u32,
+        created_ms: i64,
+        config: String,
+    },
+    Deleted {
+        topic_id: TopicId,
+    },
+    Expanded {
+        topic_id: TopicId,
+        partitions: u32,
+        end_offsets: Vec<u64>,
+    },
+    Mark {
+        topic_id: TopicId,
+        partition: u32,
+        mark: Mark,
+    },
+    Truncated {
+        topic_id: TopicId,
+        partition: u32,
+        offset: u64,
+        epoch: u32,
+    },
+    Clean {
+        epoch: u32,
+    },
 }
 
 /// An entry's header as it stands in the file.
@@ -82,7 +110,9 @@ impl CatalogEntry {
                 into.extend_from_slice(&engine_id.0);
                 into.extend_from_slice(&created_ms.to_le_bytes());
             }
-            CatalogEntry::Epoch { epoch } | CatalogEntry::Clean { epoch } => into.extend_from_slice(&epoch.to_le_bytes()),
+            CatalogEntry::Epoch { epoch } | CatalogEntry::Clean { epoch } => {
+                into.extend_from_slice(&epoch.to_le_bytes())
+            }
             CatalogEntry::Topic { name, partitions, created_ms, config, .. } => {
                 into.extend_from_slice(&created_ms.to_le_bytes());
                 into.extend_from_slice(&partitions.to_le_bytes());
@@ -211,7 +241,13 @@ mod tests {
         vec![
             CatalogEntry::Engine { engine_id: EngineId([9; 16]), created_ms: -1 },
             CatalogEntry::Epoch { epoch: 4 },
-            CatalogEntry::Topic { topic_id, name: "orders".into(), partitions: 6, created_ms: 5, config: "a=1\n".into() },
+            CatalogEntry::Topic {
+                topic_id,
+                name: "orders".into(),
+                partitions: 6,
+                created_ms: 5,
+                config: "a=1\n".into(),
+            },
             CatalogEntry::Expanded { topic_id, partitions: 9, end_offsets: vec![1, 2, 3] },
             CatalogEntry::Mark { topic_id, partition: 3, mark },
             CatalogEntry::Truncated { topic_id, partition: 1, offset: 8, epoch: 9 },

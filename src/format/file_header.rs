@@ -168,7 +168,10 @@ impl FileHeader {
         }
         let computed = checksum(bytes);
         if raw.header_crc != computed {
-            return Err(invalid(format!("file header checksum is {:#010x}, computed {computed:#010x}", raw.header_crc)));
+            return Err(invalid(format!(
+                "file header checksum is {:#010x}, computed {computed:#010x}",
+                raw.header_crc
+            )));
         }
         if raw.version != FORMAT_VERSION {
             return Err(newer(format!("file version {}, this is {FORMAT_VERSION}", raw.version)));
@@ -196,7 +199,8 @@ impl FileHeader {
             appended_ms: raw.previous_appended_ms,
             max_timestamp: raw.previous_max_timestamp,
         };
-        let offsets = [raw.base_offset, raw.log_start_offset, raw.durable_before, previous.end_offset, raw.rewritten_end_offset];
+        let offsets =
+            [raw.base_offset, raw.log_start_offset, raw.durable_before, previous.end_offset, raw.rewritten_end_offset];
         if offsets.iter().any(|&offset| offset > MAX_OFFSET) {
             return Err(invalid("an offset in the file header is 2^63 or more"));
         }
@@ -213,7 +217,11 @@ impl FileHeader {
         }
         Ok(FileHeader {
             kind,
-            log: LogId { engine_id: EngineId(raw.engine_id), topic_id: TopicId(raw.topic_id), partition: raw.partition },
+            log: LogId {
+                engine_id: EngineId(raw.engine_id),
+                topic_id: TopicId(raw.topic_id),
+                partition: raw.partition,
+            },
             epoch: raw.epoch,
             file_id: raw.file_id,
             base_offset: raw.base_offset,

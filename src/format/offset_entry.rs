@@ -137,7 +137,8 @@ mod tests {
             more: false,
             payload: Vec::new(),
         };
-        let group = OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing".to_vec(), more: true, ..commit.clone() };
+        let group =
+            OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing".to_vec(), more: true, ..commit.clone() };
         let mut body = Vec::new();
         commit.encode(&mut body);
         assert_eq!(body.len(), 32);

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use crate::disk::{Access, Disk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{
-    BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, FormatError,
-};
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, FormatError};
 use crate::ids::{EngineId, LogId};
 use crate::segment::{Beyond, Found, Scan, search};
 
@@ -197,7 +195,9 @@ impl KeyedLog {
         }
         match header.attributes.codec() {
             0 => Ok(true),
-            codec => Err(Error::new(ErrorKind::NewerFormat { found: format!("entries compressed with codec {codec}") })),
+            codec => {
+                Err(Error::new(ErrorKind::NewerFormat { found: format!("entries compressed with codec {codec}") }))
+            }
         }
     }
 

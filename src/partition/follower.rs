@@ -113,7 +113,8 @@ impl Follower {
             return Ok(false);
         }
         let length = file.length().map_err(|error| Error::io(error).at_path(&path))?;
-        let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch.max(end.place.epoch) };
+        let place =
+            Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch.max(end.place.epoch) };
         let durable = header.durable_before;
         let next = Arc::new(Segment::new(SegmentParts {
             path,

@@ -185,7 +185,10 @@ impl Intake {
         group.bytes.len() + bytes <= draft.limit
             && (draft.header.offset_count as usize + records.len()) <= u32::MAX as usize
             && records.iter().all(|record| {
-                record.timestamp.checked_sub(draft.header.base_timestamp).is_some_and(|delta| i32::try_from(delta).is_ok())
+                record
+                    .timestamp
+                    .checked_sub(draft.header.base_timestamp)
+                    .is_some_and(|delta| i32::try_from(delta).is_ok())
             })
     }
 

@@ -197,8 +197,10 @@ impl Partition {
         recovered: &Recovered,
         mark: Option<Mark>,
     ) -> Partition {
-        let limits =
-            SizeLimits { max_message_bytes: config.max_message_bytes, max_batch_bytes: env.config.max_batch_bytes as u64 };
+        let limits = SizeLimits {
+            max_message_bytes: config.max_message_bytes,
+            max_batch_bytes: env.config.max_batch_bytes as u64,
+        };
         let batch_bytes = config.batch_bytes.min(env.config.write_bytes as u64) as usize;
         let mut intake = Intake::new(recovered.end_offset, batch_bytes);
         if let Some(damage) = &recovered.damage {

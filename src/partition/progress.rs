@@ -6,8 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use crossbeam::utils::CachePadded;
@@ -170,7 +170,13 @@ impl Progress {
 
     /// Whether what ends at `end_offset`, numbered in `run`, is acknowledged at `level`: `None` while
     /// that is open.
-    pub(crate) fn outcome(&self, level: Acks, end_offset: u64, run: u32, stopped: Option<Error>) -> Option<Result<(), Error>> {
+    pub(crate) fn outcome(
+        &self,
+        level: Acks,
+        end_offset: u64,
+        run: u32,
+        stopped: Option<Error>,
+    ) -> Option<Result<(), Error>> {
         // The order matters: an offset that was reached in a later run is only seen with its run.
         let reached = match level {
             Acks::None => u64::MAX,

@@ -91,7 +91,10 @@ impl Reader {
             let position = at.position;
             let end_offset = header.end_offset().min(at.segment.end_offset());
             at.position += u64::from(header.length);
-            if header.base_offset > self.next_offset && header.offset_count > 0 && header.attributes.kind().ok() == Some(BatchKind::Records) {
+            if header.base_offset > self.next_offset
+                && header.offset_count > 0
+                && header.attributes.kind().ok() == Some(BatchKind::Records)
+            {
                 // Only compaction leaves gaps; what is asked for isn't there any more.
                 self.next_offset = header.base_offset;
             }
@@ -203,8 +206,9 @@ impl At {
         }
         let mut populated = self.populated;
         self.populate(&mut populated, header_end, published)?;
-        let header = BatchHeader::decode(bytes(position..header_end)?, self.segment.seed(), position, published - position)
-            .map_err(damage)?;
+        let header =
+            BatchHeader::decode(bytes(position..header_end)?, self.segment.seed(), position, published - position)
+                .map_err(damage)?;
         let end = position + u64::from(header.length);
         self.populate(&mut populated, end, published)?;
         let body = bytes(header_end..end)?;

@@ -17,7 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Mark, Previous};
 use crate::ids::LogId;
 use crate::segment::{
-    Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, base_offset_of, index_path, next_batch, read_header, search,
+    Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, base_offset_of, index_path, next_batch,
+    read_header, search,
 };
 
 /// A tail that no longer counts.
@@ -160,7 +161,13 @@ impl Candidate {
 /// # Errors
 /// Where the partition can't be opened at all: files of another log, of a newer format, that aren't
 /// regular, or that the system doesn't let us read. Damage is not an error here but reported.
-pub(crate) fn recover(disk: &dyn Disk, dir: &Path, log: &LogId, config: &TopicConfig, mark: Option<&Mark>) -> Result<Recovered> {
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: &LogId,
+    config: &TopicConfig,
+    mark: Option<&Mark>,
+) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
     let mut files = list(disk, dir, log, &mut recovered)?;
     let log_start = mark.map_or(0, |mark| mark.log_start_offset);
@@ -205,7 +212,9 @@ fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> 
             continue;
         };
         if entry.kind != EntryKind::File {
-            return Err(Error::new(ErrorKind::Foreign { reason: "a segment must be a regular file".into() }).at_path(&path));
+            return Err(
+                Error::new(ErrorKind::Foreign { reason: "a segment must be a regular file".into() }).at_path(&path)
+            );
         }
         let open = || {
             let file = disk.open(&path, Access::Read)?;
@@ -214,13 +223,14 @@ fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> 
             Ok((file, length, header))
         };
         let (file, length, header) = open().map_err(|error: io::Error| Error::io(error).at_path(&path))?;
-        let checked = header.and_then(|header| header.expect(FileKind::Segment, log).map(|()| header)).and_then(|header| {
-            if header.base_offset == base_offset {
-                Ok(header)
-            } else {
-                Err(FormatError::Foreign(format!("its header says base offset {}", header.base_offset)))
-            }
-        });
+        let checked =
+            header.and_then(|header| header.expect(FileKind::Segment, log).map(|()| header)).and_then(|header| {
+                if header.base_offset == base_offset {
+                    Ok(header)
+                } else {
+                    Err(FormatError::Foreign(format!("its header says base offset {}", header.base_offset)))
+                }
+            });
         match &checked {
             Err(FormatError::Newer(found)) => {
                 return Err(Error::new(ErrorKind::NewerFormat { found: found.clone() }).at_path(&path));
@@ -257,7 +267,9 @@ impl Walk<'_> {
         let log_start = self.recovered.log_start;
         let unusable = match self.files.first() {
             None => Some("no segment file is there".to_owned()),
-            Some(Candidate { header: Err(error), .. }) => Some(format!("the first segment's header doesn't fit: {error}")),
+            Some(Candidate { header: Err(error), .. }) => {
+                Some(format!("the first segment's header doesn't fit: {error}"))
+            }
             Some(first) if first.base_offset > log_start => {
                 Some(format!("the first segment begins at {}, the log at {log_start}", first.base_offset))
             }
@@ -295,7 +307,10 @@ impl Walk<'_> {
             let mut scan = Scan::new(&*file, length, segment.seed(), start);
             let misfit = loop {
                 let before = scan.place();
-                match scan.next().map_err(|error| Error::io(error).at_path(segment.path()).at_position(before.position))? {
+                match scan
+                    .next()
+                    .map_err(|error| Error::io(error).at_path(segment.path()).at_position(before.position))?
+                {
                     Found::Batch { header, position } => {
                         self.evidence = self.evidence.max(header.durable_before);
                         let number = self.recovered.segments.len() - 1;
@@ -313,7 +328,8 @@ impl Walk<'_> {
             epoch = stopped.epoch;
             self.recovered.end_offset = stopped.next_offset;
             self.recovered.end = Some(EndPlace { segment: segment.clone(), place: stopped });
-            let next_epoch = self.files.get(at + 1).and_then(|next| next.header.as_ref().ok()).map(|header| header.epoch);
+            let next_epoch =
+                self.files.get(at + 1).and_then(|next| next.header.as_ref().ok()).map(|header| header.epoch);
             if let Some(end) = end
                 && stopped.position == end.length
                 && stopped.next_offset >= end.end_offset

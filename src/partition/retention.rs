@@ -10,7 +10,12 @@ use crate::segment::{Segment, index_path};
 ///
 /// Only sealed segments go, oldest first, never past `durable`. A segment counts as at least as old
 /// as any later one, so ages are taken by last append time (D: a wall clock set back drops nothing early).
-pub(crate) fn start_by_limits(segments: &[Arc<Segment>], config: &TopicConfig, durable: u64, now_ms: i64) -> Option<u64> {
+pub(crate) fn start_by_limits(
+    segments: &[Arc<Segment>],
+    config: &TopicConfig,
+    durable: u64,
+    now_ms: i64,
+) -> Option<u64> {
     let mut bytes: u64 = segments.iter().map(|segment| segment.published()).sum();
     let mut start = None;
     for segment in segments {

@@ -15,9 +15,7 @@ use super::intake::Group;
 use super::{FileChore, Partition, Prepared};
 use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Mark, Previous, crc,
-};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Mark, Previous, crc};
 use crate::lock::{lock, read, write};
 use crate::segment::{Found, Place, Scan, Segment, SegmentIndex, SegmentParts, log_name};
 
@@ -281,7 +279,8 @@ impl PartitionWriter {
             return end + u64::from(draft.length) > segment.reserved_bytes();
         }
         let too_far = draft.end_offset() - segment.base_offset() > u64::from(u32::MAX);
-        let too_long = end + u64::from(draft.length) > segment.reserved_bytes().min(self.partition.config.segment_bytes.max(BLOCK_BYTES));
+        let too_long = end + u64::from(draft.length)
+            > segment.reserved_bytes().min(self.partition.config.segment_bytes.max(BLOCK_BYTES));
         let age = now.wall_ms.saturating_sub(segment.header().created_ms);
         let too_old = self.partition.config.segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
         too_far || too_long || too_old
@@ -458,7 +457,11 @@ impl PartitionWriter {
         if let Some(old) = self.active.replace(next) {
             old.segment.seal(first.base_offset);
             self.sealed.extend(old.file.clone());
-            partition.env.chores.add(FileChore::Sealed { partition: partition.clone(), segment: old.segment, file: old.file });
+            partition.env.chores.add(FileChore::Sealed {
+                partition: partition.clone(),
+                segment: old.segment,
+                file: old.file,
+            });
         }
         self.directory_dirty = true;
         self.must_renew = false;
@@ -524,13 +527,8 @@ impl PartitionWriter {
             Some(active) => (active.segment.base_offset(), active.position),
             None => (self.previous.base_offset, self.previous.length),
         };
-        let mark = Mark {
-            epoch: self.epoch,
-            log_start_offset: 0,
-            durable_offset: written,
-            segment_base_offset,
-            position,
-        };
+        let mark =
+            Mark { epoch: self.epoch, log_start_offset: 0, durable_offset: written, segment_base_offset, position };
         let mut files: Vec<_> = self.sealed.to_vec();
         files.extend(self.active.as_ref().and_then(|active| active.file.clone()));
         if self.directory_dirty {
@@ -721,8 +719,11 @@ impl Partition {
     /// Drops segments below the log start from the list; what their files are called.
     pub(crate) fn forget_segments_below(&self, offset: u64) -> Vec<Arc<Segment>> {
         let mut segments = write(&self.segments);
-        let dropped: Vec<_> =
-            segments.range(..offset).filter(|(_, segment)| segment.end_offset() <= offset).map(|(base, _)| *base).collect();
+        let dropped: Vec<_> = segments
+            .range(..offset)
+            .filter(|(_, segment)| segment.end_offset() <= offset)
+            .map(|(base, _)| *base)
+            .collect();
         dropped.iter().filter_map(|base| segments.remove(base)).collect()
     }
 

@@ -4,8 +4,8 @@
 //! inline writers, whoever waits) calls [`WriterLoop::turn`] until there is nothing to do, then
 //! [`WriterLoop::sleep`].
 
-use std::collections::{BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 
-use super::writer::Now;
 use super::PartitionWriter;
+use super::writer::Now;
 use crate::clock::Clock;
 use crate::disk::{Finished, Queue};
 use crate::error::{Error, ErrorKind};

@@ -176,13 +176,25 @@ impl Segment {
     }
 
     /// The place to begin looking for `offset` from: the start of a batch at or before it.
-    pub(crate) fn position_at_or_before(self: &Arc<Segment>, offset: u64, disk: &dyn Disk, views: &Views) -> Result<u64> {
+    pub(crate) fn position_at_or_before(
+        self: &Arc<Segment>,
+        offset: u64,
+        disk: &dyn Disk,
+        views: &Views,
+    ) -> Result<u64> {
         let relative = u32::try_from(offset.saturating_sub(self.header.base_offset)).unwrap_or(u32::MAX);
-        self.with_index(disk, views, |index| index.floor_offset(relative).map(|entry| (entry.position, entry.relative_offset)))
+        self.with_index(disk, views, |index| {
+            index.floor_offset(relative).map(|entry| (entry.position, entry.relative_offset))
+        })
     }
 
     /// The place to begin looking from for the first batch with a timestamp of at least `timestamp`.
-    pub(crate) fn position_before_timestamp(self: &Arc<Segment>, timestamp: i64, disk: &dyn Disk, views: &Views) -> Result<u64> {
+    pub(crate) fn position_before_timestamp(
+        self: &Arc<Segment>,
+        timestamp: i64,
+        disk: &dyn Disk,
+        views: &Views,
+    ) -> Result<u64> {
         self.with_index(disk, views, |index| {
             index.floor_timestamp(timestamp).map(|entry| (entry.position, entry.relative_offset))
         })
@@ -304,7 +316,9 @@ pub(crate) fn index_path(log: &Path) -> PathBuf {
 }
 
 /// Reads and decodes a file's header; `Ok(Err(..))` says why the bytes are none.
-pub(crate) fn read_header(file: &dyn crate::disk::File) -> std::io::Result<std::result::Result<FileHeader, FormatError>> {
+pub(crate) fn read_header(
+    file: &dyn crate::disk::File,
+) -> std::io::Result<std::result::Result<FileHeader, FormatError>> {
     let mut bytes = [0; FILE_HEADER_BYTES];
     let read = file.read_at(&mut bytes, 0)?;
     Ok(FileHeader::decode(&bytes[..read]))

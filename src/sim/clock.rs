@@ -40,8 +40,7 @@ impl SimClock {
     /// A clock at 2024-01-01 00:00 UTC, whose monotonic time is zero.
     #[must_use]
     pub fn new() -> SimClock {
-        let times =
-            Times { monotonic: Duration::ZERO, wall_ms: 1_704_067_200_000, set_at: Duration::ZERO };
+        let times = Times { monotonic: Duration::ZERO, wall_ms: 1_704_067_200_000, set_at: Duration::ZERO };
         SimClock { times: Arc::new(Mutex::new(times)) }
     }
 

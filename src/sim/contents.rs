@@ -137,8 +137,7 @@ impl Contents {
     pub(super) fn evict(&mut self) -> Vec<Range<u64>> {
         let dirty: BTreeSet<u64> =
             self.writes.iter().flat_map(|write| write.sectors().map(|(sector, _)| sector)).collect();
-        let evicted: Vec<u64> =
-            self.clean.keys().copied().filter(|sector| !dirty.contains(sector)).collect();
+        let evicted: Vec<u64> = self.clean.keys().copied().filter(|sector| !dirty.contains(sector)).collect();
         let mut changed = Vec::new();
         for sector in evicted {
             self.clean.remove(&sector);

@@ -244,7 +244,12 @@ mod tests {
     /// The names after a crash that keeps the pending changes whose bits are set.
     fn after(names: &Names, kept: u32) -> Vec<(NodeId, String, NodeId)> {
         let found = names.after_power_loss(&mut Keep(kept));
-        found.seen.iter().map(|((dir, name), node)| (*dir, name.clone(), *node)).filter(|(_, _, node)| *node > 1).collect()
+        found
+            .seen
+            .iter()
+            .map(|((dir, name), node)| (*dir, name.clone(), *node))
+            .filter(|(_, _, node)| *node > 1)
+            .collect()
     }
 
     #[test]

@@ -71,7 +71,8 @@ mod tests {
             parts.iter().for_each(|part| trace.write(part));
             trace.finish()
         };
-        let hashes = [hash(&[]), hash(&[b""]), hash(&[b"a"]), hash(&[b"a\0"]), hash(&[b"a", b"b"]), hash(&[b"b", b"a"])];
+        let hashes =
+            [hash(&[]), hash(&[b""]), hash(&[b"a"]), hash(&[b"a\0"]), hash(&[b"a", b"b"]), hash(&[b"b", b"a"])];
         for (index, one) in hashes.iter().enumerate() {
             assert!(hashes[index + 1..].iter().all(|other| other != one));
         }

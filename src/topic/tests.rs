@@ -104,7 +104,8 @@ fn truncations_that_say_nothing_more_are_dropped() {
     for (offset, epoch) in [(10, 1), (30, 2), (20, 3), (25, 4)] {
         state.apply(&truncated(offset, epoch)).unwrap();
     }
-    let left = [Truncation { offset: 10, epoch: 1 }, Truncation { offset: 20, epoch: 3 }, Truncation { offset: 25, epoch: 4 }];
+    let left =
+        [Truncation { offset: 10, epoch: 1 }, Truncation { offset: 20, epoch: 3 }, Truncation { offset: 25, epoch: 4 }];
     assert_eq!(state.topic("a").unwrap().truncations(0), left);
     assert_eq!(again(&state), state);
 }
@@ -324,8 +325,11 @@ fn a_follower_sees_what_the_writer_did() {
 fn a_crafted_catalogue_is_corrupt() {
     for entry in misfits() {
         let disk = disk();
-        let good =
-            [CatalogEntry::Engine { engine_id: ENGINE, created_ms: 1 }, CatalogEntry::Epoch { epoch: 4 }, topic(3, "orders", 2)];
+        let good = [
+            CatalogEntry::Engine { engine_id: ENGINE, created_ms: 1 },
+            CatalogEntry::Epoch { epoch: 4 },
+            topic(3, "orders", 2),
+        ];
         let mut body = Vec::new();
         good.iter().chain([&entry]).for_each(|entry| entry.encode(&mut body));
         KeyedLog::create(disk.clone(), dir(), "catalog", FileKind::Catalog, ENGINE, 9, 1, &body, 4).unwrap();

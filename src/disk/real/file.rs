@@ -146,7 +146,12 @@ impl View for Mapping {
 
 /// Goes on after a short write of `written` bytes. One that takes nothing is an error, else this
 /// might never end.
-pub(super) fn write_rest(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], position: u64, mut written: usize) -> io::Result<()> {
+pub(super) fn write_rest(
+    fd: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    position: u64,
+    mut written: usize,
+) -> io::Result<()> {
     let mut copies: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
     let mut rest = copies.as_mut_slice();
     let mut position = position;

@@ -26,8 +26,7 @@ fn writes_of_many_parts_arrive_in_order_and_reads_stop_at_the_end() {
     let file = disk.create(&path).unwrap();
     // More parts than one call takes, empty ones among them: the rest goes with a second call.
     let bytes: Vec<u8> = (0..3_000u32).map(|n| n as u8).collect();
-    let parts: Vec<IoSlice<'_>> =
-        bytes.chunks(1).flat_map(|chunk| [IoSlice::new(chunk), IoSlice::new(&[])]).collect();
+    let parts: Vec<IoSlice<'_>> = bytes.chunks(1).flat_map(|chunk| [IoSlice::new(chunk), IoSlice::new(&[])]).collect();
     file.write_at(&parts, 10).unwrap();
     file.write_at(&[IoSlice::new(&[])], 1 << 40).unwrap();
     assert_eq!(file.length().unwrap(), 3_010);

@@ -391,7 +391,10 @@ fn changing_bytes_that_a_reader_has_is_reported_and_does_not_reach_it() {
     write(&file, 15, b"x");
     file.give_back(12).unwrap();
     assert_eq!(held, [b'.'; 10]);
-    let expected = ["d/file: the byte at 15 was changed after readers got it", "d/file: the byte at 12 was changed after readers got it"];
+    let expected = [
+        "d/file: the byte at 15 was changed after readers got it",
+        "d/file: the byte at 12 was changed after readers got it",
+    ];
     assert_eq!(disk.violations(), expected);
 }
 

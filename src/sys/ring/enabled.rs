@@ -288,7 +288,12 @@ fn refused(error: io::Error) -> io::Error {
         Some(Errno::NOSYS) => ("ENOSYS", "not in this kernel, or hidden by a container's seccomp profile"),
         Some(Errno::NOMEM) => ("ENOMEM", "short of memory here: raise the limit on locked memory (ulimit -l)"),
         Some(Errno::MFILE | Errno::NFILE) => ("EMFILE", "short of descriptors here: raise the limit (ulimit -n)"),
-        _ => return io::Error::new(error.kind(), format!("io_uring can't be used here ({error}); syncs go through threads")),
+        _ => {
+            return io::Error::new(
+                error.kind(),
+                format!("io_uring can't be used here ({error}); syncs go through threads"),
+            );
+        }
     };
     io::Error::new(error.kind(), format!("io_uring is {cause} ({name}); syncs go through threads"))
 }

@@ -158,7 +158,9 @@ fn write_holder(file: &RealFile, holder: &str) -> io::Result<()> {
 /// something, and looks again at what was opened.
 fn open_regular(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => return Err(not_regular()),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+            return Err(not_regular());
+        }
         Ok(_) => {}
         Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {}
         Err(errno) => return Err(errno.into()),

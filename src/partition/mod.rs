@@ -305,24 +305,31 @@ impl Partition {
         sync: bool,
         expected_end: Option<u64>,
     ) -> impl Future<Output = Result<Placed>> + use<'a> {
-        let mut turn = Turn { partition: self, own: None, pool: None };
+        let mut turn = Turn { partition: self, tickets: Tickets::default() };
         FnFuture(move |context: &mut std::task::Context<'_>| {
             let bytes = match self.limits.check(records) {
                 Ok(bytes) => bytes,
                 Err(error) => return Poll::Ready(Err(error.at_partition(&self.topic, self.number))),
             };
-            // Once to try, once to try again with a place in the queue: a buffer may come between.
-            for last in [false, true] {
-                let tickets = Tickets { own: turn.own, pool: turn.pool };
-                match self.push(records, bytes, sync, expected_end, tickets) {
+            // A buffer may come between the try and the place in the queue: so once more behind it.
+            let (mut waits_own, mut waits_pool) = (false, false);
+            loop {
+                let waits = match self.push(records, bytes, sync, expected_end, turn.tickets()) {
                     Err(error) => return Poll::Ready(Err(error)),
                     Ok(Ok(placed)) => return Poll::Ready(Ok(placed)),
-                    Ok(Err(_)) if last => {}
-                    Ok(Err(true)) => lock(&self.intake).queue.wait(&mut turn.own, context.waker()),
-                    Ok(Err(false)) => self.env.pool.wait(&mut turn.pool, context.waker()),
+                    Ok(Err(true)) => {
+                        turn.wait_own(context.waker());
+                        &mut waits_own
+                    }
+                    Ok(Err(false)) => {
+                        turn.wait_pool(context.waker());
+                        &mut waits_pool
+                    }
+                };
+                if std::mem::replace(waits, true) {
+                    return Poll::Pending;
                 }
             }
-            Poll::Pending
         })
     }
 
@@ -371,15 +378,14 @@ impl Partition {
     ) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
         let mut waiting = Waiting { partition: self.clone(), id: None };
         FnFuture(move |context: &mut std::task::Context<'_>| {
-            let partition = waiting.partition.clone();
-            if let Some(outcome) = partition.outcome(level, end_offset, run) {
+            if let Some(outcome) = waiting.partition().outcome(level, end_offset, run) {
                 return Poll::Ready(outcome);
             }
             if level == Acks::Synced {
-                partition.want_sync(end_offset);
+                waiting.partition().want_sync(end_offset);
             }
-            partition.progress.register(&mut waiting.id, level, end_offset, context.waker());
-            match partition.outcome(level, end_offset, run) {
+            waiting.register(level, end_offset, context.waker());
+            match waiting.partition().outcome(level, end_offset, run) {
                 Some(outcome) => Poll::Ready(outcome),
                 None => Poll::Pending,
             }
@@ -425,9 +431,8 @@ impl Partition {
     pub(crate) fn closed(self: &Arc<Partition>) -> impl Future<Output = ()> + use<> {
         let mut waiting = Waiting { partition: self.clone(), id: None };
         FnFuture(move |context: &mut std::task::Context<'_>| {
-            let partition = waiting.partition.clone();
-            partition.progress.register(&mut waiting.id, Acks::Synced, u64::MAX, context.waker());
-            if partition.closed.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+            waiting.register(Acks::Synced, u64::MAX, context.waker());
+            if waiting.partition().closed.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 
@@ -584,15 +589,31 @@ impl Partition {
 }
 
 /// Places in the queues for buffers, given up when the wait ends.
+///
+/// Used as a whole through its methods: a closure that captured the tickets alone would keep copies
+/// of them, and nobody would give them up.
 struct Turn<'a> {
     partition: &'a Arc<Partition>,
-    own: Option<u64>,
-    pool: Option<u64>,
+    tickets: Tickets,
+}
+
+impl Turn<'_> {
+    fn tickets(&self) -> Tickets {
+        self.tickets
+    }
+
+    fn wait_own(&mut self, waker: &Waker) {
+        lock(&self.partition.intake).queue.wait(&mut self.tickets.own, waker);
+    }
+
+    fn wait_pool(&mut self, waker: &Waker) {
+        self.partition.env.pool.wait(&mut self.tickets.pool, waker);
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.own {
+        if let Some(ticket) = self.tickets.own {
             let next = {
                 let mut intake = lock(&self.partition.intake);
                 intake.queue.leave(ticket);
@@ -602,16 +623,26 @@ impl Drop for Turn<'_> {
                 next.wake();
             }
         }
-        if let Some(ticket) = self.pool {
+        if let Some(ticket) = self.tickets.pool {
             self.partition.env.pool.forget(ticket);
         }
     }
 }
 
-/// A place among those who wait for an offset, given up when the wait ends.
+/// A place among those who wait for an offset, given up when the wait ends. Used as a whole, like [`Turn`].
 struct Waiting {
     partition: Arc<Partition>,
     id: Option<u64>,
+}
+
+impl Waiting {
+    fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    fn register(&mut self, level: Acks, end_offset: u64, waker: &Waker) {
+        self.partition.progress.register(&mut self.id, level, end_offset, waker);
+    }
 }
 
 impl Drop for Waiting {

@@ -1,8 +1,10 @@
-//! Everything a simulated disk knows, behind one lock; here: names, room, and what a crash leaves.
+//! Everything a simulated disk knows, behind one lock; here: the operations on names, and room.
 //!
 //! Each operation begins in [`State::begin`], which counts it, adds it to the trace and lets it fail
 //! if that was ordered. A failed operation changes nothing but what its kind says.
 
+mod backdoor;
+mod crash;
 mod files;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,6 @@ use std::sync::{Arc, Weak};
 use rustix::io::Errno;
 
 use super::contents::{Contents, Moment};
-use super::crash::{Choices, CrashPolicy, Nothing, Seeded};
 use super::faults::{Failure, Faults, Operation};
 use super::image::Image;
 use super::names::{Names, NodeId, ROOT, Slot, parts};
@@ -161,7 +162,9 @@ impl State {
             match (self.is_directory(node), self.is_directory(replaced)) {
                 (false, true) => return Err(Errno::ISDIR.into()),
                 (true, false) => return Err(Errno::NOTDIR.into()),
-                (true, true) if self.names.entries(replaced).next().is_some() => return Err(Errno::NOTEMPTY.into()),
+                (true, true) if self.names.entries(replaced).next().is_some() => {
+                    return Err(Errno::NOTEMPTY.into());
+                }
                 _ => {}
             }
         }
@@ -311,59 +314,6 @@ impl State {
         self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 
-    /// The paths of all files, sorted.
-    pub(super) fn files(&self) -> Vec<std::path::PathBuf> {
-        let seen = self.names.seen_nodes();
-        let files = self.nodes.keys().filter(|node| seen.contains(node) && !self.is_directory(**node));
-        let mut paths: Vec<_> = files.map(|node| self.names.path_of(*node)).collect();
-        paths.sort();
-        paths
-    }
-
-    /// A file's bytes, past all counting and failing.
-    pub(super) fn peek(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
-    }
-
-    /// Makes a file hold these bytes as if it always had, past all counting and failing.
-    pub(super) fn put(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut parts = parts(path);
-        let name = parts.pop().ok_or(Errno::ISDIR)?;
-        let mut dir = ROOT;
-        for part in parts {
-            dir = self.put_node((dir, part), || NodeKind::Directory);
-            if !self.is_directory(dir) {
-                return Err(Errno::NOTDIR.into());
-            }
-        }
-        let node = self.put_node((dir, name), || NodeKind::File(FileNode::default()));
-        let mut image = Image::default();
-        image.set_length(bytes.len() as u64);
-        image.write(0, bytes);
-        let file = self.file_mut(node)?;
-        let before = file.contents.length();
-        file.contents = Contents::found(image);
-        // As after an eviction: slices that readers hold stay.
-        file.refresh_views(&(0..before.max(bytes.len() as u64)));
-        Ok(())
-    }
-
-    fn put_node(&mut self, slot: Slot, kind: impl FnOnce() -> NodeKind) -> NodeId {
-        let node = self.names.get(&slot).unwrap_or_else(|| self.add(kind()));
-        self.names.set_durably(slot, Some(node));
-        node
-    }
-
-    /// Takes a file away as if it had never been there.
-    pub(super) fn take(&mut self, path: &Path) -> io::Result<()> {
-        let slot = self.slot(parts(path))?;
-        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
-        self.file(node)?;
-        self.names.set_durably(slot, None);
-        self.collect();
-        Ok(())
-    }
-
     pub(super) fn count(&self, operation: Operation) -> u64 {
         self.counts.get(&operation).copied().unwrap_or(0)
     }
@@ -378,43 +328,6 @@ impl State {
 
     pub(super) fn violations(&self) -> Vec<String> {
         self.violations.clone()
-    }
-
-    pub(super) fn crash(&self, policy: CrashPolicy) -> State {
-        match policy {
-            CrashPolicy::Kill => self.found(self.names.clone(), |file| file.contents.clone()),
-            CrashPolicy::PowerLoss => self.after_power_loss(&mut Nothing),
-            CrashPolicy::Seeded(seed) => self.after_power_loss(&mut Seeded::new(seed)),
-        }
-    }
-
-    /// Asks about the names first, then about each file that has one.
-    pub(super) fn after_power_loss(&self, choices: &mut dyn Choices) -> State {
-        choices.next_subject();
-        let names = self.names.after_power_loss(choices);
-        self.found(names, |file| {
-            choices.next_subject();
-            Contents::found(file.contents.after_power_loss(choices))
-        })
-    }
-
-    fn found(&self, names: Names, mut contents: impl FnMut(&FileNode) -> Contents) -> State {
-        let possible = names.possible_nodes();
-        let nodes = self.nodes.iter().filter(|(id, _)| possible.contains(id)).map(|(id, node)| {
-            let kind = match &node.kind {
-                NodeKind::Directory => NodeKind::Directory,
-                NodeKind::File(file) => NodeKind::File(FileNode { contents: contents(file), ..FileNode::default() }),
-            };
-            (*id, Node { kind, handles: 0 })
-        });
-        State {
-            nodes: nodes.collect(),
-            names,
-            next_node: self.next_node,
-            moment: self.moment,
-            capacity_bytes: self.capacity_bytes,
-            ..State::default()
-        }
     }
 }
 

@@ -150,7 +150,10 @@ mod tests {
         assert_eq!(buffer.fill(0, b"HELLO world!"), None);
         assert_eq!(buffer.fill(4, b"x-worse?"), Some(9));
         assert_eq!(world, b"world");
-        assert_eq!(buffer.bytes(0..13).unwrap(), b"HELLx-world?\0");
+        // The last byte of a frozen range is frozen too.
+        assert_eq!(buffer.fill(10, b"!!"), Some(10));
+        assert_eq!(buffer.fill(11, b"-"), None);
+        assert_eq!(buffer.bytes(0..13).unwrap(), b"HELLx-world-\0");
     }
 
     #[test]

@@ -143,7 +143,6 @@ fn misfits() -> Vec<CatalogEntry> {
         topic(4, "more", 4_000_000_000),
         config("segment.bytes=1\n"),
         config("segment.bytes"),
-        config("\0"),
         CatalogEntry::Deleted { topic_id: TopicId(7) },
         CatalogEntry::Expanded { topic_id: id, partitions: 2, end_offsets: vec![0; 2] },
         CatalogEntry::Expanded { topic_id: id, partitions: 3, end_offsets: vec![0; 3] },

@@ -152,7 +152,7 @@ pub(super) fn write_rest(
     position: u64,
     mut written: usize,
 ) -> io::Result<()> {
-    let mut copies: Vec<IoSlice<'_>> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
+    let mut copies = parts.to_vec();
     let mut rest = copies.as_mut_slice();
     let mut position = position;
     loop {

@@ -30,6 +30,9 @@ fn writes_of_many_parts_arrive_in_order_and_reads_stop_at_the_end() {
     file.write_at(&parts, 10).unwrap();
     file.write_at(&[IoSlice::new(&[])], 1 << 40).unwrap();
     assert_eq!(file.length().unwrap(), 3_010);
+    let mut empty_first = vec![IoSlice::new(&[]); 2_000];
+    empty_first.push(IoSlice::new(&bytes[..2]));
+    file.write_at(&empty_first, 10).unwrap();
 
     let mut buffer = vec![9; 4_000];
     assert_eq!(file.read_at(&mut buffer, 10).unwrap(), 3_000);

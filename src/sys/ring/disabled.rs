@@ -12,7 +12,7 @@ pub(crate) struct Ring(Infallible);
 
 impl Ring {
     pub(crate) fn open() -> io::Result<Ring> {
-        let reason = "io_uring is not on this platform: syncs go through threads";
+        let reason = "io_uring is not on this platform";
         Err(io::Error::new(io::ErrorKind::Unsupported, reason))
     }
 

@@ -89,7 +89,7 @@ impl Ring {
     pub(crate) fn open() -> io::Result<Ring> {
         let ring = IoUring::new(ENTRIES).map_err(refused)?;
         if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
-            let reason = "io_uring is too old here (it needs Linux 5.11): syncs go through threads";
+            let reason = "io_uring is too old here: it needs Linux 5.11";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
         }
         // Blocking mode: the kernel would answer a read of a non-blocking one at once with EAGAIN.
@@ -227,7 +227,9 @@ impl Ring {
                     }
                 }
                 slot => {
-                    let Some(sync) = self.in_flight.get_mut(slot as usize).and_then(Option::take) else { continue };
+                    let Some(sync) = self.in_flight.get_mut(slot as usize).and_then(Option::take) else {
+                        continue;
+                    };
                     self.free_slots.push(slot as usize);
                     match completion.result() {
                         0.. => self.done.push((sync.token, Ok(()))),
@@ -257,8 +259,9 @@ impl Drop for Ring {
         while self.waits_for_kernel() {
             match self.ring.submit_and_wait(1) {
                 Ok(_) => {}
-                Err(error) if error.raw_os_error().is_some_and(|code| again(-code)) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(BACK_OFF),
                 Err(_) => {
                     // The kernel may still use them: never give them back.
                     std::mem::forget(std::mem::take(&mut self.in_flight));
@@ -280,20 +283,34 @@ impl fmt::Debug for Ring {
     }
 }
 
-/// Why a ring can't be opened, and what to do about it.
+/// Why a ring can't be opened: the likely cause, as a sentence without its end.
 fn refused(error: io::Error) -> io::Error {
-    let (name, cause) = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::PERM) => ("EPERM", "not allowed here: a container's seccomp profile, or kernel.io_uring_disabled"),
-        Some(Errno::ACCESS) => ("EACCES", "not allowed here: a security module refuses it"),
-        Some(Errno::NOSYS) => ("ENOSYS", "not in this kernel, or hidden by a container's seccomp profile"),
-        Some(Errno::NOMEM) => ("ENOMEM", "short of memory here: raise the limit on locked memory (ulimit -l)"),
-        Some(Errno::MFILE | Errno::NFILE) => ("EMFILE", "short of descriptors here: raise the limit (ulimit -n)"),
-        _ => {
-            return io::Error::new(
-                error.kind(),
-                format!("io_uring can't be used here ({error}); syncs go through threads"),
-            );
-        }
+    let reason = match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::PERM) => "not allowed here (EPERM): a container's seccomp profile, or kernel.io_uring_disabled",
+        Some(Errno::ACCESS) => "not allowed here (EACCES): a security module refuses it",
+        Some(Errno::NOSYS) => "not there (ENOSYS): an old kernel, or a container's seccomp profile that hides it",
+        Some(Errno::NOMEM) => "short of memory here (ENOMEM): raise the limit with ulimit -l",
+        Some(Errno::MFILE | Errno::NFILE) => "short of descriptors here (EMFILE): raise the limit with ulimit -n",
+        _ => return io::Error::new(error.kind(), format!("io_uring doesn't work here: {error}")),
     };
-    io::Error::new(error.kind(), format!("io_uring is {cause} ({name}); syncs go through threads"))
+    io::Error::new(error.kind(), format!("io_uring is {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    //! What the queue's tests don't reach: refusals. The rest is tested there, over both drivers.
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_the_likely_cause() {
+        let said = |errno: Errno| refused(errno.into()).to_string();
+        let not_allowed = "io_uring is not allowed here (EPERM): a container's seccomp profile, or \
+                           kernel.io_uring_disabled";
+        assert_eq!(said(Errno::PERM), not_allowed);
+        assert!(said(Errno::NOMEM).contains("ulimit -l"));
+        assert!(said(Errno::NOSYS).contains("ENOSYS"));
+        assert!(said(Errno::INVAL).contains("Invalid argument"));
+        assert_eq!(refused(Errno::PERM.into()).kind(), io::ErrorKind::PermissionDenied);
+    }
 }

@@ -1,0 +1,63 @@
+//! What tests see and change past all counting, failing and syncing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::{Contents, FileNode, Image, NodeId, NodeKind, ROOT, Slot, State, parts};
+
+impl State {
+    /// The paths of all files, sorted.
+    pub(in crate::sim) fn files(&self) -> Vec<PathBuf> {
+        let seen = self.names.seen_nodes();
+        let files = self.nodes.keys().filter(|node| seen.contains(node) && !self.is_directory(**node));
+        let mut paths: Vec<_> = files.map(|node| self.names.path_of(*node)).collect();
+        paths.sort();
+        paths
+    }
+
+    /// A file's bytes, past all counting and failing.
+    pub(in crate::sim) fn peek(&self, path: &Path) -> io::Result<Vec<u8>> {
+        Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
+    }
+
+    /// Makes a file hold these bytes as if it always had, past all counting and failing.
+    pub(in crate::sim) fn put(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut parts = parts(path);
+        let name = parts.pop().ok_or(Errno::ISDIR)?;
+        let mut dir = ROOT;
+        for part in parts {
+            dir = self.put_node((dir, part), || NodeKind::Directory);
+            if !self.is_directory(dir) {
+                return Err(Errno::NOTDIR.into());
+            }
+        }
+        let node = self.put_node((dir, name), || NodeKind::File(FileNode::default()));
+        let mut image = Image::default();
+        image.set_length(bytes.len() as u64);
+        image.write(0, bytes);
+        let file = self.file_mut(node)?;
+        let before = file.contents.length();
+        file.contents = Contents::found(image);
+        // As after an eviction: slices that readers hold stay.
+        file.refresh_views(&(0..before.max(bytes.len() as u64)));
+        Ok(())
+    }
+
+    fn put_node(&mut self, slot: Slot, kind: impl FnOnce() -> NodeKind) -> NodeId {
+        let node = self.names.get(&slot).unwrap_or_else(|| self.add(kind()));
+        self.names.set_durably(slot, Some(node));
+        node
+    }
+
+    /// Takes a file away as if it had never been there.
+    pub(in crate::sim) fn take(&mut self, path: &Path) -> io::Result<()> {
+        let slot = self.slot(parts(path))?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        self.file(node)?;
+        self.names.set_durably(slot, None);
+        self.collect();
+        Ok(())
+    }
+}

@@ -45,6 +45,7 @@ mod error;
 mod events;
 mod format;
 mod ids;
+pub mod inspect;
 mod keyed;
 mod lock;
 mod partition;

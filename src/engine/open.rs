@@ -48,6 +48,9 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
     } else {
         options.disk.create_dir_all(&dir).map_err(|error| Error::io(error).at_path(&dir))?;
+        if is_new {
+            sync_ancestors(&*options.disk, &dir)?;
+        }
         let guard = take_lock(&*options.disk, &dir)?;
         check_file_system(&*options.disk, &dir)?;
         (Some(guard), Catalog::open(options.disk.clone(), &dir, Access::Write)?)
@@ -120,6 +123,24 @@ fn check_directory(options: &Options) -> Result<bool> {
         Some(entry) => Err(not_thalweg(dir, &format!("it holds {:?} and no catalogue", entry.name))),
         None => Ok(true),
     }
+}
+
+/// Makes the directory's own name durable, and those of directories above it that may be new too.
+fn sync_ancestors(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_owned),
+    };
+    let mut above = parent(dir);
+    if let Some(nearest) = &above {
+        disk.sync_dir(nearest).map_err(|error| Error::io(error).at_path(nearest))?;
+    }
+    while let Some(path) = above.as_deref().and_then(parent).filter(|path| Some(path) != above.as_ref()) {
+        // One that we may not open is one that we haven't made.
+        let _ = disk.sync_dir(&path);
+        above = Some(path);
+    }
+    Ok(())
 }
 
 fn not_thalweg(dir: &Path, reason: &str) -> Error {

@@ -123,6 +123,7 @@ impl Recovered {
                 disk.rename(path, &to).map_err(at(path))?;
                 moved.push(to);
             }
+            disk.sync_dir(&aside).map_err(at(&aside))?;
             disk.sync_dir(dir).map_err(at(dir))?;
         }
         Ok(moved)

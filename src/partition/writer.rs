@@ -710,6 +710,7 @@ pub(crate) fn set_aside(partition: &Partition, path: &std::path::Path, file_id: 
     let to = directory.join(format!("{name}.{file_id:016x}"));
     disk.create_dir_all(&directory)
         .and_then(|()| disk.rename(path, &to))
+        .and_then(|()| disk.sync_dir(&directory))
         .map_err(|error| Error::io(error).at_path(path))?;
     let _ = disk.unlink(&crate::segment::index_path(path));
     Ok(to)

@@ -1,2 +1,47 @@
-//! placeholder
-fn main() {}
+//! The `thalweg` command: topics, producing, consuming and looking into a data directory.
+//!
+//! It sees only the public API of the crate. Results go to stdout, everything else to stderr.
+//! Exit code 0: done; 1: it failed, and stderr says why; 2: the command line can't be understood.
+
+mod acknowledgements;
+mod args;
+mod consume;
+mod demo;
+mod directory;
+mod failure;
+mod json_record;
+mod lines;
+mod output;
+mod produce;
+mod progress;
+mod ticker;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+use directory::Directory;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let directory = Directory::new(args.dir);
+    match run(&directory, args.json, args.command) {
+        Ok(()) | Err(Failure::StdoutClosed) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::tell(format_args!("error: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(directory, json, &args),
+        Command::Topic(command) => topic::run(directory, json, command),
+        Command::Produce(args) => produce::run(directory, json, &args),
+        Command::Consume(args) => consume::run(directory, json, &args),
+    }
+}

@@ -1,0 +1,203 @@
+//! The command line: options, their help, and the values they take.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Parser, Subcommand};
+use thalweg::Acks;
+
+/// The data directory unless told otherwise.
+pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
+
+/// An embedded log engine: topics, partitions and consumers on your own disk
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version, disable_help_subcommand = true, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The data directory
+    #[arg(long, global = true, env = "THALWEG_DIR", default_value = DEFAULT_DIR, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Print JSON instead of text: one document, or one object a line for streams
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Walk through it: 10,000 stock prices into 3 partitions and out again, checked
+    Demo(DemoArgs),
+    /// Make, list, describe and delete topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Append the lines of stdin to a topic, one record each
+    Produce(ProduceArgs),
+    /// Print a topic's records
+    Consume(ConsumeArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Where chance begins: the same seed gives the same prices [default: random]
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Make a topic, and the data directory if there is none
+    Create {
+        /// Its name: 1 to 249 characters of a-z A-Z 0-9 . _ -
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// How many partitions it has
+        #[arg(long, value_name = "N")]
+        partitions: u32,
+        /// A setting, such as segment.bytes=67108864; may be given several times
+        #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value)]
+        config: Vec<(String, String)>,
+    },
+    /// List the topics
+    List,
+    /// Show a topic's settings and how far its partitions are
+    Describe {
+        /// The topic
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Delete a topic and all its records
+    Delete {
+        /// The topic
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A line ends with \\n, which isn't part of the record; its bytes are taken as they are.
+With --json, each acknowledged record is printed as {\"partition\":..,\"offset\":..}, in order of sending.")]
+pub(crate) struct ProduceArgs {
+    /// The topic; it must exist
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// Send to this partition [default: by key; without one, spread]
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+    /// What stands before the first S in a line is the record's key, what stands behind it the
+    /// value; a line without S has no key
+    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) key_separator: Option<String>,
+    /// When a record counts as acknowledged: at once, when written (survives the process), when
+    /// synced (survives power loss) [default: the topic's] [possible values: none, written, synced]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true, value_parser = acks)]
+    pub(crate) acks: Option<Acks>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+As text, the values are printed, a line each (an empty line if it is null), partition by partition.
+With --json, each record is {\"partition\",\"offset\",\"timestamp\",\"key\",\"value\",\"headers\"}; headers are
+[name, value] pairs. A key or value that isn't UTF-8 is base64, and named in \"base64\", a list of
+\"key\", \"value\" and \"headers[N]\" (the value of the header at place N).")]
+pub(crate) struct ConsumeArgs {
+    /// The topic
+    #[arg(value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// Read this partition [default: all]
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+    /// Where to begin in each partition: earliest, latest (the end), an offset, -N (the last N
+    /// records), or @MS (the first record at or after MS milliseconds since 1970)
+    #[arg(long, value_name = "WHERE", default_value = "earliest", allow_negative_numbers = true)]
+    pub(crate) from: Start,
+    /// Stop after N records
+    #[arg(long, value_name = "N")]
+    pub(crate) max: Option<u64>,
+    /// Go on at the end: print records as they come, until interrupted
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// Where reading begins in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    Earliest,
+    Latest,
+    Offset(u64),
+    /// So many records before the end.
+    Last(u64),
+    /// The first record that isn't older; milliseconds since 1970.
+    Timestamp(i64),
+}
+
+impl FromStr for Start {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Start, String> {
+        let wrong = |_| "it is earliest, latest, an offset such as 42, -N such as -10, or @MILLISECONDS".to_owned();
+        match text {
+            "earliest" => Ok(Start::Earliest),
+            "latest" => Ok(Start::Latest),
+            _ => match (text.strip_prefix('-'), text.strip_prefix('@')) {
+                (Some(count), _) => count.parse().map(Start::Last).map_err(wrong),
+                (_, Some(ms)) => ms.parse().map(Start::Timestamp).map_err(wrong),
+                _ => text.parse().map(Start::Offset).map_err(wrong),
+            },
+        }
+    }
+}
+
+fn acks(text: &str) -> Result<Acks, String> {
+    text.parse().map_err(|_| "it is none, written or synced".to_owned())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err("it is KEY=VALUE, such as segment.bytes=67108864".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn starts_are_understood() {
+        let start = |text: &str| text.parse::<Start>().ok();
+        assert_eq!(start("earliest"), Some(Start::Earliest));
+        assert_eq!(start("latest"), Some(Start::Latest));
+        assert_eq!(start("18446744073709551615"), Some(Start::Offset(u64::MAX)));
+        assert_eq!(start("-5"), Some(Start::Last(5)));
+        assert_eq!(start("@1700000000000"), Some(Start::Timestamp(1_700_000_000_000)));
+        assert_eq!(start("@-1"), Some(Start::Timestamp(-1)));
+        for wrong in ["", "-", "@", "--5", "1.5", "first", "18446744073709551616"] {
+            assert_eq!(start(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for line in ["thalweg --dir d --json topic list", "thalweg topic list --json --dir d", "thalweg topic --json --dir d list"] {
+            let args = Args::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((args.dir, args.json), (PathBuf::from("d"), true), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_negative_start_is_no_option() {
+        let args = Args::try_parse_from(["thalweg", "consume", "t", "--from", "-5"]).unwrap();
+        let Command::Consume(args) = args.command else { panic!("not consume") };
+        assert_eq!(args.from, Start::Last(5));
+    }
+}

@@ -1,0 +1,147 @@
+//! `consume`: a topic's records to stdout.
+//!
+//! Reads beside a live writer. Without `--follow` it stops at the end that each partition had when
+//! it began.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use thalweg::{Batch, Engine, ErrorKind, Partition, TopicId};
+
+use crate::args::{ConsumeArgs, Start};
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::json_record::JsonRecords;
+use crate::output;
+use crate::progress::Progress;
+
+/// How often, while nothing comes, it is looked whether the topic still exists.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Result<(), Failure> {
+    let engine = directory.open_to_read()?;
+    let topic = engine.describe_topic(&args.topic).map_err(|error| directory.explain(&engine, error))?;
+    let numbers = match args.partition {
+        Some(number) => number..number.saturating_add(1),
+        None => 0..topic.partitions.len() as u32,
+    };
+    let mut places = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let partition = engine.partition(&args.topic, number)?;
+        let from = start_offset(&partition, args.from, topic.config.read_durable)?;
+        places.push((partition, from));
+    }
+    let mut sink = Sink {
+        stdout: output::stdout()?,
+        json: json.then(JsonRecords::default),
+        left: args.max.unwrap_or(u64::MAX),
+        progress: Progress::of_output(),
+    };
+    let result = if args.follow { follow(&engine, topic.id, &places, &mut sink) } else { read(&places, &mut sink) };
+    sink.progress.done();
+    // What came before an error is printed before it.
+    let flushed = sink.flush();
+    result.and(flushed)
+}
+
+/// The offset that reading begins with. One out of range is for the library to refuse.
+fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
+    let end = || if durable_only { partition.durable_offset() } else { partition.end_offset() };
+    Ok(match from {
+        Start::Earliest => partition.log_start_offset(),
+        Start::Latest => end(),
+        Start::Offset(offset) => offset,
+        Start::Last(count) => end().saturating_sub(count).max(partition.log_start_offset()),
+        Start::Timestamp(ms) => partition.offset_for_timestamp(ms)?.unwrap_or_else(end),
+    })
+}
+
+/// Partition by partition, up to the end that each has now.
+fn read(places: &[(Partition, u64)], sink: &mut Sink) -> Result<(), Failure> {
+    // All starts are checked before anything is printed.
+    let readings = places.iter().map(|(partition, from)| partition.read(*from..)).collect::<Result<Vec<_>, _>>();
+    for reading in readings.map_err(explain_range)? {
+        for batch in reading {
+            if sink.write(&batch?)?.is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All partitions as records come, until interrupted.
+fn follow(engine: &Engine, id: TopicId, places: &[(Partition, u64)], sink: &mut Sink) -> Result<(), Failure> {
+    let mut consumer = engine.assign(places.iter().map(|(partition, _)| (partition.topic(), partition.number())))?;
+    for (partition, from) in places {
+        consumer.seek(partition.topic(), partition.number(), *from)?;
+    }
+    while sink.left > 0 {
+        let mut polled = consumer.poll(Duration::ZERO).map_err(explain_range)?;
+        if polled.is_empty() {
+            sink.flush()?;
+            polled = consumer.poll(LOOK_EVERY).map_err(explain_range)?;
+        }
+        if polled.is_empty() {
+            check_topic(engine, id, places)?;
+        }
+        for batch in &polled {
+            if sink.write(batch)?.is_break() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Fails if the topic was deleted, or made again, while it was read.
+fn check_topic(engine: &Engine, id: TopicId, places: &[(Partition, u64)]) -> Result<(), Failure> {
+    let Some((partition, _)) = places.first() else { return Ok(()) };
+    let name = partition.topic();
+    match engine.describe_topic(name) {
+        Ok(topic) if topic.id == id => Ok(()),
+        Err(error) if !matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => Err(error.into()),
+        _ => Err(Failure::new(format!("topic {name:?} was deleted while it was read"))),
+    }
+}
+
+fn explain_range(error: thalweg::Error) -> Failure {
+    let out_of_range = matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. });
+    let failure = Failure::from(error);
+    if out_of_range { failure.next("--from earliest, --from -N for the last N records, or an offset in the range") } else { failure }
+}
+
+/// Where the records go.
+struct Sink {
+    stdout: BufWriter<File>,
+    json: Option<JsonRecords>,
+    /// How many more records are wanted.
+    left: u64,
+    progress: Progress,
+}
+
+impl Sink {
+    /// Writes a batch's records; breaks when there were enough.
+    fn write(&mut self, batch: &Batch) -> Result<ControlFlow<()>, Failure> {
+        for record in batch {
+            if self.left == 0 {
+                break;
+            }
+            self.left -= 1;
+            let stdout = &mut self.stdout;
+            match &mut self.json {
+                Some(json) => json.write(stdout, batch.partition(), &record),
+                None => stdout.write_all(record.value().unwrap_or_default()).and_then(|()| stdout.write_all(b"\n")),
+            }
+            .map_err(Failure::stdout)?;
+        }
+        self.progress.moved(batch.stored_bytes() as usize);
+        Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.stdout.flush().map_err(Failure::stdout)
+    }
+}

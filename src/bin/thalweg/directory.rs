@@ -1,0 +1,105 @@
+//! The data directory: opening it to read or to write, and how to name it in a suggested command.
+
+use std::path::{Path, PathBuf};
+
+use thalweg::{Engine, Error, ErrorKind, Event};
+
+use crate::args::DEFAULT_DIR;
+use crate::failure::Failure;
+use crate::output::tell;
+
+/// Where the data is.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    pub(crate) fn new(path: PathBuf) -> Directory {
+        Directory { path }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it to read, also beside a process that writes.
+    pub(crate) fn open_to_read(&self) -> Result<Engine, Failure> {
+        self.checked(Engine::builder(&self.path).read_only().open())
+    }
+
+    /// Opens it to write; there must be one.
+    pub(crate) fn open_to_write(&self) -> Result<Engine, Failure> {
+        self.checked(Engine::builder(&self.path).create(false).on_event(report).open())
+    }
+
+    /// Opens it to write; makes it if it is absent or empty.
+    pub(crate) fn open_or_make(&self) -> Result<Engine, Failure> {
+        self.checked(Engine::builder(&self.path).on_event(report).open())
+    }
+
+    fn checked(&self, opened: thalweg::Result<Engine>) -> Result<Engine, Failure> {
+        opened.map_err(|error| match error.kind() {
+            ErrorKind::NotThalweg { .. } if self.is_absent_or_empty() => {
+                let make = self.command("topic create NAME --partitions N");
+                Failure::new(format!("there is no thalweg data in {}", self.path.display()))
+                    .next(format!("`{make}` begins there, --dir DIR looks elsewhere"))
+            }
+            ErrorKind::Locked { holder } => {
+                let message = format!("{} is open for writing by another process ({holder})", self.path.display());
+                Failure::new(message).next("wait for that process or end it; consume, topic list, topic describe, verify and dump work meanwhile")
+            }
+            _ => error.into(),
+        })
+    }
+
+    fn is_absent_or_empty(&self) -> bool {
+        match std::fs::read_dir(&self.path) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// An error about a topic: if there is none of that name, says which there are.
+    pub(crate) fn explain(&self, engine: &Engine, error: Error) -> Failure {
+        let ErrorKind::UnknownTopic { topic } = error.kind() else { return error.into() };
+        let create = self.command(&format!("topic create {} --partitions 3", shell_word(topic)));
+        let names = engine.topics().unwrap_or_default();
+        let known = match names.len() {
+            0 => "there are none yet".to_owned(),
+            1..=8 => format!("there are: {}", names.join(", ")),
+            count => format!("there are {count} others"),
+        };
+        Failure::new(format!("topic {topic:?} does not exist; {known}")).next(create)
+    }
+
+    /// A command line that does `command` on this directory, as the user would type it.
+    pub(crate) fn command(&self, command: &str) -> String {
+        // `cargo run` sets this, so it was started as `cargo thalweg`.
+        let program = if std::env::var_os("CARGO").is_some() { "cargo thalweg" } else { "thalweg" };
+        let found_anyway = self.path == Path::new(DEFAULT_DIR) || std::env::var_os("THALWEG_DIR").is_some_and(|dir| self.path == Path::new(&dir));
+        if found_anyway {
+            return format!("{program} {command}");
+        }
+        format!("{program} --dir {} {command}", shell_word(&self.path.display().to_string()))
+    }
+}
+
+/// What opening found that a person should know.
+fn report(event: &Event) {
+    match event {
+        Event::TornTailCut { topic, partition, path, position, bytes, .. } => {
+            let place = if topic.is_empty() { "the catalogue".into() } else { format!("topic {topic} partition {partition}") };
+            tell(format_args!("recovered: {place}: cut {bytes} bytes at position {position} of {}", path.display()));
+        }
+        Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
+        Event::PartitionCorrupt { error, .. } => tell(format_args!("warning: {error}")),
+        _ => {}
+    }
+}
+
+/// In quotes if a shell would take it apart.
+fn shell_word(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+:@%=,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,51 @@
+//! Why a command didn't succeed, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+/// What ends a command early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody reads stdout any more (`| head`): that is no error.
+    StdoutClosed,
+    /// What went wrong, and the command (or another step) that helps, if there is one.
+    Error { message: String, next: Option<String> },
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure::Error { message: message.into(), next: None }
+    }
+
+    /// Says what to do next; what was said first stays.
+    pub(crate) fn next(self, step: impl Into<String>) -> Failure {
+        match self {
+            Failure::Error { message, next: None } => Failure::Error { message, next: Some(step.into()) },
+            other => other,
+        }
+    }
+
+    /// Writing to stdout failed.
+    pub(crate) fn stdout(error: io::Error) -> Failure {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::StdoutClosed,
+            _ => Failure::new(format!("could not write to stdout: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::StdoutClosed => f.write_str("stdout is closed"),
+            Failure::Error { message, next: None } => f.write_str(message),
+            Failure::Error { message, next: Some(next) } => write!(f, "{message}\n  next: {next}"),
+        }
+    }
+}
+
+impl From<thalweg::Error> for Failure {
+    fn from(error: thalweg::Error) -> Failure {
+        Failure::new(error.to_string())
+    }
+}

@@ -1,0 +1,188 @@
+//! What is printed, and how: stdout that may be closed, tables, sizes and times for people.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use comfy_table::{Cell, CellAlignment, Table, presets};
+
+use crate::failure::Failure;
+
+/// Bytes gathered for one write to stdout.
+const STDOUT_BYTES: usize = 512 << 10;
+
+/// Stdout for streams: written when full, and when the caller says so.
+pub(crate) fn stdout() -> Result<BufWriter<File>, Failure> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::stdout)?;
+    Ok(BufWriter::with_capacity(STDOUT_BYTES, File::from(stdout)))
+}
+
+/// Prints a text to stdout as it is.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)
+}
+
+/// Prints a JSON document to stdout, on a line.
+pub(crate) fn print_json(document: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{document}\n"))
+}
+
+/// A line to stderr; if nobody reads it, that is no error.
+pub(crate) fn tell(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// How text on stdout may look: plain unless it is a terminal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    colors: bool,
+}
+
+impl Style {
+    pub(crate) fn of_stdout() -> Style {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Style { colors: wanted && io::stdout().is_terminal() }
+    }
+
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    pub(crate) fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    pub(crate) fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    pub(crate) fn bad(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// A table with a heading; columns whose heading ends in `>` are numbers and stand right.
+pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED.with_rounded_corners().with_solid_inner_borders());
+    table.set_header(heading.iter().map(|name| Cell::new(name.trim_end_matches('>'))));
+    table.add_rows(rows);
+    for (at, name) in heading.iter().enumerate() {
+        if let Some(column) = table.column_mut(at)
+            && name.ends_with('>')
+        {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// `12,345,678`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// `512 B`, `64.0 KiB`, `1.5 GiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    scaled(number as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
+/// So many bytes in that time: `1.25 GB/s`.
+pub(crate) fn bytes_rate(number: u64, time: Duration) -> String {
+    scaled(rate(number, time), 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
+}
+
+/// So many things in that time: `3.2 M/s`.
+pub(crate) fn count_rate(number: u64, time: Duration) -> String {
+    let text = scaled(rate(number, time), 1000.0, &["", "k", "M", "G", "T"]);
+    format!("{}/s", text.trim_end())
+}
+
+/// So many a second; of no time at all, as if it were a nanosecond.
+pub(crate) fn rate(number: u64, time: Duration) -> f64 {
+    number as f64 / time.as_secs_f64().max(1e-9)
+}
+
+fn scaled(mut number: f64, base: f64, units: &[&str]) -> String {
+    let mut units = units.iter().peekable();
+    let mut unit = units.next().copied().unwrap_or_default();
+    let mut whole = true;
+    while number >= base && units.peek().is_some() {
+        number /= base;
+        unit = units.next().copied().unwrap_or_default();
+        whole = false;
+    }
+    if whole { format!("{number:.0} {unit}") } else if number < 9.995 { format!("{number:.2} {unit}") } else { format!("{number:.1} {unit}") }
+}
+
+/// `850 µs`, `12.3 ms`, `4.56 s`.
+pub(crate) fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    match seconds {
+        _ if seconds < 1e-3 => format!("{:.0} µs", seconds * 1e6),
+        _ if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
+        _ => format!("{seconds:.2} s"),
+    }
+}
+
+/// `2026-03-14 15:09:26 UTC` of milliseconds since 1970.
+pub(crate) fn date(ms: i64) -> String {
+    let seconds = ms.div_euclid(1_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days since 0000-03-01: a leap day is then the last day of its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute) = (second / 3_600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1_000, 12_345_678].map(count).each_ref().map(String::as_str));
+        assert_eq!(counted(1, "record"), "1 record");
+        assert_eq!(["0 B", "1023 B", "1.00 KiB", "64.0 KiB", "1.50 GiB"].map(str::to_owned), [0, 1023, 1024, 65_536, 3 << 29].map(bytes));
+        assert_eq!(bytes_rate(1_250_000_000, Duration::from_secs(1)), "1.25 GB/s");
+        assert_eq!(count_rate(900, Duration::from_secs(1)), "900/s");
+        assert_eq!(count_rate(3_200_000, Duration::from_secs(1)), "3.20 M/s");
+        assert_eq!(duration(Duration::from_micros(12_345)), "12.3 ms");
+    }
+
+    #[test]
+    fn dates_for_people() {
+        assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(date(-1), "1969-12-31 23:59:59 UTC");
+        assert_eq!(date(951_782_399_000), "2000-02-28 23:59:59 UTC");
+        assert_eq!(date(951_868_800_999), "2000-03-01 00:00:00 UTC");
+        assert_eq!(date(1_709_210_096_000), "2024-02-29 12:34:56 UTC");
+    }
+}

@@ -1,0 +1,17 @@
+//! Looking into a data directory without opening it: [`verify`] checks all of it, [`dump`] shows one
+//! file.
+//!
+//! Neither changes anything, maps a file or takes the lock, so both work on damaged directories,
+//! read-only media, and beside a live writer. What counts is decided by the same recovery that
+//! opening runs; here every byte is read as well.
+
+mod dump;
+mod report;
+mod verify;
+
+pub use dump::{
+    DumpOptions, Dumped, DumpedBatch, DumpedEntry, DumpedFile, DumpedGap, DumpedIndexEntry, DumpedOffset,
+    DumpedPrevious, DumpedRecord, FileFields, IndexFields, dump,
+};
+pub use report::{Damage, Progress, Unfinished, Verification};
+pub use verify::verify;

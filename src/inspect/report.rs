@@ -1,0 +1,110 @@
+//! What checking a data directory found.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+/// How far [`verify`](super::verify) is; for a progress bar.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The file being checked.
+    pub path: &'a Path,
+    /// Bytes of all files that were checked.
+    pub bytes_done: u64,
+    /// Bytes of all files there were when checking began; a live writer may add some.
+    pub bytes_total: u64,
+}
+
+/// What [`verify`](super::verify) found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Topics in the catalogue.
+    pub topics: u64,
+    /// Their partitions.
+    pub partitions: u64,
+    /// Segment files that count.
+    pub segments: u64,
+    /// Whole batches in them.
+    pub batches: u64,
+    /// Records in those.
+    pub records: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Everything that is wrong, in the order of the files.
+    pub damage: Vec<Damage>,
+    /// Tails that nothing proves to have been durable: a crash left them, or a live writer is at
+    /// work there. No damage; opening for writing cuts them.
+    pub unfinished: Vec<Unfinished>,
+    /// Files and directories that are not ours, and leftovers that opening for writing removes.
+    pub ignored: Vec<PathBuf>,
+    /// What the engine that has the directory open for writing wrote down about itself.
+    pub live_writer: Option<String>,
+}
+
+impl Verification {
+    /// Whether no damage was found.
+    pub fn is_sound(&self) -> bool {
+        self.damage.is_empty()
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Damage {
+    /// The file; the directory if a file is missing.
+    pub path: PathBuf,
+    /// Where in the file.
+    pub position: Option<u64>,
+    /// The topic it belongs to.
+    pub topic: Option<String>,
+    /// The partition it belongs to.
+    pub partition: Option<u32>,
+    /// Offsets that can't be read because of it.
+    pub offsets: Option<Range<u64>>,
+    /// What doesn't fit.
+    pub reason: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        if let Some(position) = self.position {
+            write!(f, ", position {position}")?;
+        }
+        if let Some(topic) = &self.topic {
+            write!(f, ", topic {topic}")?;
+        }
+        if let Some(partition) = self.partition {
+            write!(f, ", partition {partition}")?;
+        }
+        if let Some(offsets) = &self.offsets {
+            write!(f, ", offsets {} to {}", offsets.start, offsets.end.saturating_sub(1))?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// A tail that was never finished.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unfinished {
+    /// The file.
+    pub path: PathBuf,
+    /// Where what counts ends.
+    pub position: u64,
+    /// Bytes written from there on, in this file and later ones.
+    pub bytes: u64,
+    /// The topic it belongs to; `None` for the catalogue.
+    pub topic: Option<String>,
+    /// The partition it belongs to.
+    pub partition: Option<u32>,
+}
+
+impl fmt::Display for Unfinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, position {}: {} bytes of an unfinished tail", self.path.display(), self.position, self.bytes)
+    }
+}

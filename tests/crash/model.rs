@@ -1,0 +1,79 @@
+//! What must be true of a partition, whatever happened: records by offset, and how far they were
+//! acknowledged.
+
+use thalweg::{Engine, Partition};
+
+/// Payloads that no two records share.
+pub struct Payloads {
+    next: u64,
+}
+
+impl Payloads {
+    pub fn new() -> Payloads {
+        Payloads { next: 1 }
+    }
+
+    /// `bytes` bytes (8 or more) that are unlike all others.
+    pub fn make(&mut self, bytes: usize) -> Vec<u8> {
+        let number = self.next;
+        self.next += 1;
+        let mut payload = number.to_le_bytes().to_vec();
+        let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        while payload.len() < bytes {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            payload.push(state as u8);
+        }
+        payload
+    }
+}
+
+/// One partition's history.
+#[derive(Clone, Default, Debug)]
+pub struct Model {
+    /// Everything that was ever given an offset and not failed, from offset 0 on.
+    pub sent: Vec<Vec<u8>>,
+    /// Acknowledged as written, as synced: offsets below these (exclusive).
+    pub written: usize,
+    pub durable: usize,
+    /// The log start that was acknowledged, and the highest that was asked for.
+    pub start: usize,
+    pub start_asked: usize,
+}
+
+impl Model {
+    /// Compares what an engine found after a crash, and goes on from there.
+    ///
+    /// `killed`: the system lived on, so what was written must be there too.
+    pub fn check_after_crash(&mut self, engine: &Engine, topic: &str, number: u32, killed: bool) {
+        let partition = engine.partition(topic, number).unwrap();
+        let (start, end) = (partition.log_start_offset() as usize, partition.end_offset() as usize);
+        let floor = if killed { self.written } else { self.durable };
+        assert!(end >= floor, "D1: {topic}/{number} ends at {end}, acknowledged were {floor}");
+        assert!(end <= self.sent.len(), "D2: {topic}/{number} ends at {end}, sent were {}", self.sent.len());
+        assert!(start >= self.start && start <= self.start_asked, "{topic}/{number} starts at {start}: {self:?}");
+        let durable = partition.durable_offset() as usize;
+        assert!(start <= durable.max(start) && durable <= end, "log start {start}, durable {durable}, end {end}");
+        self.start = start;
+        self.compare(&partition);
+        self.sent.truncate(end);
+        self.written = end;
+        self.durable = self.durable.min(end);
+    }
+
+    /// Every record between log start and end, byte for byte.
+    pub fn compare(&self, partition: &Partition) {
+        let (start, end) = (partition.log_start_offset(), partition.end_offset());
+        let mut next = start;
+        for batch in partition.read(start..end).unwrap() {
+            for record in &batch.unwrap() {
+                assert_eq!(record.offset(), next, "D2: offsets are dense");
+                let expected = &self.sent[next as usize];
+                assert!(record.value() == Some(expected.as_slice()), "D2: other bytes at offset {next}");
+                next += 1;
+            }
+        }
+        assert_eq!(next, end, "D2: every offset up to the end is there");
+    }
+}

@@ -1,0 +1,1 @@
+//! Single promises, each with the sequence of steps that could break it.

@@ -257,7 +257,7 @@ mod tests {
         over_both(|disk, _| {
             let dir = tempfile::tempdir().unwrap();
             let mut queue = disk.queue();
-            for round in 0..10 {
+            for round in 0..4 {
                 let file = |n| written_file(disk, &dir, &format!("{round}-{n}"));
                 let files: Vec<_> = (0..40).map(file).collect();
                 queue = std::thread::spawn(move || {

@@ -263,6 +263,14 @@ impl FileHeader {
     }
 }
 
+/// The seed by the fields as they stand in a header that may be damaged: its batches may be whole.
+pub(crate) fn seed_as_it_stands(bytes: &[u8; FILE_HEADER_BYTES]) -> Seed {
+    let raw: Raw = bytemuck::pod_read_unaligned(bytes);
+    let log =
+        LogId { engine_id: EngineId(raw.engine_id), topic_id: TopicId(raw.topic_id), partition: raw.partition };
+    Seed::new(&log, raw.file_id, raw.rewrite)
+}
+
 /// CRC-32 of bytes 0..12 and 16..512: the same in every version to come.
 fn checksum(bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(crc(&bytes[..12]));

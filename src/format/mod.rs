@@ -15,8 +15,9 @@ mod record;
 pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, find_magic};
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
 pub(crate) use checksum::{Seed, crc};
-pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous};
+pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};
 pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};
+pub(crate) use offset_entry::{OffsetEntry, OffsetEntryKind};
 pub(crate) use record::{
     HeaderSection, MAX_KEY_BYTES, RawRecord, RecordWalk, check_records, encode_record, record_bytes,
 };

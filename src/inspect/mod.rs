@@ -8,6 +8,7 @@
 mod dump;
 mod report;
 mod verify;
+mod walk;
 
 pub use dump::{
     DumpOptions, Dumped, DumpedBatch, DumpedEntry, DumpedFile, DumpedGap, DumpedIndexEntry, DumpedOffset,

@@ -156,6 +156,22 @@ fn offsets_and_epochs_go_on_over_a_rewrite() {
 }
 
 #[test]
+fn evidence_is_found_again_and_handed_on() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    append(&mut log, 2).unwrap();
+    log.sync().unwrap();
+    append(&mut log, 3).unwrap();
+    append(&mut log, 4).unwrap();
+    let log = open(&disk, Access::Write).unwrap().unwrap().0.log;
+    assert_eq!(log.durable_offset, 2);
+    // What nothing proves is owed a second write, and only that.
+    let owed = [&body(3)[..], &body(4)].map(|body| (BATCH_HEADER_BYTES + body.len()) as u64);
+    let tail = log.unproven.as_ref().unwrap();
+    assert_eq!((tail.position, tail.bytes.len() as u64), (log.bytes() - owed[0] - owed[1], owed[0] + owed[1]));
+}
+
+#[test]
 fn batches_that_can_not_be_are_refused() {
     let mut log = create(&new_disk()).unwrap();
     for (body, entries) in [(&[0_u8; 7][..], 1), (&[0; 8], 0)] {

@@ -12,7 +12,7 @@ use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Seed, find_mag
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// A piece of a file in memory.
-struct Window<'f> {
+pub(crate) struct Window<'f> {
     file: &'f dyn File,
     length: u64,
     start: u64,
@@ -20,12 +20,13 @@ struct Window<'f> {
 }
 
 impl<'f> Window<'f> {
-    fn new(file: &'f dyn File, length: u64) -> Window<'f> {
+    /// Nothing yet of the first `length` bytes of `file`.
+    pub(crate) fn new(file: &'f dyn File, length: u64) -> Window<'f> {
         Window { file, length, start: 0, bytes: Vec::new() }
     }
 
     /// Makes `wanted` bytes from `position` available (fewer only where the file ends); returns them.
-    fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
+    pub(crate) fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.length.saturating_sub(position)).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);
         let have_end = self.start + self.bytes.len() as u64;
@@ -166,7 +167,8 @@ pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_ep
         if bytes.is_empty() {
             break;
         }
-        let whole = at + bytes.len() as u64 >= length;
+        // Fewer bytes than asked for: the file ends, or its writer gave space back meanwhile.
+        let whole = bytes.len() < WINDOW_BYTES || at + bytes.len() as u64 >= length;
         if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
             beyond.written_end = at + last as u64 + 1;
             let mut next = 0;
@@ -199,7 +201,8 @@ pub(crate) fn next_batch(file: &dyn File, length: u64, seed: Seed, after: Place)
         if bytes.is_empty() {
             break;
         }
-        let whole = at + bytes.len() as u64 >= length;
+        // Fewer bytes than asked for: the file ends, or its writer gave space back meanwhile.
+        let whole = bytes.len() < WINDOW_BYTES || at + bytes.len() as u64 >= length;
         let mut next = 0;
         while let Some(found) = find_magic(bytes, next) {
             let position = at + found as u64;

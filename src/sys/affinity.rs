@@ -25,22 +25,10 @@ pub(crate) fn pin_to(index: usize) -> io::Result<usize> {
     Ok(cpu)
 }
 
-/// How many CPUs the current thread may run on; `None` where threads can't be pinned.
-#[cfg(target_os = "linux")]
-pub(crate) fn allowed_cpus() -> Option<usize> {
-    rustix::thread::sched_getaffinity(None).ok().map(|allowed| allowed.count() as usize)
-}
-
 /// Pinning isn't possible here: `Unsupported`.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn pin_to(_index: usize) -> io::Result<usize> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "threads can't be pinned to a core on this platform"))
-}
-
-/// How many CPUs the current thread may run on; `None` where threads can't be pinned.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn allowed_cpus() -> Option<usize> {
-    None
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -50,10 +38,11 @@ mod tests {
     #[test]
     fn pins_to_a_cpu_of_the_mask_and_to_no_other() {
         std::thread::spawn(|| {
-            let count = allowed_cpus().unwrap();
+            let allowed = || rustix::thread::sched_getaffinity(None).unwrap().count() as usize;
+            let count = allowed();
             assert_eq!(pin_to(count).unwrap_err().kind(), io::ErrorKind::InvalidInput);
             let cpu = pin_to(count - 1).unwrap();
-            assert_eq!(allowed_cpus(), Some(1));
+            assert_eq!(allowed(), 1);
             assert_eq!(pin_to(0).unwrap(), cpu);
         })
         .join()

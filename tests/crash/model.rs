@@ -4,17 +4,17 @@
 use thalweg::{Engine, Partition};
 
 /// Payloads that no two records share.
-pub struct Payloads {
+pub(crate) struct Payloads {
     next: u64,
 }
 
 impl Payloads {
-    pub fn new() -> Payloads {
+    pub(crate) fn new() -> Payloads {
         Payloads { next: 1 }
     }
 
     /// `bytes` bytes (8 or more) that are unlike all others.
-    pub fn make(&mut self, bytes: usize) -> Vec<u8> {
+    pub(crate) fn make(&mut self, bytes: usize) -> Vec<u8> {
         let number = self.next;
         self.next += 1;
         let mut payload = number.to_le_bytes().to_vec();
@@ -31,14 +31,14 @@ impl Payloads {
 
 /// One partition's history.
 #[derive(Clone, Default, Debug)]
-pub struct Model {
+pub(crate) struct Model {
     /// Everything that was ever given an offset and not failed, from offset 0 on.
-    pub sent: Vec<Vec<u8>>,
+    pub(crate) sent: Vec<Vec<u8>>,
     /// Acknowledged as written, as synced: offsets below these (exclusive).
-    pub written: usize,
-    pub durable: usize,
+    pub(crate) written: usize,
+    pub(crate) durable: usize,
     /// The log start that was acknowledged, and the highest that was asked for.
-    pub start: usize,
+    pub(crate) start: usize,
     pub start_asked: usize,
 }
 
@@ -46,7 +46,7 @@ impl Model {
     /// Compares what an engine found after a crash, and goes on from there.
     ///
     /// `killed`: the system lived on, so what was written must be there too.
-    pub fn check_after_crash(&mut self, engine: &Engine, topic: &str, number: u32, killed: bool) {
+    pub(crate) fn check_after_crash(&mut self, engine: &Engine, topic: &str, number: u32, killed: bool) {
         let partition = engine.partition(topic, number).unwrap();
         let (start, end) = (partition.log_start_offset() as usize, partition.end_offset() as usize);
         let floor = if killed { self.written } else { self.durable };
@@ -63,7 +63,7 @@ impl Model {
     }
 
     /// Every record between log start and end, byte for byte.
-    pub fn compare(&self, partition: &Partition) {
+    pub(crate) fn compare(&self, partition: &Partition) {
         let (start, end) = (partition.log_start_offset(), partition.end_offset());
         let mut next = start;
         for batch in partition.read(start..end).unwrap() {

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, CellAlignment, Row, Table, presets};
 
 use crate::failure::Failure;
 
@@ -69,7 +69,7 @@ impl Style {
 }
 
 /// A table with a heading; columns whose heading ends in `>` are numbers and stand right.
-pub(crate) fn table(heading: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Table {
+pub(crate) fn table<R: Into<Row>>(heading: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED.with_rounded_corners().with_solid_inner_borders());
     table.set_header(heading.iter().map(|name| Cell::new(name.trim_end_matches('>'))));

@@ -1,7 +1,12 @@
 //! A reader beside a writer: it sees whole batches, takes nothing unfinished for damage, and finds
 //! the file that the writer put in place of its own.
 
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Mutex;
+
 use super::*;
+use crate::disk::{Entry, Locked, Queue, View};
 
 struct Follower {
     log: KeyedLog,
@@ -10,8 +15,13 @@ struct Follower {
 
 impl Follower {
     fn new(disk: &SimDisk) -> Follower {
-        let (opened, map) = open(disk, Access::Read).unwrap().unwrap();
-        Follower { log: opened.log, map }
+        Follower::on(Arc::new(disk.clone()))
+    }
+
+    fn on(disk: Arc<dyn Disk>) -> Follower {
+        let mut map = Map::new();
+        let opened = KeyedLog::open(disk, dir(), PREFIX, FileKind::Catalog, None, Access::Read, &mut into(&mut map));
+        Follower { log: opened.unwrap().unwrap().log, map }
     }
 
     fn refresh(&mut self) -> Result<bool> {
@@ -144,4 +154,149 @@ fn a_writer_that_compacts_all_the_time_does_not_lose_its_readers() {
         done.store(true, std::sync::atomic::Ordering::Release);
         reader.join().unwrap();
     });
+}
+
+#[test]
+fn after_an_error_of_the_replay_everything_is_replayed_again() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    let mut follower = Follower::new(&disk);
+    append(&mut log, 2).unwrap();
+    append(&mut log, 3).unwrap();
+    let mut resets = 0;
+    let error = follower.log.refresh(&mut || resets += 1, &mut |_, _| Err(Error::corrupt("nonsense"))).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }));
+    assert_eq!(resets, 0);
+    follower.map.insert(7, 7);
+    assert_eq!((follower.refresh(), &follower.map), (Ok(true), &after(3)));
+    assert_eq!(follower.refresh(), Ok(false));
+}
+
+/// What the writer does just before the reader's `n`-th opening or reading of a file.
+type Meanwhile = Box<dyn FnMut(u64) + Send>;
+
+/// A reader's disk on which a writer is at work between any two operations.
+#[derive(Clone)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    meanwhile: Arc<Mutex<(u64, Meanwhile)>>,
+}
+
+impl Shared {
+    fn new(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Shared {
+        Shared { disk: Arc::new(disk.clone()), meanwhile: Arc::new(Mutex::new((0, Box::new(meanwhile)))) }
+    }
+
+    fn step(&self) {
+        let (step, meanwhile) = &mut *self.meanwhile.lock().unwrap();
+        meanwhile(*step);
+        *step += 1;
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl Disk for Shared {
+    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.disk.list(dir)
+    }
+    fn create(&self, _: &Path) -> io::Result<Arc<dyn File>> {
+        unreachable!("a reader changes nothing")
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        self.step();
+        Ok(Arc::new(SharedFile(self.disk.open(path, access)?, self.clone())))
+    }
+    fn open_dir(&self, _: &Path) -> io::Result<Arc<dyn File>> {
+        unreachable!("a reader syncs nothing")
+    }
+    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn unlink(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn lock(&self, _: &Path, _: &str) -> io::Result<Locked> {
+        unreachable!("a reader takes no lock")
+    }
+    fn queue(&self) -> Box<dyn Queue> {
+        unreachable!("a reader syncs nothing")
+    }
+    fn check(&self, _: &Path) -> io::Result<std::result::Result<(), String>> {
+        unreachable!("a reader checks nothing")
+    }
+}
+
+#[derive(Debug)]
+struct SharedFile(Arc<dyn File>, Shared);
+
+impl File for SharedFile {
+    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.1.step();
+        self.0.read_at(buffer, position)
+    }
+    fn allocate(&self, _: Range<u64>) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn give_back(&self, _: u64) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.0.length()
+    }
+    fn sync(&self) -> io::Result<()> {
+        unreachable!("a reader syncs nothing")
+    }
+    fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {
+        unreachable!("a reader of a keyed log maps nothing")
+    }
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[test]
+fn what_the_writer_does_between_two_reads_is_no_damage() {
+    // The writer appends and syncs, or compacts, before each of the reader's operations.
+    for rewriting in [false, true] {
+        let disk = new_disk();
+        let mut log = create(&disk).unwrap();
+        let mut number = 1;
+        let shared = Shared::new(&disk, move |step| {
+            if step > 40 {
+                return;
+            }
+            for _ in 0..2 {
+                number += 1;
+                append(&mut log, number).unwrap();
+                log.sync().unwrap();
+            }
+            if rewriting && step % 3 == 0 {
+                rewrite(&mut log, &after(number)).unwrap();
+            }
+        });
+        let mut follower = Follower::on(Arc::new(shared));
+        let mut newest = 0;
+        for _ in 0..30 {
+            follower.refresh().unwrap();
+            let last = follower.map.values().copied().max().unwrap();
+            assert_eq!(follower.map, after(last));
+            assert!(last >= newest);
+            newest = last;
+        }
+        assert_eq!(newest, 83);
+    }
 }

@@ -6,6 +6,7 @@
 //! Reads are copies, so a cut tail is written over; that the next epoch is higher keeps it from
 //! coming back. One thread at a time owns a log; it takes no lock and starts no thread.
 
+mod file;
 mod names;
 mod open;
 #[cfg(all(test, feature = "sim"))]
@@ -19,17 +20,15 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, FormatError, MAX_OFFSET,
-    Previous, Seed, crc,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, FormatError, MAX_OFFSET, Previous, Seed,
 };
 use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
 
+use file::{Made, allocation_for, batch_header, fresh_file_id};
+
 /// Room kept allocated behind the last batch, so that appends work on a full disk.
 const AHEAD_BYTES: u64 = 64 << 10;
-
-/// The longest batch the format knows.
-const MAX_BATCH_BYTES: u64 = 1 << 30;
 
 /// See the module.
 pub(crate) struct KeyedLog {
@@ -393,104 +392,6 @@ enum Unreplaced {
     Unknown(Error),
 }
 
-/// A file just written, or about to be read.
-struct Made {
-    file: Arc<dyn File>,
-    end: Place,
-    allocated: u64,
-}
-
-impl Made {
-    /// Writes and syncs a whole file under a temporary name; removes it again on an error.
-    fn write(disk: &dyn Disk, path: &Path, header: &FileHeader, bodies: &[(&[u8], u32)], now_ms: i64) -> Result<Made> {
-        match disk.unlink(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(error).at_path(path)),
-            _ => {}
-        }
-        let file = disk.create(path).map_err(|error| Error::io(error).at_path(path))?;
-        Made::fill(file, header, bodies, now_ms).map_err(|error| {
-            let _ = disk.unlink(path);
-            error.at_path(path)
-        })
-    }
-
-    fn fill(file: Arc<dyn File>, header: &FileHeader, bodies: &[(&[u8], u32)], now_ms: i64) -> Result<Made> {
-        let seed = header.seed();
-        let mut end = start_of(header);
-        let bytes: u64 = bodies.iter().map(|(body, _)| (BATCH_HEADER_BYTES + body.len()) as u64).sum();
-        let allocated = allocation_for(BLOCK_BYTES + bytes);
-        file.allocate(0..allocated).map_err(Error::io)?;
-        file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(Error::io)?;
-        for &(body, entries) in bodies {
-            let batch = batch_header(header.kind, end, header.base_offset, body, entries, now_ms)?;
-            let bytes = batch.encode(seed, end.position);
-            file.write_at(&[IoSlice::new(&bytes), IoSlice::new(body)], end.position).map_err(Error::io)?;
-            end.position += u64::from(batch.length);
-            end.next_offset = batch.end_offset();
-        }
-        file.sync().map_err(Error::io)?;
-        Ok(Made { file, end, allocated })
-    }
-}
-
-/// Where a file's first batch stands.
-fn start_of(header: &FileHeader) -> Place {
-    Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch }
-}
-
-/// How much is allocated for a log that ends at `end`: after this at least `AHEAD_BYTES` can be
-/// appended before the next step.
-fn allocation_for(end: u64) -> u64 {
-    (end + 2 * AHEAD_BYTES).next_multiple_of(BLOCK_BYTES)
-}
-
-fn batch_header(
-    kind: FileKind,
-    end: Place,
-    durable_before: u64,
-    body: &[u8],
-    entries: u32,
-    now_ms: i64,
-) -> Result<BatchHeader> {
-    let length = (BATCH_HEADER_BYTES + body.len()) as u64;
-    if !length.is_multiple_of(8) || length > MAX_BATCH_BYTES || entries == 0 {
-        return Err(Error::invalid(format!(
-            "a batch of {entries} entries in {} bytes: there is at least one, and their bytes are a multiple of 8 below 1 GiB",
-            body.len()
-        )));
-    }
-    if end.next_offset + u64::from(entries) > MAX_OFFSET {
-        return Err(used_up("offsets"));
-    }
-    Ok(BatchHeader {
-        length: length as u32,
-        body_crc: crc(body),
-        base_offset: end.next_offset,
-        durable_before,
-        offset_count: entries,
-        record_count: entries,
-        base_timestamp: now_ms,
-        max_timestamp: now_ms,
-        appended_ms: now_ms,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(batch_kind(kind)),
-        term: 0,
-        epoch: end.epoch,
-        uncompressed_length: 0,
-    })
-}
-
-/// The kind of the batches in a file of this kind.
-fn batch_kind(kind: FileKind) -> BatchKind {
-    match kind {
-        FileKind::Catalog => BatchKind::Catalog,
-        FileKind::Offsets => BatchKind::Offsets,
-        FileKind::Segment | FileKind::Index => BatchKind::Records,
-    }
-}
-
 /// What bytes that passed their checksum but can't be used mean.
 pub(crate) fn refused(error: FormatError) -> Error {
     match error {
@@ -502,14 +403,4 @@ pub(crate) fn refused(error: FormatError) -> Error {
 
 fn used_up(what: &str) -> Error {
     Error::corrupt(format!("{what} are used up"))
-}
-
-/// Random: tells this file from every other, whatever its name.
-fn fresh_file_id() -> Result<u64> {
-    loop {
-        let id = getrandom::u64().map_err(|error| Error::io(io::Error::other(error)))?;
-        if id != 0 {
-            return Ok(id);
-        }
-    }
 }

@@ -14,8 +14,9 @@ use crate::format::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTE
 use crate::ids::{EngineId, LogId};
 use crate::segment::{Beyond, Found, Scan, search};
 
+use super::file::{Made, batch_kind, start_of};
 use super::names::{self, Names};
-use super::{Cut, KeyedLog, Made, Opened, Replay, Unproven, batch_kind, refused, start_of};
+use super::{Cut, KeyedLog, Opened, Replay, Unproven, refused};
 
 /// How often a reader looks for a file again that its writer just replaced.
 const LOOKS: u32 = 100;

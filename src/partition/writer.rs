@@ -575,8 +575,10 @@ impl PartitionWriter {
             return;
         }
         self.sealed.drain(..job.sealed);
-        self.partition.publish_durable(job.mark.durable_offset);
+        // The place first: who sees the offset may ask for the place.
+        let durable_offset = job.mark.durable_offset;
         self.partition.note_durable(job.mark, job.bytes);
+        self.partition.publish_durable(durable_offset);
     }
 
     /// Writes batches of an earlier life again: after a failed sync the page cache may hold what

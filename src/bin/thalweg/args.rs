@@ -15,7 +15,7 @@ pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
 #[command(name = "thalweg", version, disable_help_subcommand = true, max_term_width = 100)]
 pub(crate) struct Args {
     /// The data directory
-    #[arg(long, global = true, env = "THALWEG_DIR", default_value = DEFAULT_DIR, value_name = "DIR")]
+    #[arg(long, global = true, env = "THALWEG_DIR", hide_env_values = true, default_value = DEFAULT_DIR, value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
     /// Print JSON instead of text: one document, or one object a line for streams

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Row, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentLineStyle, LineStyle, Row, Table, TableStyle};
 
 use crate::failure::Failure;
 
@@ -68,10 +68,18 @@ impl Style {
     }
 }
 
+/// A frame, a line below the heading, and air between the columns.
+const TABLE: TableStyle = TableStyle::new()
+    .top_border(LineStyle::new('╭', '─', '─', '╮'))
+    .header_lines(ContentLineStyle::new('│', ' ', '│'))
+    .header_separator(LineStyle::new('├', '─', '─', '┤'))
+    .content_lines(ContentLineStyle::new('│', ' ', '│'))
+    .bottom_border(LineStyle::new('╰', '─', '─', '╯'));
+
 /// A table with a heading; columns whose heading ends in `>` are numbers and stand right.
 pub(crate) fn table<R: Into<Row>>(heading: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED.with_rounded_corners().with_solid_inner_borders());
+    table.load_style(TABLE);
     table.set_header(heading.iter().map(|name| Cell::new(name.trim_end_matches('>'))));
     table.add_rows(rows);
     for (at, name) in heading.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! An embedded log engine: Kafka's model (topics, partitions, committed offsets) inside your own
+//! An embedded log engine: Kafka's model (topics, partitions, offsets) inside your own
 //! process, on your own disk, read without copying.
 //!
 //! ```
@@ -44,6 +44,9 @@ mod engine;
 mod error;
 mod events;
 mod format;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod ids;
 pub mod inspect;
 mod keyed;
@@ -65,3 +68,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, Listener};
 pub use ids::TopicId;
 pub use partition::{Batch, FetchedRecord, RecordView, Records};
+
+/// The README's program, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

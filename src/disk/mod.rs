@@ -72,6 +72,11 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock that lives in this file, and writes `holder` into it. Never waits.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked>;
+    /// Who holds the lock in this file, as far as its holder wrote down; `None` if nobody does. Takes
+    /// nothing and writes nothing. A disk that only one process can reach need not say.
+    fn lock_holder(&self, _path: &Path) -> io::Result<Option<String>> {
+        Ok(None)
+    }
     /// A queue of syncs for one writer.
     fn queue(&self) -> Box<dyn Queue>;
     /// Whether this directory's file system does what the engine relies on (locks, mappings);

@@ -122,11 +122,7 @@ impl Disk for RealDisk {
         let file = RealFile::new(open_regular(path, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
         match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut text = vec![0; HOLDER_BYTES_MAX];
-                let length = file.read_at(&mut text, 0)?;
-                return Ok(Locked::Held(String::from_utf8_lossy(&text[..length]).into_owned()));
-            }
+            Err(Errno::WOULDBLOCK) => return Ok(Locked::Held(read_holder(&file)?)),
             Err(errno) => return Err(errno.into()),
         }
         match write_holder(&file, holder) {
@@ -138,6 +134,19 @@ impl Disk for RealDisk {
         Ok(Locked::Ours(Box::new(file)))
     }
 
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        let file = match open_regular(path, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => RealFile::new(opened?, Arc::default())?,
+        };
+        // Shared and given up at once: holders ask for it exclusively.
+        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockShared)) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => read_holder(&file).map(Some),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     fn queue(&self) -> Box<dyn Queue> {
         self.queues.queue()
     }
@@ -145,6 +154,12 @@ impl Disk for RealDisk {
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
         check::check(self, dir)
     }
+}
+
+fn read_holder(file: &RealFile) -> io::Result<String> {
+    let mut text = vec![0; HOLDER_BYTES_MAX];
+    let length = file.read_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// In this order a reader between the two steps sees no empty text.

@@ -6,6 +6,7 @@
 mod background;
 mod builder;
 mod consumer;
+mod lock_file;
 mod open;
 mod partition_handle;
 mod producer;
@@ -23,6 +24,9 @@ use crate::ids::TopicId;
 use crate::lock::{lock, read, write};
 use crate::partition::{Env, WriterHandle};
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
+
+pub(crate) use lock_file::{LOCK_NAME, parse_closed};
+pub(crate) use open::TOPICS_NAME;
 
 pub use builder::Builder;
 pub use consumer::{Consumer, Polled};
@@ -484,7 +488,15 @@ impl Core {
         self.background.do_files();
         self.background.store_marks(true);
         if failure.is_none() {
-            failure = lock(&self.catalog).put_clean(self.env.clock.wall_ms()).err();
+            let mut catalog = lock(&self.catalog);
+            match catalog.put_clean(self.env.clock.wall_ms()) {
+                Ok(()) => {
+                    let end = catalog.end_position();
+                    // A note for `verify`, which does without.
+                    let _ = lock_file::note_closed(&*self.env.disk, &self.dir, catalog.path(), end);
+                }
+                Err(error) => failure = Some(error),
+            }
         }
         write(&self.topics).clear();
         *lock(&self.guard) = None;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
+use super::lock_file::LOCK_NAME;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::{Clock, precise_wall_ms};
 use crate::config::{EngineConfig, TopicConfig, Writers};
@@ -23,8 +24,7 @@ use crate::partition::{
 use crate::segment::Views;
 use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
 
-const LOCK_NAME: &str = "LOCK";
-const TOPICS_NAME: &str = "topics";
+pub(crate) const TOPICS_NAME: &str = "topics";
 /// Mappings at a time; the kernel's default limit for a process is 65,530.
 const MAPPED_SEGMENTS: usize = 16_384;
 

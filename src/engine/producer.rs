@@ -51,7 +51,7 @@ impl Producer {
     /// if the partition takes no more records. Nothing was sent then.
     #[inline]
     pub fn send(&self, record: Record<'_>) -> Result<Receipt> {
-        match self.try_send(record.clone()) {
+        match self.try_send_ref(&record) {
             Err(error) if error.kind() == &ErrorKind::Full => self.send_waiting(&[record], None),
             result => result,
         }
@@ -63,13 +63,18 @@ impl Producer {
     /// `Full` if the buffers are; else as [`send`](Producer::send).
     #[inline]
     pub fn try_send(&self, record: Record<'_>) -> Result<Receipt> {
+        self.try_send_ref(&record)
+    }
+
+    #[inline]
+    fn try_send_ref(&self, record: &Record<'_>) -> Result<Receipt> {
         if let Some(topic) = &self.topic
             && record.topic.is_none_or(|name| name == &*topic.name)
         {
-            return self.try_send_to(topic, &record);
+            return self.try_send_to(topic, record);
         }
-        let topic = self.topic_of(&record)?;
-        self.try_send_to(&topic, &record)
+        let topic = self.topic_of(record)?;
+        self.try_send_to(&topic, record)
     }
 
     #[inline]
@@ -86,7 +91,7 @@ impl Producer {
     /// # Errors
     /// As [`send`](Producer::send).
     pub async fn send_async(&self, record: Record<'_>) -> Result<Receipt> {
-        match self.try_send(record.clone()) {
+        match self.try_send_ref(&record) {
             Err(error) if error.kind() == &ErrorKind::Full => {
                 let topic = self.topic_of(&record)?;
                 let incoming = self.incoming(&record);

@@ -6,6 +6,9 @@
 //! opening runs; here every byte is read as well.
 
 mod dump;
+mod index;
+mod keyed_file;
+mod partition;
 mod report;
 mod verify;
 mod walk;

@@ -4,6 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use super::partition::Found;
+use crate::error::{Error, ErrorKind};
+
 /// How far [`verify`](super::verify) is; for a progress bar.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -48,6 +51,24 @@ impl Verification {
     pub fn is_sound(&self) -> bool {
         self.damage.is_empty()
     }
+
+    /// Notes damage, unless the same place is noted already.
+    pub(super) fn note(&mut self, damage: Damage) {
+        if !self.damage.iter().any(|known| known.path == damage.path && known.position == damage.position) {
+            self.damage.push(damage);
+        }
+    }
+
+    /// Takes in what was found in a partition.
+    pub(super) fn take(&mut self, found: Found) {
+        self.segments += found.segments;
+        self.batches += found.batches;
+        self.records += found.records;
+        self.bytes += found.bytes;
+        self.damage.extend(found.damage);
+        self.unfinished.extend(found.unfinished);
+        self.ignored.extend(found.ignored);
+    }
 }
 
 /// One thing that is wrong.
@@ -66,6 +87,23 @@ pub struct Damage {
     pub offsets: Option<Range<u64>>,
     /// What doesn't fit.
     pub reason: String,
+}
+
+impl Damage {
+    pub(super) fn of_path(path: &Path, reason: String) -> Damage {
+        Damage { path: path.to_owned(), position: None, topic: None, partition: None, offsets: None, reason }
+    }
+
+    /// What an error says; where it names no path, `path`.
+    pub(super) fn of_error(error: &Error, path: &Path) -> Damage {
+        let reason = match (error.kind(), error.io_error()) {
+            (ErrorKind::Corrupt { reason } | ErrorKind::Foreign { reason }, _) => reason.clone(),
+            (_, Some(error)) => format!("it can't be read: {error}"),
+            (kind, None) => kind.to_string(),
+        };
+        let path = error.path().unwrap_or(path);
+        Damage { position: error.position(), ..Damage::of_path(path, reason) }
+    }
 }
 
 impl fmt::Display for Damage {

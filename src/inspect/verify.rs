@@ -1,17 +1,382 @@
-//! Checks a whole data directory.
+//! Checks a whole data directory: the catalogue, every partition it names, what else lies about.
+//!
+//! The verdict on ends and evidence is recovery's own, so checking and opening never disagree;
+//! besides, every byte is read. Beside a live writer bytes are read at different moments: damage is
+//! believed only when the same is found twice in a row, with the catalogue read afresh in between.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::report::{Progress, Verification};
-use crate::error::Result;
+use super::keyed_file::{self, KeyedFile};
+use super::partition::{self, PartitionFiles};
+use super::report::{Damage, Progress, Verification};
+use crate::config::{SyncMode, TopicConfig};
+use crate::disk::{Access, Disk, Entry, EntryKind, RealDisk};
+use crate::engine::{LOCK_NAME, TOPICS_NAME};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::FileKind;
+use crate::ids::{EngineId, LogId, TopicId};
+use crate::keyed::number_of;
+use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
+
+/// How often something is looked at again, at most, that doesn't fit beside a live writer.
+const LOOKS: usize = 1_000;
 
 /// Checks every byte of a data directory that a checksum or a rule covers. Changes nothing, takes no
 /// lock, maps no file; `progress` is called now and then.
 ///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data = dir.path();
+/// # thalweg::Engine::open(data)?.close()?;
+/// let found = thalweg::inspect::verify(data, &mut |_| {})?;
+/// for damage in &found.damage {
+///     eprintln!("{damage}");
+/// }
+/// assert!(found.is_sound());
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
-/// What keeps it from checking at all: `NotThalweg`, `Io` (no permission), `NoRoom` (too many open
+/// What keeps it from checking at all: `NotThalweg`; `Io` (no permission); `NoRoom` (too many open
 /// files). Damage is not an error but found.
 pub fn verify(dir: impl AsRef<Path>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
-    let _ = (dir.as_ref(), progress);
-    Ok(Verification::default())
+    let dir = dir.as_ref();
+    let disk = RealDisk::new(SyncMode::Threads, 1).map_err(|error| Error::io(error).at_path(dir))?;
+    verify_on(Arc::new(disk), dir, progress)
+}
+
+/// The same on any disk.
+pub(crate) fn verify_on(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Verification> {
+    let root = list_root(&*disk, dir)?;
+    let live_writer = holder(&*disk, dir);
+    let meter = Meter { bytes_done: 0, bytes_total: bytes_below(&*disk, dir), progress };
+    let found = Verification { live_writer, ..Verification::default() };
+    Check { disk, dir, meter, found }.run(&root)
+}
+
+/// Counts bytes and tells how many.
+pub(super) struct Meter<'a> {
+    bytes_done: u64,
+    bytes_total: u64,
+    progress: &'a mut dyn FnMut(Progress<'_>),
+}
+
+impl Meter<'_> {
+    pub(super) fn add(&mut self, path: &Path, bytes: u64) {
+        self.bytes_done += bytes;
+        let bytes_total = self.bytes_total.max(self.bytes_done);
+        (self.progress)(Progress { path, bytes_done: self.bytes_done, bytes_total });
+    }
+}
+
+struct Check<'a> {
+    disk: Arc<dyn Disk>,
+    dir: &'a Path,
+    meter: Meter<'a>,
+    found: Verification,
+}
+
+impl Check<'_> {
+    fn run(mut self, root: &[Entry]) -> Result<Verification> {
+        let (state, engine_id) = match self.catalog(root)? {
+            Some((state, engine_id)) => (Some(state), Some(engine_id)),
+            None => (None, None),
+        };
+        self.offset_log(root, engine_id)?;
+        self.foreign(root);
+        match state {
+            Some(state) => self.topics(state)?,
+            None => self.topics_without_catalog()?,
+        }
+        Ok(self.found)
+    }
+
+    /// The catalogue; `None` if it is damaged or missing, which is noted.
+    fn catalog(&mut self, root: &[Entry]) -> Result<Option<(CatalogState, EngineId)>> {
+        if !root.iter().any(|entry| number_of(&entry.name, "catalog").is_some()) {
+            let reason = "the catalogue is missing, though there are topics".to_owned();
+            self.found.damage.push(Damage::of_path(self.dir, reason));
+            return Ok(None);
+        }
+        let opened = self.open_catalog()?;
+        let closed_at = keyed_file::closed_at(&*self.disk, &self.dir.join(LOCK_NAME));
+        let live = self.found.live_writer.is_some();
+        let file = match &opened {
+            Ok(catalog) => {
+                let (kind, end) = (FileKind::Catalog, Some(catalog.end_position()));
+                KeyedFile { path: catalog.path(), kind, end, closed_at: closed_at.filter(|_| !live), live }
+            }
+            Err(error) => {
+                self.found.damage.push(Damage::of_error(error, self.dir));
+                let path = error.path().filter(|&path| path != self.dir);
+                let Some(path) = path else { return Ok(None) };
+                KeyedFile { path, kind: FileKind::Catalog, end: None, closed_at: None, live }
+            }
+        };
+        keyed_file::check(&*self.disk, &file, &mut self.meter, &mut self.found)?;
+        Ok(opened.ok().map(|catalog| (catalog.state().clone(), catalog.engine_id())))
+    }
+
+    /// Opens the catalogue as an engine would; beside a live writer again, until it is well or twice
+    /// the same is wrong with it.
+    fn open_catalog(&self) -> Result<Result<Catalog>> {
+        let mut before: Option<Error> = None;
+        for _ in 0..LOOKS {
+            let error = match Catalog::open(self.disk.clone(), self.dir, Access::Read) {
+                Ok(Some((catalog, _))) => return Ok(Ok(catalog)),
+                Ok(None) => Error::corrupt("the catalogue is missing").at_path(self.dir),
+                Err(error) => error,
+            };
+            if prevents(&error) {
+                return Err(error);
+            }
+            let same = before.is_some_and(|before| before.to_string() == error.to_string());
+            if same || !self.is_live() {
+                return Ok(Err(error));
+            }
+            before = Some(error);
+        }
+        Ok(Err(Error::corrupt("the catalogue changes all the time").at_path(self.dir)))
+    }
+
+    /// The offset log, if there is one.
+    fn offset_log(&mut self, root: &[Entry], engine_id: Option<EngineId>) -> Result<()> {
+        if !root.iter().any(|entry| number_of(&entry.name, "offsets").is_some()) {
+            return Ok(());
+        }
+        let live = self.found.live_writer.is_some();
+        let (path, end) = match keyed_file::open_offsets(&self.disk, self.dir, engine_id) {
+            Ok(Some((path, end))) => (path, Some(end)),
+            Ok(None) => return Ok(()),
+            Err(error) if prevents(&error) => return Err(error),
+            Err(error) => {
+                self.found.damage.push(Damage::of_error(&error, self.dir));
+                let Some(path) = error.path() else { return Ok(()) };
+                (path.to_owned(), None)
+            }
+        };
+        let file = KeyedFile { path: &path, kind: FileKind::Offsets, end, closed_at: None, live };
+        keyed_file::check(&*self.disk, &file, &mut self.meter, &mut self.found)
+    }
+
+    /// Names in the directory that nothing counts of.
+    fn foreign(&mut self, root: &[Entry]) {
+        let newest = |prefix: &str| root.iter().filter_map(|entry| number_of(&entry.name, prefix)).max();
+        let (catalog, offsets) = (newest("catalog"), newest("offsets"));
+        for entry in root {
+            let known = [LOCK_NAME, TOPICS_NAME].contains(&entry.name.as_str())
+                || number_of(&entry.name, "catalog").is_some_and(|number| Some(number) == catalog)
+                || number_of(&entry.name, "offsets").is_some_and(|number| Some(number) == offsets);
+            if !known {
+                self.found.ignored.push(self.dir.join(&entry.name));
+            }
+        }
+    }
+
+    fn topics(&mut self, mut state: CatalogState) -> Result<()> {
+        let ids: Vec<TopicId> = state.topics().map(|topic| topic.id).collect();
+        self.found.topics = ids.len() as u64;
+        for id in ids {
+            let mut number = 0;
+            while let Some(topic) = state.topic_by_id(id).filter(|topic| number < topic.config.partitions) {
+                let _ = topic;
+                self.partition(&mut state, id, number)?;
+                number += 1;
+            }
+        }
+        self.unknown_topics(&state)
+    }
+
+    /// One partition; beside a live writer again, until it is well or twice the same is wrong with it.
+    fn partition(&mut self, state: &mut CatalogState, id: TopicId, number: u32) -> Result<()> {
+        let mut before = None;
+        for _ in 0..LOOKS {
+            let Some(topic) = state.topic_by_id(id) else { return Ok(()) };
+            let engine_id = state.engine().map_or(EngineId([0; 16]), |(id, _)| id);
+            let files = files_of(self.dir, engine_id, topic, number, state.epoch());
+            let found = partition::check(&*self.disk, &files, &mut self.meter)?;
+            if found.damage.is_empty() || before.as_ref() == Some(&found.damage) || !self.is_live() {
+                self.found.partitions += 1;
+                self.found.take(found);
+                return Ok(());
+            }
+            before = Some(found.damage);
+            if let Ok(catalog) = self.open_catalog()? {
+                *state = catalog.state().clone();
+            }
+        }
+        Ok(())
+    }
+
+    /// Directories of topics that the catalogue doesn't know.
+    fn unknown_topics(&mut self, state: &CatalogState) -> Result<()> {
+        let path = topics_dir(self.dir);
+        for entry in list(&*self.disk, &path)? {
+            let path = path.join(&entry.name);
+            let known = state.topic(&entry.name);
+            if let Some(topic) = known {
+                self.unknown_partitions(&path, topic)?;
+            } else if entry.kind == EntryKind::Directory && !entry.name.starts_with(DELETED_PREFIX) {
+                self.unknown_topic(&path, state)?;
+            } else if entry.kind != EntryKind::Directory {
+                self.found.ignored.push(path);
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown_partitions(&mut self, path: &Path, topic: &Topic) -> Result<()> {
+        for entry in list(&*self.disk, path)? {
+            let number = entry.name.parse::<u32>().ok().filter(|number| entry.name == number.to_string());
+            if number.is_none_or(|number| number >= topic.config.partitions) {
+                self.found.ignored.push(path.join(&entry.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// A topic's directory that the catalogue doesn't know: ignored, unless a file in it shows that
+    /// the catalogue must have known it.
+    fn unknown_topic(&mut self, path: &Path, state: &CatalogState) -> Result<()> {
+        let engine_id = state.engine().map(|(id, _)| id);
+        let lost = partition_dirs(&*self.disk, path)?.iter().find_map(|(_, dir)| {
+            let log = partition::log_of(&*self.disk, dir)?;
+            (Some(log.engine_id) == engine_id && Some(log.topic_id) >= state.next_topic_id()).then_some(log.topic_id)
+        });
+        match lost {
+            // Beside a live writer it may have been made after the catalogue was read.
+            Some(id) if !self.is_live() || self.is_lost(id)? => {
+                let reason = format!(
+                    "it holds records of topic id {id}, which the catalogue doesn't know: entries that were durable \
+                     are missing from the catalogue"
+                );
+                self.found.damage.push(Damage::of_path(path, reason));
+            }
+            Some(_) => {}
+            None => self.found.ignored.push(path.to_owned()),
+        }
+        Ok(())
+    }
+
+    /// Whether the catalogue, read afresh, still doesn't know a topic.
+    fn is_lost(&self, id: TopicId) -> Result<bool> {
+        let catalog = self.open_catalog()?;
+        Ok(catalog.is_ok_and(|catalog| catalog.state().next_topic_id().is_some_and(|next| id >= next)))
+    }
+
+    /// What the files say by themselves, where the catalogue can't be asked.
+    fn topics_without_catalog(&mut self) -> Result<()> {
+        let path = topics_dir(self.dir);
+        for entry in list(&*self.disk, &path)? {
+            if entry.kind != EntryKind::Directory || entry.name.starts_with(DELETED_PREFIX) {
+                continue;
+            }
+            self.found.topics += 1;
+            for (number, dir) in partition_dirs(&*self.disk, &path.join(&entry.name))? {
+                self.found.partitions += 1;
+                let Some(log) = partition::log_of(&*self.disk, &dir) else { continue };
+                let (topic, config, mark) = (entry.name.as_str(), &TopicConfig::default(), None);
+                let files = PartitionFiles { dir, log, topic, number, config, mark, epoch: u32::MAX };
+                let found = partition::check(&*self.disk, &files, &mut self.meter)?;
+                self.found.take(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a writer is at work now; once one was, damage is looked at twice.
+    fn is_live(&self) -> bool {
+        self.found.live_writer.is_some() || holder(&*self.disk, self.dir).is_some()
+    }
+}
+
+fn files_of<'a>(dir: &Path, engine_id: EngineId, topic: &'a Topic, number: u32, epoch: u32) -> PartitionFiles<'a> {
+    PartitionFiles {
+        dir: partition_dir(dir, &topic.name, number),
+        log: LogId { engine_id, topic_id: topic.id, partition: number },
+        topic: &topic.name,
+        number,
+        config: &topic.config,
+        mark: topic.mark(number).copied(),
+        epoch,
+    }
+}
+
+/// What stands in the directory, if it is one of ours.
+fn list_root(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>> {
+    let refused = |reason: &str| Error::new(ErrorKind::NotThalweg { reason: reason.to_owned() }).at_path(dir);
+    let root = match disk.list(dir) {
+        Ok(root) => root,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(refused("the directory does not exist")),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refused("it is a file, not a directory"));
+        }
+        Err(error) => return Err(Error::io(error).at_path(dir)),
+    };
+    let has_catalog = root.iter().any(|entry| number_of(&entry.name, "catalog").is_some());
+    let has_topics = || -> Result<bool> {
+        let topics = list(disk, &topics_dir(dir))?;
+        Ok(topics.iter().any(|entry| !entry.name.starts_with(DELETED_PREFIX)))
+    };
+    if !has_catalog && !has_topics()? {
+        return Err(refused("it has no catalogue"));
+    }
+    Ok(root)
+}
+
+/// The entries of a directory; none if it isn't there or isn't one.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>> {
+    match disk.list(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        listed => listed.map_err(|error| Error::io(error).at_path(dir)),
+    }
+}
+
+/// The directories of a topic that are called like partitions, by rising number.
+fn partition_dirs(disk: &dyn Disk, topic: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut dirs: Vec<_> = list(disk, topic)?
+        .into_iter()
+        .filter_map(|entry| Some((entry.name.parse().ok()?, topic.join(&entry.name))))
+        .collect();
+    dirs.sort();
+    Ok(dirs)
+}
+
+fn holder(disk: &dyn Disk, dir: &Path) -> Option<String> {
+    disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten()
+}
+
+/// Whether an error says nothing about the files but that they can't be checked.
+pub(super) fn prevents(error: &Error) -> bool {
+    let forbidden = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    forbidden || error.kind() == &ErrorKind::NoRoom
+}
+
+/// Bytes of all files there are, for showing progress.
+fn bytes_below(disk: &dyn Disk, dir: &Path) -> u64 {
+    let mut bytes = 0;
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in disk.list(&dir).unwrap_or_default() {
+            let path = dir.join(&entry.name);
+            match entry.kind {
+                EntryKind::Directory if entry.name.starts_with(DELETED_PREFIX) || entry.name == "set-aside" => {}
+                EntryKind::Directory => dirs.push(path),
+                EntryKind::File => {
+                    let length = disk.open(&path, Access::Read).and_then(|file| file.length());
+                    bytes += length.unwrap_or(0);
+                }
+                EntryKind::Other => {}
+            }
+        }
+    }
+    bytes
 }

@@ -8,8 +8,8 @@ use std::io;
 
 use crate::disk::File;
 use crate::format::{
-    BATCH_HEADER_BYTES, BatchHeader, BatchKind, CatalogEntry, FileKind, FormatError, OffsetEntry, Seed, check_records,
-    find_magic,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, FILE_HEADER_BYTES, FileHeader, FileKind,
+    FormatError, OffsetEntry, Seed, check_records, find_magic,
 };
 use crate::segment::{Place, Window};
 
@@ -174,4 +174,56 @@ fn check_contents(file: FileKind, header: &BatchHeader, body: &[u8]) -> Result<(
         return Ok(());
     }
     Err(FormatError::Invalid(format!("{count} entries in a batch of {}", header.record_count)))
+}
+
+/// A file's header, and the first byte behind it in its block that isn't zero.
+pub(super) fn header_block(file: &dyn File) -> io::Result<(Result<FileHeader, FormatError>, Option<u64>)> {
+    let mut block = vec![0; BLOCK_BYTES as usize];
+    let read = file.read_at(&mut block, 0)?;
+    let (head, rest) = block.split_at(FILE_HEADER_BYTES);
+    let header = match FileHeader::decode(&head[..read.min(FILE_HEADER_BYTES)]) {
+        Ok(_) if read < block.len() => Err(FormatError::Invalid("the file ends within its header block".into())),
+        header => header,
+    };
+    let set = rest.iter().position(|&byte| byte != 0);
+    Ok((header, set.map(|at| (FILE_HEADER_BYTES + at) as u64)))
+}
+
+/// End of the last byte from `from` to `length` that isn't zero; `from` if there is none.
+pub(super) fn last_written(file: &dyn File, from: u64, length: u64) -> io::Result<u64> {
+    let mut end = from;
+    each_stretch(file, from, length, |at, bytes| {
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+            end = at + last as u64 + 1;
+        }
+        true
+    })?;
+    Ok(end)
+}
+
+/// The first byte from `from` to `length` that isn't zero; `length` if there is none.
+pub(super) fn first_written(file: &dyn File, from: u64, length: u64) -> io::Result<u64> {
+    let mut found = length;
+    each_stretch(file, from, length, |at, bytes| match bytes.iter().position(|&byte| byte != 0) {
+        Some(first) => {
+            found = at + first as u64;
+            false
+        }
+        None => true,
+    })?;
+    Ok(found)
+}
+
+/// Hands over the bytes from `from` to `length` in order, while more is wanted.
+fn each_stretch(file: &dyn File, from: u64, length: u64, mut each: impl FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
+    let mut window = Window::new(file, length);
+    let mut at = from;
+    while at < length {
+        let bytes = window.at(at, STRIDE_BYTES)?;
+        if bytes.is_empty() || !each(at, bytes) {
+            break;
+        }
+        at += bytes.len() as u64;
+    }
+    Ok(())
 }

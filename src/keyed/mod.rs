@@ -14,6 +14,7 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,6 +27,8 @@ use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
 
 use file::{Made, allocation_for, batch_header, fresh_file_id};
+
+pub(crate) use names::number_of;
 
 /// Room kept allocated behind the last batch, so that appends work on a full disk.
 const AHEAD_BYTES: u64 = 64 << 10;
@@ -53,6 +56,8 @@ pub(crate) struct KeyedLog {
     unproven: Option<Unproven>,
     /// Epoch of the last batch before a cut: the next one's must be higher.
     cut_epoch: Option<u32>,
+    /// Where a cut tail ends that isn't erased yet.
+    cut_end: Option<u64>,
     /// Where the last replayed batch stands, and its header: tells a follower of an undone append.
     last: Option<(u64, [u8; BATCH_HEADER_BYTES])>,
     /// A follower's replay broke off: start over.
@@ -164,6 +169,7 @@ impl KeyedLog {
             appended_ms,
             unproven: None,
             cut_epoch: None,
+            cut_end: None,
             last: None,
             reload: false,
             failed: None,
@@ -182,11 +188,6 @@ impl KeyedLog {
     /// The epoch that batches carry from now on; it never gets lower.
     pub(crate) fn set_epoch(&mut self, epoch: u32) {
         self.end.epoch = self.end.epoch.max(epoch);
-    }
-
-    /// Of the last batch, or as set.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.end.epoch
     }
 
     /// Bytes of the file that count, to decide when to compact.
@@ -278,6 +279,7 @@ impl KeyedLog {
                 self.appended_ms = now_ms;
                 self.unproven = None;
                 self.cut_epoch = None;
+                self.cut_end = None;
                 Ok(())
             }
             Err(Unreplaced::Unharmed(error)) if error.kind() == &ErrorKind::NoRoom => Err(error),
@@ -329,7 +331,16 @@ impl KeyedLog {
 
     /// Writes the unproven tail again, so that the next sync covers it: after a failed sync in an
     /// earlier life the kernel may hold pages that it believes are written (DURABILITY 1.3).
+    ///
+    /// Erases a cut tail first, so that it is reported once: behind the end there are zeros.
     fn settle(&mut self) -> Result<()> {
+        if let Some(cut_end) = self.cut_end {
+            if let Err(error) = self.erase(self.end.position..cut_end) {
+                let error = Error::io(error).at_path(&self.path).at_position(self.end.position);
+                return Err(if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) });
+            }
+            self.cut_end = None;
+        }
         let Some(tail) = &self.unproven else { return Ok(()) };
         if let Err(error) = self.file.write_at(&[IoSlice::new(&tail.bytes)], tail.position) {
             let error = Error::io(error).at_path(&self.path).at_position(tail.position);
@@ -359,6 +370,17 @@ impl KeyedLog {
         let result = self.file.allocate(self.allocated..target);
         result.map_err(|error| Error::io(error).at_path(&self.path).at_position(self.allocated))?;
         self.allocated = target;
+        Ok(())
+    }
+
+    fn erase(&self, range: Range<u64>) -> io::Result<()> {
+        let zeros = vec![0; AHEAD_BYTES as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let bytes = (range.end - at).min(AHEAD_BYTES);
+            self.file.write_at(&[IoSlice::new(&zeros[..bytes as usize])], at)?;
+            at += bytes;
+        }
         Ok(())
     }
 

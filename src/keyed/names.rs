@@ -56,7 +56,7 @@ pub(super) fn temporary_name(prefix: &str, number: u64) -> String {
 }
 
 /// The number in `<prefix>-<n>`, if it is spelled as we spell it.
-fn number_of(name: &str, prefix: &str) -> Option<u64> {
+pub(crate) fn number_of(name: &str, prefix: &str) -> Option<u64> {
     let digits = name.strip_prefix(prefix)?.strip_prefix('-')?;
     let number = digits.parse().ok()?;
     (number > 0 && digits == u64::to_string(&number)).then_some(number)

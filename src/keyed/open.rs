@@ -60,6 +60,7 @@ impl KeyedLog {
         let end = log.end.position;
         let cut = (beyond.written_end > end).then(|| {
             log.cut_epoch = Some(log.end.epoch);
+            log.cut_end = Some(beyond.written_end);
             Cut { path: log.path.clone(), position: end, bytes: beyond.written_end - end }
         });
         Ok(Some(Opened { log, cut }))

@@ -416,8 +416,9 @@ impl Walk<'_> {
             self.recovered.set_aside.push((file.path.clone(), file_id));
             self.recovered.unlink.push(index_path(&file.path));
         }
-        self.recovered.tail = tail_parts(above, &self.recovered.segments, stopped.position);
-        if !self.recovered.tail.is_empty() || self.recovered.cut.is_some() {
+        let unproven = !above.is_empty() || self.recovered.cut.is_some();
+        self.recovered.tail = tail_parts(above, &self.recovered.segments, stopped);
+        if unproven {
             // An index written in the life that was cut may speak of batches that are gone.
             self.recovered.unlink.push(index_path(segment.path()));
         }
@@ -428,6 +429,7 @@ impl Walk<'_> {
             self.recovered.previous = segment.header().previous;
             self.recovered.set_aside.insert(0, (segment.path().to_owned(), segment.header().file_id));
             self.recovered.segments.pop();
+            self.recovered.tail.retain(|part| !Arc::ptr_eq(&part.segment, segment));
         } else {
             segment.seal(stopped.next_offset);
             self.recovered.previous = previous_of(segment, stopped.next_offset, stopped.position);
@@ -547,18 +549,20 @@ impl Walk<'_> {
     }
 }
 
-/// The stretches from the first batch above the evidence to the end.
-fn tail_parts(above: &VecDeque<Above>, segments: &[Arc<Segment>], end: u64) -> Vec<TailPart> {
-    let Some(first) = above.front() else { return Vec::new() };
+/// The stretches from the first batch above the evidence to the end; a segment that no evidence
+/// reaches into is there with its header, even if it has no batch.
+fn tail_parts(above: &VecDeque<Above>, segments: &[Arc<Segment>], stopped: Place) -> Vec<TailPart> {
+    let last = segments.len().saturating_sub(1);
+    let (first, place) = above.front().map_or((last, stopped), |batch| (batch.segment, batch.place));
     let mut parts = Vec::new();
-    for (number, segment) in segments.iter().enumerate().skip(first.segment) {
-        let from = if number == first.segment {
-            first.place
+    for (number, segment) in segments.iter().enumerate().skip(first) {
+        let from = if number == first {
+            place
         } else {
             Place { position: BLOCK_BYTES, next_offset: segment.base_offset(), epoch: segment.header().epoch }
         };
-        let to = if number + 1 == segments.len() { end } else { segment.published() };
-        if to > from.position {
+        let to = if number == last { stopped.position } else { segment.published() };
+        if to > from.position || from.position == BLOCK_BYTES {
             parts.push(TailPart { segment: segment.clone(), from, to });
         }
     }

@@ -41,7 +41,8 @@ pub(crate) struct Start {
     pub(crate) tail: Vec<TailPart>,
 }
 
-/// A stretch of batches that may be in the page cache only.
+/// A stretch of batches that may be in the page cache only; with the file's header if it begins
+/// behind it.
 #[derive(Debug)]
 pub(crate) struct TailPart {
     pub(crate) segment: Arc<Segment>,
@@ -125,7 +126,7 @@ struct Pending {
 impl PartitionWriter {
     pub(crate) fn new(partition: Arc<Partition>, slot: usize, start: Start, now: Duration) -> PartitionWriter {
         let tail_bytes: u64 = start.tail.iter().map(|part| part.to - part.from.position).sum();
-        let dirty = !start.tail.is_empty();
+        let dirty = tail_bytes > 0;
         PartitionWriter {
             partition,
             slot: slot as u64,
@@ -143,7 +144,8 @@ impl PartitionWriter {
             tail: start.tail,
             sealed: Vec::new(),
             directory: None,
-            directory_dirty: dirty,
+            // A file of an earlier life may have a name that was never synced.
+            directory_dirty: true,
             unsynced_bytes: tail_bytes,
             dirty_since: dirty.then_some(now),
             job: None,
@@ -592,6 +594,9 @@ impl PartitionWriter {
         } else {
             self.partition.env.disk.open(segment.path(), Access::Write).map_err(place)?
         };
+        if part.from.position == BLOCK_BYTES {
+            file.write_at(&[IoSlice::new(&segment.header().encode())], 0).map_err(place)?;
+        }
         let mut scan = Scan::new(&*file, part.to, segment.seed(), part.from);
         while scan.place().position < part.to {
             match scan.next().map_err(place)? {

@@ -18,6 +18,7 @@ const MAX_INDEX_BYTES: u64 = BLOCK_BYTES + (INDEX_ENTRY_BYTES as u64) * (1 << 20
 pub(crate) struct SegmentIndex {
     interval_bytes: u64,
     entries: Vec<IndexEntry>,
+    /// The largest noted, `i64::MIN` if none; a decoded index knows of those before its last entry.
     max_timestamp: i64,
 }
 
@@ -48,12 +49,6 @@ impl SegmentIndex {
     pub(crate) fn floor_timestamp(&self, timestamp: i64) -> Option<IndexEntry> {
         let count = self.entries.partition_point(|entry| entry.max_timestamp_before < timestamp);
         self.entries[..count].last().copied()
-    }
-
-    /// The largest timestamp noted, `i64::MIN` if none; a decoded index knows of those before its
-    /// last entry.
-    pub(crate) fn max_timestamp(&self) -> i64 {
-        self.max_timestamp
     }
 
     /// The whole `.index` file: a copy of the segment's header, then the entries.
@@ -216,8 +211,8 @@ mod tests {
             assert_eq!(batches[..at].iter().map(|batch| batch.2).max().unwrap(), entry.max_timestamp_before);
         }
         assert!(index.entries.windows(2).all(|pair| pair[1].position - pair[0].position >= 4_096));
-        assert_eq!(index.max_timestamp(), batches.iter().map(|batch| batch.2).max().unwrap());
-        assert_eq!(SegmentIndex::new(4_096).max_timestamp(), i64::MIN);
+        assert_eq!(index.max_timestamp, batches.iter().map(|batch| batch.2).max().unwrap());
+        assert_eq!(SegmentIndex::new(4_096).max_timestamp, i64::MIN);
     }
 
     #[test]

@@ -222,6 +222,10 @@ impl Disk for SimDisk {
         })
     }
 
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        self.state().lock_holder(path)
+    }
+
     fn queue(&self) -> Box<dyn Queue> {
         Box::new(SimQueue::new(self.clone()))
     }

@@ -1,8 +1,8 @@
 //! The names of a disk: what is seen, what is durable, and the changes between.
 //!
-//! A change becomes durable when its directory is synced (a move: the directory it goes to), together
-//! with older changes of the same names. Of the others any subset may survive a crash; a move
-//! survives whole or not at all, and a node never has two names.
+//! A change becomes durable when its directory is synced (a move: either directory), together with
+//! older changes of the same names. Of the others any subset may survive a crash; a move survives
+//! whole or not at all, and a node never has two names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -83,7 +83,7 @@ impl Names {
 
     /// A sync of `dir` that started at `until` succeeded.
     pub(super) fn synced(&mut self, dir: NodeId, until: Moment) {
-        self.settle(|change| change.moment <= until && change.kind.home() == dir);
+        self.settle(|change| change.moment <= until && change.kind.is_in(dir));
     }
 
     /// Makes these changes durable, and the older ones of the same names.
@@ -167,11 +167,9 @@ impl Kind {
         }
     }
 
-    /// The directory whose sync makes it durable.
-    fn home(&self) -> NodeId {
-        match self {
-            Kind::Set(slot, _) | Kind::Clear(slot) | Kind::Move { to: slot, .. } => slot.0,
-        }
+    /// Whether a sync of this directory makes it durable.
+    fn is_in(&self, dir: NodeId) -> bool {
+        self.slots().iter().any(|slot| slot.0 == dir)
     }
 
     fn node(&self) -> Option<NodeId> {
@@ -285,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_is_whole_or_not_there_and_durable_with_the_directory_it_goes_to() {
+    fn a_move_is_whole_or_not_there_and_durable_with_either_directory() {
         let mut names = with_directory();
         names.set(1, slot(ROOT, "tmp"), 10);
         names.rename(2, slot(ROOT, "tmp"), slot(1, "final"), 10);
@@ -294,12 +292,12 @@ mod tests {
         assert_eq!(after(&names, 0b10), moved);
         assert_eq!(after(&names, 0b11), moved);
 
-        let mut source_synced = names.clone();
-        source_synced.synced(ROOT, 2);
-        assert_eq!(after(&source_synced, 0), [(ROOT, "tmp".to_owned(), 10)]);
-        names.synced(1, 2);
-        assert_eq!(after(&names, 0), moved);
-        assert_eq!(names.pending.len(), 0);
+        for dir in [ROOT, 1] {
+            let mut names = names.clone();
+            names.synced(dir, 2);
+            assert_eq!(after(&names, 0), moved);
+            assert_eq!(names.pending.len(), 0);
+        }
     }
 
     #[test]

@@ -219,6 +219,13 @@ impl State {
         Ok(Ok(self.held(node)))
     }
 
+    /// The text in this file if its lock is taken.
+    pub(super) fn lock_holder(&mut self, path: &Path) -> io::Result<Option<String>> {
+        let Ok(node) = self.find(&parts(path)) else { return Ok(None) };
+        let file = self.file_mut(node)?;
+        Ok(file.locked.then(|| String::from_utf8_lossy(&file.contents.cache().bytes()).into_owned()))
+    }
+
     pub(super) fn unlock(&mut self, node: NodeId) {
         if let Ok(file) = self.file_mut(node) {
             file.locked = false;

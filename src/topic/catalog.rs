@@ -79,6 +79,11 @@ impl Catalog {
         self.log.path()
     }
 
+    /// Where in that file the part that counts ends.
+    pub(crate) fn end_position(&self) -> u64 {
+        self.log.bytes()
+    }
+
     /// Whether, as found at open, the newest epoch had ended cleanly.
     pub(crate) fn was_clean(&self) -> bool {
         self.was_clean

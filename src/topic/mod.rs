@@ -14,7 +14,7 @@ use crate::ids::TopicId;
 pub(crate) use catalog::Catalog;
 pub(crate) use name::{DELETED_PREFIX, check_topic_name};
 pub(crate) use partitioner::{StickyPartitioner, partition_for_key};
-pub(crate) use state::{CatalogState, Expansion, Topic, Truncation};
+pub(crate) use state::{CatalogState, Topic};
 
 /// The directory of all topics.
 pub(crate) fn topics_dir(dir: &Path) -> PathBuf {

@@ -87,7 +87,7 @@ impl StickyPartitioner {
         random = (random ^ random >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         random ^= random >> 31;
         let others = if current < partitions { partitions - 1 } else { partitions };
-        let drawn = (u128::from(random) * u128::from(others) >> 64) as u64;
+        let drawn = ((u128::from(random) * u128::from(others)) >> 64) as u64;
         if current <= drawn { drawn + 1 } else { drawn }
     }
 }

@@ -122,10 +122,6 @@ impl CatalogState {
         self.ids.get(&name.to_ascii_lowercase()).and_then(|id| self.topics.get(id))
     }
 
-    pub(crate) fn mark(&self, id: TopicId, partition: u32) -> Option<&Mark> {
-        self.topics.get(&id)?.mark(partition)
-    }
-
     /// Deleted topics, of which files may be left, with the names they had.
     pub(crate) fn deleted(&self) -> impl Iterator<Item = (TopicId, &str)> {
         self.deleted.iter().map(|(&id, name)| (id, name.as_str()))

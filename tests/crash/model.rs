@@ -37,6 +37,9 @@ pub(crate) struct Model {
     /// Acknowledged as written, as synced: offsets below these (exclusive).
     pub(crate) written: usize,
     pub(crate) durable: usize,
+    /// What failed since the last append that didn't, and the offset it began at: bytes of a write
+    /// that was half done may be found after a crash.
+    pub(crate) failed: (usize, Vec<Vec<u8>>),
     /// The log start that was acknowledged, and the highest that was asked for.
     pub(crate) start: usize,
     pub start_asked: usize,
@@ -51,6 +54,15 @@ impl Model {
         let (start, end) = (partition.log_start_offset() as usize, partition.end_offset() as usize);
         let floor = if killed { self.written } else { self.durable };
         assert!(end >= floor, "D1: {topic}/{number} ends at {end}, acknowledged were {floor}");
+        let (base, failed) = std::mem::take(&mut self.failed);
+        if self.written <= base && end > base && !failed.is_empty() {
+            let first = partition.get(base as u64).unwrap();
+            if self.sent.get(base).is_none_or(|sent| first.view().value() != Some(sent)) {
+                // The life with the failed write is the one that was found.
+                self.sent.truncate(base);
+                self.sent.extend(failed);
+            }
+        }
         assert!(end <= self.sent.len(), "D2: {topic}/{number} ends at {end}, sent were {}", self.sent.len());
         assert!(start >= self.start && start <= self.start_asked, "{topic}/{number} starts at {start}: {self:?}");
         let durable = partition.durable_offset() as usize;
@@ -60,6 +72,22 @@ impl Model {
         self.sent.truncate(end);
         self.written = end;
         self.durable = self.durable.min(end);
+    }
+
+    /// Everything from `end` on failed.
+    pub(crate) fn fail_from(&mut self, end: usize) {
+        if end < self.sent.len() {
+            let failed = self.sent.split_off(end);
+            if self.failed.1.is_empty() {
+                self.failed = (end, failed);
+            }
+        }
+    }
+
+    /// An append was acknowledged: what failed before can't be found any more.
+    pub(crate) fn acknowledged(&mut self, end: usize) {
+        self.written = self.written.max(end);
+        self.failed = (0, Vec::new());
     }
 
     /// Every record between log start and end, byte for byte.

@@ -37,6 +37,10 @@ pub(crate) enum Command {
     Produce(ProduceArgs),
     /// Print a topic's records
     Consume(ConsumeArgs),
+    /// Check every byte of the data directory; exit code 1 if there is damage, 3 if it can't be checked
+    Verify,
+    /// Show what stands in a file of a data directory: a segment, an index, a catalogue
+    Dump(DumpArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,6 +126,16 @@ pub(crate) struct ConsumeArgs {
     pub(crate) follow: bool,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct DumpArgs {
+    /// The file, damaged or not
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Show the records of each batch of a segment too
+    #[arg(long)]
+    pub(crate) records: bool,
+}
+
 /// Where reading begins in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
@@ -188,7 +202,11 @@ mod tests {
 
     #[test]
     fn global_options_stand_before_or_after_the_command() {
-        for line in ["thalweg --dir d --json topic list", "thalweg topic list --json --dir d", "thalweg topic --json --dir d list"] {
+        for line in [
+            "thalweg --dir d --json topic list",
+            "thalweg topic list --json --dir d",
+            "thalweg topic --json --dir d list",
+        ] {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
             assert_eq!((args.dir, args.json), (PathBuf::from("d"), true), "{line}");
         }

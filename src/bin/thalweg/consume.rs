@@ -110,7 +110,11 @@ fn check_topic(engine: &Engine, id: TopicId, places: &[(Partition, u64)]) -> Res
 fn explain_range(error: thalweg::Error) -> Failure {
     let out_of_range = matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. });
     let failure = Failure::from(error);
-    if out_of_range { failure.next("--from earliest, --from -N for the last N records, or an offset in the range") } else { failure }
+    if out_of_range {
+        failure.next("--from earliest, --from -N for the last N records, or an offset in the range")
+    } else {
+        failure
+    }
 }
 
 /// Where the records go.

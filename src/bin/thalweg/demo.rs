@@ -36,7 +36,11 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &DemoArgs) -> Result<
     let topic = engine.describe_topic(TOPIC)?;
     let report = Report { seed, made_again, updates: &updates, checks: check(&updates, &passed.read), passed, topic };
     engine.close()?;
-    if json { output::print_json(&report.json(directory))? } else { output::print(&report.text(directory))? }
+    if json {
+        output::print_json(&report.json(directory))?
+    } else {
+        output::print(&report.text(directory))?
+    }
     if report.checks.problems.is_empty() { Ok(()) } else { Err(Failure::new("what was read isn't what was sent")) }
 }
 
@@ -74,7 +78,8 @@ fn pass(engine: &Engine, updates: &[Update]) -> Result<Passed, Failure> {
         let begun = Instant::now();
         let sent = send(engine, updates);
         all_sent.store(true, Ordering::Release);
-        let mut passed = Passed { read: Vec::new(), sending: Duration::ZERO, durable: Duration::ZERO, reading: Duration::ZERO };
+        let mut passed =
+            Passed { read: Vec::new(), sending: Duration::ZERO, durable: Duration::ZERO, reading: Duration::ZERO };
         for reader in readers {
             let (batches, last) = reader.join().map_err(|_| Failure::new("a reader's thread died"))??;
             passed.reading = passed.reading.max(last.map_or(Duration::ZERO, |last| last.duration_since(begun)));
@@ -140,7 +145,8 @@ fn check(updates: &[Update], read: &[Vec<Batch>]) -> Checks {
         for record in batch {
             let at = format!("partition {} offset {}", batch.partition(), record.offset());
             let number = record.headers().find(|(name, _)| *name == NUMBER).and_then(|(_, value)| value);
-            let number = number.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<usize>().ok());
+            let number =
+                number.and_then(|text| std::str::from_utf8(text).ok()).and_then(|text| text.parse::<usize>().ok());
             let Some((number, update)) = number.and_then(|number| Some((number, updates.get(number)?))) else {
                 checks.incomplete(format!("{at}: a record that wasn't sent"));
                 continue;
@@ -202,9 +208,13 @@ impl Report<'_> {
     fn text(&self, directory: &Directory) -> String {
         let style = Style::of_stdout();
         let (sent, passed) = (self.updates.len() as u64, &self.passed);
-        let mut text = format!("{}\n\n", style.bold(&format!(
-            "A stock ticker: {} prices into {PARTITIONS} partitions and out again", output::count(sent)
-        )));
+        let mut text = format!(
+            "{}\n\n",
+            style.bold(&format!(
+                "A stock ticker: {} prices into {PARTITIONS} partitions and out again",
+                output::count(sent)
+            ))
+        );
         let mut fact = |name: &str, fact: String| {
             let _ = writeln!(text, "  {}  {fact}", style.faint(&format!("{name:<9}")));
         };
@@ -223,8 +233,16 @@ impl Report<'_> {
         let mark = |good: bool| if good { style.good("✓") } else { style.bad("✗") };
         let checks = &self.checks;
         let count = output::count(sent);
-        let _ = writeln!(text, "{} complete: each of the {count} updates was read exactly once, byte for byte", mark(checks.complete));
-        let _ = writeln!(text, "{} in order: each ticker is in one partition, its updates in the order of sending", mark(checks.in_order));
+        let _ = writeln!(
+            text,
+            "{} complete: each of the {count} updates was read exactly once, byte for byte",
+            mark(checks.complete)
+        );
+        let _ = writeln!(
+            text,
+            "{} in order: each ticker is in one partition, its updates in the order of sending",
+            mark(checks.in_order)
+        );
         for problem in checks.problems.iter().take(10) {
             let _ = writeln!(text, "    {problem}");
         }

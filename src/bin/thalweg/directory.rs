@@ -38,8 +38,9 @@ impl Directory {
         self.checked(Engine::builder(&self.path).on_event(report).open())
     }
 
-    fn checked(&self, opened: thalweg::Result<Engine>) -> Result<Engine, Failure> {
-        opened.map_err(|error| match error.kind() {
+    /// What opening (or looking in without opening) gave, with what to do if it failed.
+    pub(crate) fn checked<T>(&self, result: thalweg::Result<T>) -> Result<T, Failure> {
+        result.map_err(|error| match error.kind() {
             ErrorKind::NotThalweg { .. } if self.is_absent_or_empty() => {
                 let make = self.command("topic create NAME --partitions N");
                 Failure::new(format!("there is no thalweg data in {}", self.path.display()))
@@ -77,7 +78,8 @@ impl Directory {
     pub(crate) fn command(&self, command: &str) -> String {
         // `cargo run` sets this, so it was started as `cargo thalweg`.
         let program = if std::env::var_os("CARGO").is_some() { "cargo thalweg" } else { "thalweg" };
-        let found_anyway = self.path == Path::new(DEFAULT_DIR) || std::env::var_os("THALWEG_DIR").is_some_and(|dir| self.path == Path::new(&dir));
+        let found_anyway = self.path == Path::new(DEFAULT_DIR)
+            || std::env::var_os("THALWEG_DIR").is_some_and(|dir| self.path == Path::new(&dir));
         if found_anyway {
             return format!("{program} {command}");
         }
@@ -89,7 +91,8 @@ impl Directory {
 fn report(event: &Event) {
     match event {
         Event::TornTailCut { topic, partition, path, position, bytes, .. } => {
-            let place = if topic.is_empty() { "the catalogue".into() } else { format!("topic {topic} partition {partition}") };
+            let place =
+                if topic.is_empty() { "the catalogue".into() } else { format!("topic {topic} partition {partition}") };
             tell(format_args!("recovered: {place}: cut {bytes} bytes at position {position} of {}", path.display()));
         }
         Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
@@ -101,5 +104,9 @@ fn report(event: &Event) {
 /// In quotes if a shell would take it apart.
 pub(crate) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-/+:@%=,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::process::ExitCode;
 
 /// What ends a command early.
 #[derive(Debug)]
@@ -9,19 +10,34 @@ pub(crate) enum Failure {
     /// Nobody reads stdout any more (`| head`): that is no error.
     StdoutClosed,
     /// What went wrong, and the command (or another step) that helps, if there is one.
-    Error { message: String, next: Option<String> },
+    Error { message: String, next: Option<String>, code: u8 },
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure::Error { message: message.into(), next: None }
+        Failure::Error { message: message.into(), next: None, code: 1 }
     }
 
     /// Says what to do next; what was said first stays.
-    pub(crate) fn next(self, step: impl Into<String>) -> Failure {
+    pub(crate) fn next(mut self, step: impl Into<String>) -> Failure {
+        if let Failure::Error { next, .. } = &mut self {
+            next.get_or_insert_with(|| step.into());
+        }
+        self
+    }
+
+    /// Ends the command with this exit code instead of 1.
+    pub(crate) fn code(mut self, exit: u8) -> Failure {
+        if let Failure::Error { code, .. } = &mut self {
+            *code = exit;
+        }
+        self
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::Error { message, next: None } => Failure::Error { message, next: Some(step.into()) },
-            other => other,
+            Failure::StdoutClosed => ExitCode::SUCCESS,
+            Failure::Error { code, .. } => ExitCode::from(*code),
         }
     }
 
@@ -38,8 +54,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::StdoutClosed => f.write_str("stdout is closed"),
-            Failure::Error { message, next: None } => f.write_str(message),
-            Failure::Error { message, next: Some(next) } => write!(f, "{message}\n  next: {next}"),
+            Failure::Error { message, next: None, .. } => f.write_str(message),
+            Failure::Error { message, next: Some(next), .. } => write!(f, "{message}\n  next: {next}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Text is text; bytes that aren't UTF-8 are base64, and the field is named in `base64`.
 
+use std::fmt;
 use std::io::{self, Write};
 
 use base64::Engine as _;
@@ -19,15 +20,28 @@ pub(crate) struct JsonRecords {
 
 impl JsonRecords {
     pub(crate) fn write(&mut self, out: &mut impl Write, partition: u32, record: &RecordView<'_>) -> io::Result<()> {
+        let (offset, timestamp) = (record.offset(), record.timestamp());
+        let place = format_args!(r#""partition":{partition},"offset":{offset},"timestamp":{timestamp}"#);
+        self.write_fields(out, place, record.key(), record.value(), record.headers())
+    }
+
+    /// The same for a record from elsewhere; `place` are the fields that come first.
+    pub(crate) fn write_fields<'a>(
+        &mut self,
+        out: &mut (impl Write + ?Sized),
+        place: fmt::Arguments<'_>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+    ) -> io::Result<()> {
         self.line.clear();
         self.encoded.clear();
-        let (offset, timestamp) = (record.offset(), record.timestamp());
-        write!(self.line, r#"{{"partition":{partition},"offset":{offset},"timestamp":{timestamp},"key":"#)?;
-        self.bytes(record.key(), || "key".to_owned())?;
+        write!(self.line, r#"{{{place},"key":"#)?;
+        self.bytes(key, || "key".to_owned())?;
         self.line.extend_from_slice(br#","value":"#);
-        self.bytes(record.value(), || "value".to_owned())?;
+        self.bytes(value, || "value".to_owned())?;
         self.line.extend_from_slice(br#","headers":["#);
-        for (at, (name, value)) in record.headers().enumerate() {
+        for (at, (name, value)) in headers.enumerate() {
             self.line.extend_from_slice(if at == 0 { b"[" } else { b",[" });
             serde_json::to_writer(&mut self.line, name)?;
             self.line.push(b',');

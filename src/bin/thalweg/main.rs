@@ -1,13 +1,15 @@
 //! The `thalweg` command: topics, producing, consuming and looking into a data directory.
 //!
 //! It sees only the public API of the crate. Results go to stdout, everything else to stderr.
-//! Exit code 0: done; 1: it failed, and stderr says why; 2: the command line can't be understood.
+//! Exit code 0: done; 1: it failed, and stderr says why; 2: the command line can't be understood;
+//! 3: `verify` could not check.
 
 mod acknowledgements;
 mod args;
 mod consume;
 mod demo;
 mod directory;
+mod dump;
 mod failure;
 mod json_record;
 mod lines;
@@ -16,6 +18,7 @@ mod produce;
 mod progress;
 mod ticker;
 mod topic;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,10 +32,12 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let directory = Directory::new(args.dir);
     match run(&directory, args.json, args.command) {
-        Ok(()) | Err(Failure::StdoutClosed) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            output::tell(format_args!("error: {failure}"));
-            ExitCode::FAILURE
+            if matches!(failure, Failure::Error { .. }) {
+                output::tell(format_args!("error: {failure}"));
+            }
+            failure.exit_code()
         }
     }
 }
@@ -43,5 +48,7 @@ fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failur
         Command::Topic(command) => topic::run(directory, json, command),
         Command::Produce(args) => produce::run(directory, json, &args),
         Command::Consume(args) => consume::run(directory, json, &args),
+        Command::Verify => verify::run(directory, json),
+        Command::Dump(args) => dump::run(json, &args),
     }
 }

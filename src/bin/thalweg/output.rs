@@ -140,7 +140,13 @@ fn scaled(mut number: f64, base: f64, units: &[&str]) -> String {
         unit = units.next().copied().unwrap_or_default();
         whole = false;
     }
-    if whole { format!("{number:.0} {unit}") } else if number < 9.995 { format!("{number:.2} {unit}") } else { format!("{number:.1} {unit}") }
+    if whole {
+        format!("{number:.0} {unit}")
+    } else if number < 9.995 {
+        format!("{number:.2} {unit}")
+    } else {
+        format!("{number:.1} {unit}")
+    }
 }
 
 /// `850 µs`, `12.3 ms`, `4.56 s`.
@@ -176,9 +182,15 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        assert_eq!(["0", "999", "1,000", "12,345,678"], [0, 999, 1_000, 12_345_678].map(count).each_ref().map(String::as_str));
+        assert_eq!(
+            ["0", "999", "1,000", "12,345,678"],
+            [0, 999, 1_000, 12_345_678].map(count).each_ref().map(String::as_str)
+        );
         assert_eq!(counted(1, "record"), "1 record");
-        assert_eq!(["0 B", "1023 B", "1.00 KiB", "64.0 KiB", "1.50 GiB"].map(str::to_owned), [0, 1023, 1024, 65_536, 3 << 29].map(bytes));
+        assert_eq!(
+            ["0 B", "1023 B", "1.00 KiB", "64.0 KiB", "1.50 GiB"].map(str::to_owned),
+            [0, 1023, 1024, 65_536, 3 << 29].map(bytes)
+        );
         assert_eq!(bytes_rate(1_250_000_000, Duration::from_secs(1)), "1.25 GB/s");
         assert_eq!(count_rate(900, Duration::from_secs(1)), "900/s");
         assert_eq!(count_rate(3_200_000, Duration::from_secs(1)), "3.20 M/s");

@@ -58,7 +58,10 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
     if settled.failure.is_none() && !json {
         let (records, size) = (output::counted(sent, "record"), output::bytes(bytes));
         let (time, rate) = (output::duration(elapsed), output::bytes_rate(bytes, elapsed));
-        tell(format_args!("{records}, {size}, acknowledged as {acks} in {time} ({rate}, {} records)", output::count_rate(sent, elapsed)));
+        tell(format_args!(
+            "{records}, {size}, acknowledged as {acks} in {time} ({rate}, {} records)",
+            output::count_rate(sent, elapsed)
+        ));
     }
     settled.failure = settled.failure.or(engine.close().err().map(Failure::from));
     settled.into_result(sent)
@@ -75,13 +78,17 @@ impl Settled {
         let (lost, acknowledged) = (sent.saturating_sub(self.acknowledged), output::count(self.acknowledged));
         match self.failure {
             None => Ok(()),
-            Some(Failure::Error { message, next }) => {
+            Some(Failure::Error { message, next, code }) => {
                 let message = match (lost, sent) {
                     (0, 0) => message,
                     (0, _) => format!("{message}; what was sent before is acknowledged, {acknowledged} in all"),
-                    _ => format!("{} of {} were not acknowledged: {message}", output::count(lost), output::counted(sent, "record")),
+                    _ => format!(
+                        "{} of {} were not acknowledged: {message}",
+                        output::count(lost),
+                        output::counted(sent, "record")
+                    ),
                 };
-                Err(Failure::Error { message, next })
+                Err(Failure::Error { message, next, code })
             }
             Some(other) => Err(other),
         }
@@ -90,7 +97,12 @@ impl Settled {
 
 /// Waits for everything that was sent, and counts from the offsets reached how much of it is there:
 /// nobody else writes to these partitions.
-fn settle(engine: &Engine, before: &TopicDescription, acks: Acks, stopped: Option<Failure>) -> Result<Settled, Failure> {
+fn settle(
+    engine: &Engine,
+    before: &TopicDescription,
+    acks: Acks,
+    stopped: Option<Failure>,
+) -> Result<Settled, Failure> {
     let waited = if acks == Acks::Synced { engine.sync() } else { engine.flush() };
     let after = engine.describe_topic(&before.name)?;
     let both = before.partitions.iter().zip(&after.partitions);
@@ -143,7 +155,12 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    fn send_all(&mut self, mut lines: Lines<impl Read>, receipts: &mut impl Receipts, progress: &Progress) -> Result<(), Failure> {
+    fn send_all(
+        &mut self,
+        mut lines: Lines<impl Read>,
+        receipts: &mut impl Receipts,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
         loop {
             let block = match lines.next_block().map_err(stdin_failed)? {
                 Block::Lines(block) => block,
@@ -189,8 +206,10 @@ impl Sender<'_> {
 
     fn too_long(&self) -> Failure {
         let (line, limit) = (self.records + 1, self.max_record_bytes);
-        Failure::new(format!("line {line} is longer than the largest record of this topic (max.message.bytes = {limit})"))
-            .next(LARGER_RECORDS)
+        Failure::new(format!(
+            "line {line} is longer than the largest record of this topic (max.message.bytes = {limit})"
+        ))
+        .next(LARGER_RECORDS)
     }
 }
 

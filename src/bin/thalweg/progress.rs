@@ -26,6 +26,11 @@ impl Progress {
         if into_file { Progress::new(None) } else { Progress(ProgressBar::hidden()) }
     }
 
+    /// For work on files; the total is said as it goes on.
+    pub(crate) fn of_files() -> Progress {
+        Progress::new(Some(0))
+    }
+
     fn new(total: Option<u64>) -> Progress {
         let (bar, template) = match total {
             Some(total) => (
@@ -40,6 +45,11 @@ impl Progress {
 
     pub(crate) fn moved(&self, bytes: usize) {
         self.0.inc(bytes as u64);
+    }
+
+    pub(crate) fn is_at(&self, bytes: u64, total: u64) {
+        self.0.set_length(total);
+        self.0.set_position(bytes);
     }
 
     /// Takes it off the screen.

@@ -101,12 +101,7 @@ fn describe(directory: &Directory, json: bool, name: &str) -> Result<(), Failure
         return output::print_json(&document);
     }
     let style = Style::of_stdout();
-    let mut text = format!(
-        "{}  id {}, made {}\n\n",
-        style.bold(&topic.name),
-        topic.id,
-        output::date(topic.created_ms)
-    );
+    let mut text = format!("{}  id {}, made {}\n\n", style.bold(&topic.name), topic.id, output::date(topic.created_ms));
     let settings = settings(&topic.config).map(|(key, value)| {
         let meaning = meaning(key, &value);
         vec![key.to_owned(), value, meaning]

@@ -18,11 +18,6 @@ impl Random {
     }
 }
 
-/// How many cases; optimized code goes through more of them in the same time.
-fn more(debug: u64, release: u64) -> u64 {
-    if cfg!(debug_assertions) { debug } else { release }
-}
-
 /// What was issued and what came back.
 #[derive(Clone, Default, Debug)]
 struct Model {

@@ -2,7 +2,7 @@
 //! an error that names the place and changes nothing; above it the whole batches before it count.
 
 use super::*;
-use crate::format::FormatError;
+use crate::format::{Attributes, BatchKind, FormatError, crc};
 use crate::sim::CrashPolicy;
 
 /// A log of six entries of which all but the last are proven durable, the file's bytes, and where
@@ -50,7 +50,9 @@ fn a_tail_torn_at_any_byte_is_cut_there() {
     }
     let (bytes, end) = (bytes_of(&disk, &log), log.bytes());
     for at in BLOCK_BYTES..end {
-        for torn in [bytes[..at as usize].to_vec(), with_rest(&bytes, at, 0), with_rest(&bytes, at, 0xa5)] {
+        let mut ways = [bytes[..at as usize].to_vec(), with_rest(&bytes, at, 0), with_rest(&bytes, at, 0xa5)];
+        ways.rotate_left(at as usize % 3);
+        for torn in ways.into_iter().take(more(1, 3) as usize) {
             disk.write_file("data/catalog-1", &torn).unwrap();
             let count = whole(&ends, at);
             if count == 0 {

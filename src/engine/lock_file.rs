@@ -1,0 +1,58 @@
+//! What stands in `LOCK`: who has the directory open for writing, or where the catalogue ended when
+//! it was closed.
+//!
+//! The latter is written once the catalogue is synced, so it proves that everything below was
+//! durable: the only evidence for the catalogue's own last entries. Nothing depends on it; it is
+//! never synced, and the next open for writing writes over it.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+
+use crate::disk::{Access, Disk};
+use crate::format::crc;
+
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
+/// Notes that the directory was closed, with the catalogue `catalog` ending at `position`.
+pub(crate) fn note_closed(disk: &dyn Disk, dir: &Path, catalog: &Path, position: u64) -> io::Result<()> {
+    let name = catalog.file_name().unwrap_or_default().to_string_lossy();
+    let text = closed_text(&name, position);
+    let file = disk.open(&dir.join(LOCK_NAME), Access::Write)?;
+    file.write_at(&[IoSlice::new(text.as_bytes())], 0)?;
+    file.give_back(text.len() as u64)
+}
+
+fn closed_text(catalog: &str, position: u64) -> String {
+    let text = format!("closed; {catalog} ends at position {position}");
+    let checksum = crc(text.as_bytes());
+    format!("{text}; {checksum:08x}\n")
+}
+
+/// Name and end of the catalogue, if the text is a whole note that the directory was closed.
+pub(crate) fn parse_closed(text: &str) -> Option<(String, u64)> {
+    let (catalog, rest) = text.strip_prefix("closed; ")?.split_once(" ends at position ")?;
+    let (position, _) = rest.split_once(';')?;
+    let position = position.parse().ok()?;
+    (closed_text(catalog, position) == text).then(|| (catalog.to_owned(), position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_whole_or_none() {
+        let text = closed_text("catalog-3", 4_720);
+        assert_eq!(text, "closed; catalog-3 ends at position 4720; fea1b1c4\n");
+        assert_eq!(parse_closed(&text), Some(("catalog-3".to_owned(), 4_720)));
+        for at in 0..text.len() {
+            assert_eq!(parse_closed(&text[..at]), None, "cut at {at}");
+            for bit in 0..7 {
+                let mut flipped = text.clone().into_bytes();
+                flipped[at] ^= 1 << bit;
+                assert_eq!(parse_closed(std::str::from_utf8(&flipped).unwrap()), None, "bit {bit} of byte {at}");
+            }
+        }
+        assert_eq!(parse_closed("pid 12, host earth, since 1700000000000 ms after 1970"), None);
+    }
+}

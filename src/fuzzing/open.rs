@@ -1,0 +1,204 @@
+//! Whole directories with fuzzed bytes in them: opened, read, appended to, opened again.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::stamp::{stamp_batches, stamp_header, with_block};
+use super::template::{CATALOG, DIR, SEGMENT, Template};
+use crate::config::{Acks, Writers};
+use crate::engine::{Engine, Partition, Record};
+use crate::format::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, CatalogEntry, FileHeader, crc};
+use crate::sim::{SimClock, SimDisk};
+
+/// The file header's identity and checksum are made right.
+const STAMPED_HEADER: u8 = 1;
+/// The batches' checksums are made right.
+const STAMPED_BATCHES: u8 = 2;
+/// The input has no zeros between the file's header and its batches.
+const COMPACT: u8 = 4;
+/// The engine before didn't close: the catalogue has no mark of what it wrote.
+const CRASHED: u8 = 8;
+/// There is no second segment; for the catalogue, there are none at all.
+const ALONE: u8 = 16;
+/// Opened for reading only.
+const READ_ONLY: u8 = 32;
+/// For the catalogue: the input is the body of one more batch of a good one.
+const ENTRIES: u8 = 64;
+
+/// Room on the disk: a catalogue may name 100,000 partitions, and each takes a block.
+const ROOM_BYTES: u64 = 4 << 20;
+
+/// Bytes as the first segment of a partition.
+pub fn segment_open(input: &[u8]) {
+    let Some((&mode, bytes)) = input.split_first() else { return };
+    let template = Template::get();
+    let disk = SimDisk::new();
+    for (path, contents) in &template.files {
+        let contents = match path {
+            path if path == Path::new(SEGMENT) => &dressed(mode, bytes, contents),
+            path if path == Path::new(CATALOG) && mode & CRASHED != 0 => &template.young_catalog,
+            path if path != Path::new(CATALOG) && mode & ALONE != 0 => continue,
+            _ => contents,
+        };
+        let _ = disk.write_file(path, contents);
+    }
+    open_and_use(&disk, mode & READ_ONLY != 0);
+}
+
+/// Bytes as the catalogue of a directory.
+pub fn catalog_open(input: &[u8]) {
+    let Some((&mode, bytes)) = input.split_first() else { return };
+    let template = Template::get();
+    let disk = SimDisk::new();
+    for (path, contents) in &template.files {
+        let contents = match path {
+            path if path == Path::new(CATALOG) && mode & ENTRIES != 0 => &with_entries(&template.young_catalog, bytes),
+            path if path == Path::new(CATALOG) => &dressed(mode, bytes, contents),
+            _ if mode & ALONE != 0 => continue,
+            _ => contents,
+        };
+        let _ = disk.write_file(path, contents);
+    }
+    open_and_use(&disk, mode & READ_ONLY != 0);
+}
+
+/// A file from an input, as the mode says; `like` is what stood there.
+fn dressed(mode: u8, bytes: &[u8], like: &[u8]) -> Vec<u8> {
+    let mut file = if mode & COMPACT != 0 { with_block(bytes) } else { bytes.to_vec() };
+    if mode & STAMPED_HEADER != 0 {
+        stamp_header(&mut file, like);
+    }
+    if mode & STAMPED_BATCHES != 0 {
+        stamp_batches(&mut file, like);
+    }
+    file
+}
+
+/// The catalogue with one more batch, whose body is `body`.
+fn with_entries(catalog: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut file = catalog.to_vec();
+    file.truncate(catalog.iter().rposition(|&byte| byte != 0).map_or(0, |last| (last + 1).next_multiple_of(8)));
+    let Ok(header) = FileHeader::decode(&file) else { return file };
+    let mut end_offset = header.base_offset;
+    let mut position = crate::format::BLOCK_BYTES;
+    while let Ok(batch) = BatchHeader::decode(
+        file.get(position as usize..).unwrap_or_default(),
+        header.seed(),
+        position,
+        file.len() as u64 - position,
+    ) {
+        position += u64::from(batch.length);
+        end_offset = batch.end_offset();
+    }
+    let body = &body[..body.len() / 8 * 8];
+    let entries = CatalogEntry::decode_all(body).map_or(1, |entries| entries.len().max(1) as u32);
+    let batch = BatchHeader {
+        length: (BATCH_HEADER_BYTES + body.len()) as u32,
+        body_crc: crc(body),
+        base_offset: end_offset,
+        durable_before: 0,
+        offset_count: entries,
+        record_count: entries,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        appended_ms: 0,
+        producer_id: 0,
+        base_sequence: 0,
+        producer_epoch: 0,
+        attributes: Attributes::new(BatchKind::Catalog),
+        term: 0,
+        epoch: header.epoch,
+        uncompressed_length: 0,
+    };
+    file.truncate(position as usize);
+    file.extend_from_slice(&batch.encode(header.seed(), position));
+    file.extend_from_slice(body);
+    file
+}
+
+/// Opens the directory, reads all of it, appends where that is possible, and does it once more.
+fn open_and_use(disk: &SimDisk, read_only: bool) {
+    disk.set_capacity(ROOM_BYTES);
+    for life in 0..2 {
+        let clock = SimClock::new();
+        clock.advance(Duration::from_secs(10 * (life + 1)));
+        let builder = Engine::builder(DIR).sim(disk).clock(Arc::new(clock)).writers(Writers::Inline).seed(life);
+        let builder = if read_only { builder.read_only() } else { builder };
+        let Ok(engine) = builder.open() else { return };
+        for topic in engine.topics().unwrap_or_default() {
+            let Ok(description) = engine.describe_topic(&topic) else { continue };
+            for described in &description.partitions {
+                let Ok(partition) = engine.partition(&topic, described.partition) else { continue };
+                read_all(disk, &partition);
+                poll_all(disk, &engine, &partition);
+                append_one(&partition);
+            }
+        }
+        let _ = engine.close();
+    }
+}
+
+/// Every batch by reading on, and single records by offset and time.
+fn read_all(disk: &SimDisk, partition: &Partition) {
+    let (start, end) = (partition.log_start_offset(), partition.end_offset());
+    assert!(start <= end && partition.durable_offset() <= end, "log start and durable offset lie before the end");
+    let mut next = start;
+    let mut left = batches_at_most(disk);
+    if let Ok(reading) = partition.read(..) {
+        for batch in reading {
+            let Ok(batch) = batch else { break };
+            let offsets = batch.offsets();
+            assert!(next <= offsets.start && offsets.start < offsets.end && offsets.end <= end, "offsets rise to the end");
+            for record in &batch {
+                assert!(next <= record.offset() && offsets.contains(&record.offset()), "records rise within their batch");
+                next = record.offset() + 1;
+                std::hint::black_box((record.timestamp(), record.key(), record.value(), record.headers().count()));
+            }
+            next = offsets.end;
+            assert!(left > 0, "more batches than the disk has bytes for");
+            left -= 1;
+        }
+    }
+    for offset in [start, start + (end - start) / 2, end.saturating_sub(1), end] {
+        if let Ok(record) = partition.get(offset) {
+            assert!(record.offset() == offset && record.view().offset() == offset && offset < end, "what was asked for");
+        }
+    }
+    for batch in partition.last(3).into_iter().flatten() {
+        let Ok(batch) = batch else { break };
+        assert!(batch.iter().count() <= 3, "no more than asked for");
+    }
+    for timestamp in [i64::MIN, 1_704_067_200_000, i64::MAX] {
+        if let Ok(Some(offset)) = partition.offset_for_timestamp(timestamp) {
+            assert!((start..end).contains(&offset), "an offset of the log");
+        }
+    }
+}
+
+/// The same by polling.
+fn poll_all(disk: &SimDisk, engine: &Engine, partition: &Partition) {
+    let Ok(mut consumer) = engine.assign([(partition.topic(), partition.number())]) else { return };
+    let mut left = batches_at_most(disk);
+    while let Ok(polled) = consumer.poll(Duration::ZERO)
+        && !polled.is_empty()
+    {
+        assert!(left >= polled.batches().len() as u64, "more batches than the disk has bytes for");
+        left -= polled.batches().len() as u64;
+    }
+}
+
+/// What is acknowledged as synced can be read.
+fn append_one(partition: &Partition) {
+    let record = Record::new("appended").acks(Acks::Synced);
+    if let Ok(receipt) = partition.append(&record)
+        && let Ok(at) = receipt.wait()
+    {
+        let found = partition.get(at.offset).map(|record| record.view().value().map(<[u8]>::to_vec));
+        assert_eq!(found, Ok(Some(b"appended".to_vec())), "the record at offset {}", at.offset);
+    }
+}
+
+fn batches_at_most(disk: &SimDisk) -> u64 {
+    disk.used_bytes() / BATCH_HEADER_BYTES as u64
+}

@@ -1,0 +1,192 @@
+//! Checks the file of a keyed log: the catalogue, the offset log.
+//!
+//! Opening decides where it ends. Here: that nothing stands where nothing was ever written, what
+//! else is damaged behind the first damage, and whether the end is where it was when the directory
+//! was closed, if `LOCK` says so.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::report::{Damage, Unfinished, Verification};
+use super::verify::{Meter, prevents};
+use super::walk::{Step, Walk, first_written, header_block, last_written};
+use crate::disk::{Access, Disk, File};
+use crate::engine::parse_closed;
+use crate::error::{Error, Result};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, FileHeader, FileKind, OffsetEntry, find_magic};
+use crate::ids::EngineId;
+use crate::keyed::{KeyedLog, refused};
+use crate::segment::Place;
+
+/// The batch of one entry that begins an epoch: what an open for writing writes first.
+const EPOCH_BATCH_BYTES: u64 = BATCH_HEADER_BYTES as u64 + 24;
+const SECTOR_BYTES: u64 = 512;
+
+/// A keyed log's file, as far as opening it said.
+pub(super) struct KeyedFile<'a> {
+    pub(super) path: &'a Path,
+    pub(super) kind: FileKind,
+    /// Where what counts ends; `None` if it can't be opened.
+    pub(super) end: Option<u64>,
+    /// Name and end of the catalogue when the directory was closed last.
+    pub(super) closed_at: Option<(String, u64)>,
+    pub(super) live: bool,
+}
+
+/// What `LOCK` says of the catalogue, if it says that the directory was closed.
+pub(super) fn closed_at(disk: &dyn Disk, lock: &Path) -> Option<(String, u64)> {
+    let file = disk.open(lock, Access::Read).ok()?;
+    let mut text = [0; 256];
+    let read = file.read_at(&mut text, 0).ok()?;
+    parse_closed(std::str::from_utf8(&text[..read]).ok()?)
+}
+
+/// Opens the offset log: its file and where it ends.
+pub(super) fn open_offsets(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    engine_id: Option<EngineId>,
+) -> Result<Option<(PathBuf, u64)>> {
+    let (kind, access) = (FileKind::Offsets, Access::Read);
+    let mut replay =
+        |_: &_, body: &[u8]| OffsetEntry::decode_all(body).map(|_| ()).map_err(refused);
+    let opened = KeyedLog::open(disk.clone(), dir, "offsets", kind, engine_id, access, &mut replay)?;
+    Ok(opened.map(|opened| (opened.log.path().to_owned(), opened.log.bytes())))
+}
+
+/// Checks the file; what opening it found is noted already.
+///
+/// # Errors
+/// What keeps it from being checked.
+pub(super) fn check(
+    disk: &dyn Disk,
+    file: &KeyedFile<'_>,
+    meter: &mut Meter<'_>,
+    found: &mut Verification,
+) -> Result<()> {
+    let read = || -> io::Result<(Arc<dyn File>, u64)> {
+        let opened = disk.open(file.path, Access::Read)?;
+        let length = opened.length()?;
+        Ok((opened, length))
+    };
+    let (opened, length) = match read() {
+        Ok(opened) => opened,
+        // Its writer compacted since, or opening has told already why it can't be read.
+        Err(error) => return prevented(Error::io(error).at_path(file.path)),
+    };
+    found.bytes += length;
+    let mut look = Look { file, opened: &*opened, length, damage: Vec::new(), unfinished: None };
+    let looked = look.run(meter);
+    let (damage, unfinished) = (look.damage, look.unfinished);
+    for damage in damage {
+        found.note(damage);
+    }
+    found.unfinished.extend(unfinished);
+    match looked {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            let error = Error::io(error).at_path(file.path);
+            found.note(Damage::of_error(&error, file.path));
+            prevented(error)
+        }
+    }
+}
+
+fn prevented(error: Error) -> Result<()> {
+    if prevents(&error) { Err(error) } else { Ok(()) }
+}
+
+struct Look<'a> {
+    file: &'a KeyedFile<'a>,
+    opened: &'a dyn File,
+    length: u64,
+    damage: Vec<Damage>,
+    unfinished: Option<Unfinished>,
+}
+
+impl Look<'_> {
+    fn run(&mut self, meter: &mut Meter<'_>) -> io::Result<()> {
+        let (header, set) = header_block(self.opened)?;
+        meter.add(self.file.path, self.length);
+        let Ok(header) = header else { return Ok(()) };
+        if let Some(position) = set {
+            self.damage(position, "bytes of the header block that are never written are set");
+        }
+        let end = self.batches(&header)?;
+        match end {
+            Some(end) => self.tail(end),
+            None => Ok(()),
+        }
+    }
+
+    /// Walks the batches; where they end, if the file could be opened.
+    fn batches(&mut self, header: &FileHeader) -> io::Result<Option<u64>> {
+        let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };
+        let mut walk = Walk::new(self.opened, self.length, self.file.kind, header.seed(), place);
+        let mut gap = None;
+        loop {
+            let at = walk.place().position;
+            let ended = self.file.end.is_some_and(|end| at >= end);
+            if ended && !self.file.live {
+                return Ok(self.file.end);
+            }
+            match walk.next()? {
+                // Beside a live writer batches may have come since it was opened.
+                None | Some(Step::Gap { .. } | Step::Batch { problem: Some(_), .. }) if ended => {
+                    return Ok(Some(at));
+                }
+                None => return Ok(self.file.end),
+                Some(Step::Gap { from, reason, .. }) => gap = Some((from, reason)),
+                Some(Step::Batch { problem, .. }) => {
+                    if let Some((from, reason)) = gap.take() {
+                        self.damage(from, reason.to_string());
+                    }
+                    if let Some(problem) = problem {
+                        self.damage(at, problem.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What stands behind the end.
+    fn tail(&mut self, end: u64) -> io::Result<()> {
+        let name = self.file.path.file_name().unwrap_or_default();
+        let closed_at = self.file.closed_at.as_ref().filter(|(file, _)| name == file.as_str());
+        let closed_at = closed_at.map(|(_, position)| *position);
+        if let Some(position) = closed_at.filter(|&position| position > end) {
+            let reason =
+                format!("it ended at position {position} when the directory was closed, and from here on nothing fits");
+            self.damage(end, reason);
+            return Ok(());
+        }
+        let written_end = last_written(self.opened, end, self.length)?;
+        if written_end == end {
+            return Ok(());
+        }
+        if closed_at == Some(end) && !self.may_be_an_epoch(end, written_end)? {
+            let position = first_written(self.opened, end, self.length)?;
+            self.damage(position, "bytes that were never written are set");
+            return Ok(());
+        }
+        let path = self.file.path.to_owned();
+        let bytes = written_end - end;
+        self.unfinished = Some(Unfinished { path, position: end, bytes, topic: None, partition: None });
+        Ok(())
+    }
+
+    /// Whether what stands behind a clean end may be left of an open for writing that a crash ended:
+    /// a batch of which sectors are missing.
+    fn may_be_an_epoch(&self, end: u64, written_end: u64) -> io::Result<bool> {
+        let mut bytes = [0; 8];
+        self.opened.read_at(&mut bytes, end)?;
+        let begins = find_magic(&bytes, 0) == Some(0);
+        let first = first_written(self.opened, end, self.length)?;
+        Ok(written_end <= end + EPOCH_BATCH_BYTES && (begins || first >= (end + 1).next_multiple_of(SECTOR_BYTES)))
+    }
+
+    fn damage(&mut self, position: u64, reason: impl Into<String>) {
+        self.damage.push(Damage { position: Some(position), ..Damage::of_path(self.file.path, reason.into()) });
+    }
+}

@@ -1,0 +1,131 @@
+//! A keyed log's file: how it is made, and what its batches' headers say.
+
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::disk::{Disk, File};
+use crate::error::{Error, Result};
+use crate::format::{
+    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, MAX_OFFSET, crc,
+};
+use crate::segment::Place;
+
+use super::{AHEAD_BYTES, used_up};
+
+/// The longest batch the format knows.
+const MAX_BATCH_BYTES: u64 = 1 << 30;
+
+/// A file just written, or about to be read.
+pub(super) struct Made {
+    pub(super) file: Arc<dyn File>,
+    pub(super) end: Place,
+    pub(super) allocated: u64,
+}
+
+impl Made {
+    /// Writes and syncs a whole file under a temporary name; removes it again on an error.
+    pub(super) fn write(
+        disk: &dyn Disk,
+        path: &Path,
+        header: &FileHeader,
+        bodies: &[(&[u8], u32)],
+        now_ms: i64,
+    ) -> Result<Made> {
+        match disk.unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(error).at_path(path)),
+            _ => {}
+        }
+        let file = disk.create(path).map_err(|error| Error::io(error).at_path(path))?;
+        Made::fill(file, header, bodies, now_ms).map_err(|error| {
+            let _ = disk.unlink(path);
+            error.at_path(path)
+        })
+    }
+
+    fn fill(file: Arc<dyn File>, header: &FileHeader, bodies: &[(&[u8], u32)], now_ms: i64) -> Result<Made> {
+        let seed = header.seed();
+        let mut end = start_of(header);
+        let bytes: u64 = bodies.iter().map(|(body, _)| (BATCH_HEADER_BYTES + body.len()) as u64).sum();
+        let allocated = allocation_for(BLOCK_BYTES + bytes);
+        file.allocate(0..allocated).map_err(Error::io)?;
+        file.write_at(&[IoSlice::new(&header.encode())], 0).map_err(Error::io)?;
+        for &(body, entries) in bodies {
+            let batch = batch_header(header.kind, end, header.base_offset, body, entries, now_ms)?;
+            let bytes = batch.encode(seed, end.position);
+            file.write_at(&[IoSlice::new(&bytes), IoSlice::new(body)], end.position).map_err(Error::io)?;
+            end.position += u64::from(batch.length);
+            end.next_offset = batch.end_offset();
+        }
+        file.sync().map_err(Error::io)?;
+        Ok(Made { file, end, allocated })
+    }
+}
+
+/// Where a file's first batch stands.
+pub(super) fn start_of(header: &FileHeader) -> Place {
+    Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch }
+}
+
+/// How much is allocated for a log that ends at `end`: after this at least `AHEAD_BYTES` can be
+/// appended before the next step.
+pub(super) fn allocation_for(end: u64) -> u64 {
+    (end + 2 * AHEAD_BYTES).next_multiple_of(BLOCK_BYTES)
+}
+
+pub(super) fn batch_header(
+    kind: FileKind,
+    end: Place,
+    durable_before: u64,
+    body: &[u8],
+    entries: u32,
+    now_ms: i64,
+) -> Result<BatchHeader> {
+    let length = (BATCH_HEADER_BYTES + body.len()) as u64;
+    if !length.is_multiple_of(8) || length > MAX_BATCH_BYTES || entries == 0 {
+        return Err(Error::invalid(format!(
+            "a batch of {entries} entries in {} bytes: there is at least one, and their bytes are a multiple of 8 below 1 GiB",
+            body.len()
+        )));
+    }
+    if end.next_offset + u64::from(entries) > MAX_OFFSET {
+        return Err(used_up("offsets"));
+    }
+    Ok(BatchHeader {
+        length: length as u32,
+        body_crc: crc(body),
+        base_offset: end.next_offset,
+        durable_before,
+        offset_count: entries,
+        record_count: entries,
+        base_timestamp: now_ms,
+        max_timestamp: now_ms,
+        appended_ms: now_ms,
+        producer_id: 0,
+        base_sequence: 0,
+        producer_epoch: 0,
+        attributes: Attributes::new(batch_kind(kind)),
+        term: 0,
+        epoch: end.epoch,
+        uncompressed_length: 0,
+    })
+}
+
+/// The kind of the batches in a file of this kind.
+pub(super) fn batch_kind(kind: FileKind) -> BatchKind {
+    match kind {
+        FileKind::Catalog => BatchKind::Catalog,
+        FileKind::Offsets => BatchKind::Offsets,
+        FileKind::Segment | FileKind::Index => BatchKind::Records,
+    }
+}
+
+/// Random: tells this file from every other, whatever its name.
+pub(super) fn fresh_file_id() -> Result<u64> {
+    loop {
+        let id = getrandom::u64().map_err(|error| Error::io(io::Error::other(error)))?;
+        if id != 0 {
+            return Ok(id);
+        }
+    }
+}

@@ -7,16 +7,20 @@
 
 #[cfg(feature = "sim")]
 mod open;
+#[cfg(all(test, feature = "sim"))]
+mod seeds;
 #[cfg(feature = "sim")]
 mod stamp;
 #[cfg(feature = "sim")]
 mod template;
 
 use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, RecordWalk, Seed, check_records,
-    crc,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, RecordWalk, Seed, check_records, crc,
 };
 use crate::ids::{EngineId, LogId, TopicId};
+
+#[cfg(feature = "sim")]
+pub use open::{catalog_open, segment_open};
 
 /// A batch in the first block of a file.
 const POSITION: u64 = BLOCK_BYTES;
@@ -29,8 +33,7 @@ const FITTED: u8 = 2;
 /// Bytes where a batch should stand: what passes the checks can be walked to its end.
 pub fn batch_decode(input: &[u8]) {
     let Some((&mode, rest)) = input.split_first() else { return };
-    let log = LogId { engine_id: EngineId([1; 16]), topic_id: TopicId(1), partition: 0 };
-    let seed = Seed::new(&log, 1, 0);
+    let seed = identity();
     let mut bytes = rest.to_vec();
     if let Some((head, body)) = bytes.split_first_chunk_mut::<BATCH_HEADER_BYTES>() {
         let mut header = BatchHeader::read_draft(head);
@@ -44,7 +47,11 @@ pub fn batch_decode(input: &[u8]) {
         }
     }
     let Ok(header) = BatchHeader::decode(&bytes, seed, POSITION, bytes.len() as u64) else { return };
-    assert_eq!(header.encode(seed, POSITION), bytes[..BATCH_HEADER_BYTES], "a decoded header encodes to the same bytes");
+    assert_eq!(
+        header.encode(seed, POSITION),
+        bytes[..BATCH_HEADER_BYTES],
+        "a decoded header encodes to the same bytes"
+    );
     let body = &bytes[BATCH_HEADER_BYTES..header.length as usize];
     if header.check_body(body).is_err() {
         return;
@@ -69,7 +76,10 @@ fn walk_records(header: &BatchHeader, body: &[u8]) {
         least = record.offset_delta + 1;
         for part in [record.key, record.value].into_iter().flatten().filter(|part| !part.is_empty()) {
             let place = part.as_ptr() as usize - body.as_ptr() as usize;
-            assert!(place.is_multiple_of(8) && place + part.len() <= body.len(), "keys and values stand at multiples of 8");
+            assert!(
+                place.is_multiple_of(8) && place + part.len() <= body.len(),
+                "keys and values stand at multiples of 8"
+            );
         }
         for (name, value) in record.headers.iter() {
             std::hint::black_box((name, value));
@@ -86,17 +96,46 @@ fn walk_entries(body: &[u8]) {
     assert_eq!(CatalogEntry::decode_all(&again), Ok(entries), "decoded entries encode to the same entries");
 }
 
+/// The file that the batch stands in.
+fn identity() -> Seed {
+    Seed::new(&LogId { engine_id: EngineId([1; 16]), topic_id: TopicId(1), partition: 0 }, 1, 0)
+}
+
+/// A plain header for `body`.
 #[cfg(feature = "sim")]
-pub use open::{catalog_open, segment_open};
+fn batch(kind: BatchKind, base_offset: u64, epoch: u32, count: u32, body: &[u8]) -> BatchHeader {
+    BatchHeader {
+        length: (BATCH_HEADER_BYTES + body.len()) as u32,
+        body_crc: crc(body),
+        base_offset,
+        durable_before: 0,
+        offset_count: count,
+        record_count: count,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        appended_ms: 0,
+        producer_id: 0,
+        base_sequence: 0,
+        producer_epoch: 0,
+        attributes: crate::format::Attributes::new(kind),
+        term: 0,
+        epoch,
+        uncompressed_length: 0,
+    }
+}
 
 #[cfg(test)]
 mod tests {
     //! The committed corpus, file by file.
     use super::*;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+
+    fn corpus() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+    }
 
     fn replay(target: &str, run: fn(&[u8])) {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let dir = corpus().join(target);
         let mut files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         assert!(files.len() >= 3, "{} holds only {files:?}", dir.display());
@@ -121,5 +160,18 @@ mod tests {
     #[test]
     fn corpus_of_catalog_open() {
         replay("catalog_open", catalog_open);
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn seeds_are_those_of_this_format() {
+        for (target, name, bytes) in seeds::all() {
+            let path = corpus().join(target).join(name);
+            if std::env::var_os("THALWEG_WRITE_SEEDS").is_some() {
+                std::fs::create_dir_all(corpus().join(target)).unwrap();
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            assert!(std::fs::read(&path).unwrap() == bytes, "{} isn't what the format gives today", path.display());
+        }
     }
 }

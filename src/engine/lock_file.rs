@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn a_note_is_whole_or_none() {
         let text = closed_text("catalog-3", 4_720);
-        assert_eq!(text, "closed; catalog-3 ends at position 4720; fea1b1c4\n");
+        assert_eq!(text, "closed; catalog-3 ends at position 4720; 22925789\n");
         assert_eq!(parse_closed(&text), Some(("catalog-3".to_owned(), 4_720)));
         for at in 0..text.len() {
             assert_eq!(parse_closed(&text[..at]), None, "cut at {at}");

@@ -4,34 +4,47 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::batch;
 use super::stamp::{stamp_batches, stamp_header, with_block};
 use super::template::{CATALOG, DIR, SEGMENT, Template};
 use crate::config::{Acks, Writers};
 use crate::engine::{Engine, Partition, Record};
-use crate::format::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, CatalogEntry, FileHeader, crc};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, FileHeader};
 use crate::sim::{SimClock, SimDisk};
 
 /// The file header's identity and checksum are made right.
-const STAMPED_HEADER: u8 = 1;
+pub(super) const STAMPED_HEADER: u8 = 1;
 /// The batches' checksums are made right.
-const STAMPED_BATCHES: u8 = 2;
+pub(super) const STAMPED_BATCHES: u8 = 2;
 /// The input has no zeros between the file's header and its batches.
-const COMPACT: u8 = 4;
+pub(super) const COMPACT: u8 = 4;
 /// The engine before didn't close: the catalogue has no mark of what it wrote.
-const CRASHED: u8 = 8;
+pub(super) const CRASHED: u8 = 8;
 /// There is no second segment; for the catalogue, there are none at all.
-const ALONE: u8 = 16;
+pub(super) const ALONE: u8 = 16;
 /// Opened for reading only.
-const READ_ONLY: u8 = 32;
+pub(super) const READ_ONLY: u8 = 32;
 /// For the catalogue: the input is the body of one more batch of a good one.
-const ENTRIES: u8 = 64;
+pub(super) const ENTRIES: u8 = 64;
 
 /// Room on the disk: a catalogue may name 100,000 partitions, and each takes a block.
 const ROOM_BYTES: u64 = 4 << 20;
 
 /// Bytes as the first segment of a partition.
 pub fn segment_open(input: &[u8]) {
-    let Some((&mode, bytes)) = input.split_first() else { return };
+    if let Some((&mode, bytes)) = input.split_first() {
+        open_and_use(&disk_with_segment(mode, bytes), mode & READ_ONLY != 0);
+    }
+}
+
+/// Bytes as the catalogue of a directory.
+pub fn catalog_open(input: &[u8]) {
+    if let Some((&mode, bytes)) = input.split_first() {
+        open_and_use(&disk_with_catalog(mode, bytes), mode & READ_ONLY != 0);
+    }
+}
+
+fn disk_with_segment(mode: u8, bytes: &[u8]) -> SimDisk {
     let template = Template::get();
     let disk = SimDisk::new();
     for (path, contents) in &template.files {
@@ -43,12 +56,10 @@ pub fn segment_open(input: &[u8]) {
         };
         let _ = disk.write_file(path, contents);
     }
-    open_and_use(&disk, mode & READ_ONLY != 0);
+    disk
 }
 
-/// Bytes as the catalogue of a directory.
-pub fn catalog_open(input: &[u8]) {
-    let Some((&mode, bytes)) = input.split_first() else { return };
+fn disk_with_catalog(mode: u8, bytes: &[u8]) -> SimDisk {
     let template = Template::get();
     let disk = SimDisk::new();
     for (path, contents) in &template.files {
@@ -60,7 +71,7 @@ pub fn catalog_open(input: &[u8]) {
         };
         let _ = disk.write_file(path, contents);
     }
-    open_and_use(&disk, mode & READ_ONLY != 0);
+    disk
 }
 
 /// A file from an input, as the mode says; `like` is what stood there.
@@ -80,8 +91,8 @@ fn with_entries(catalog: &[u8], body: &[u8]) -> Vec<u8> {
     let mut file = catalog.to_vec();
     file.truncate(catalog.iter().rposition(|&byte| byte != 0).map_or(0, |last| (last + 1).next_multiple_of(8)));
     let Ok(header) = FileHeader::decode(&file) else { return file };
-    let mut end_offset = header.base_offset;
-    let mut position = crate::format::BLOCK_BYTES;
+    let (mut end_offset, mut epoch) = (header.base_offset, header.epoch);
+    let mut position = BLOCK_BYTES;
     while let Ok(batch) = BatchHeader::decode(
         file.get(position as usize..).unwrap_or_default(),
         header.seed(),
@@ -89,28 +100,17 @@ fn with_entries(catalog: &[u8], body: &[u8]) -> Vec<u8> {
         file.len() as u64 - position,
     ) {
         position += u64::from(batch.length);
-        end_offset = batch.end_offset();
+        (end_offset, epoch) = (batch.end_offset(), batch.epoch);
     }
     let body = &body[..body.len() / 8 * 8];
-    let entries = CatalogEntry::decode_all(body).map_or(1, |entries| entries.len().max(1) as u32);
-    let batch = BatchHeader {
-        length: (BATCH_HEADER_BYTES + body.len()) as u32,
-        body_crc: crc(body),
-        base_offset: end_offset,
-        durable_before: 0,
-        offset_count: entries,
-        record_count: entries,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        appended_ms: 0,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(BatchKind::Catalog),
-        term: 0,
-        epoch: header.epoch,
-        uncompressed_length: 0,
-    };
+    let entries = CatalogEntry::decode_all(body).unwrap_or_default();
+    // An epoch begins in the batch that says so.
+    for entry in &entries {
+        if let CatalogEntry::Epoch { epoch: begun } = entry {
+            epoch = *begun;
+        }
+    }
+    let batch = batch(BatchKind::Catalog, end_offset, epoch, entries.len().max(1) as u32, body);
     file.truncate(position as usize);
     file.extend_from_slice(&batch.encode(header.seed(), position));
     file.extend_from_slice(body);
@@ -149,9 +149,15 @@ fn read_all(disk: &SimDisk, partition: &Partition) {
         for batch in reading {
             let Ok(batch) = batch else { break };
             let offsets = batch.offsets();
-            assert!(next <= offsets.start && offsets.start < offsets.end && offsets.end <= end, "offsets rise to the end");
+            assert!(
+                next <= offsets.start && offsets.start < offsets.end && offsets.end <= end,
+                "offsets rise to the end"
+            );
             for record in &batch {
-                assert!(next <= record.offset() && offsets.contains(&record.offset()), "records rise within their batch");
+                assert!(
+                    next <= record.offset() && offsets.contains(&record.offset()),
+                    "records rise within their batch"
+                );
                 next = record.offset() + 1;
                 std::hint::black_box((record.timestamp(), record.key(), record.value(), record.headers().count()));
             }
@@ -162,7 +168,10 @@ fn read_all(disk: &SimDisk, partition: &Partition) {
     }
     for offset in [start, start + (end - start) / 2, end.saturating_sub(1), end] {
         if let Ok(record) = partition.get(offset) {
-            assert!(record.offset() == offset && record.view().offset() == offset && offset < end, "what was asked for");
+            assert!(
+                record.offset() == offset && record.view().offset() == offset && offset < end,
+                "what was asked for"
+            );
         }
     }
     for batch in partition.last(3).into_iter().flatten() {
@@ -201,4 +210,68 @@ fn append_one(partition: &Partition) {
 
 fn batches_at_most(disk: &SimDisk) -> u64 {
     disk.used_bytes() / BATCH_HEADER_BYTES as u64
+}
+
+#[cfg(test)]
+mod tests {
+    //! That the seeds get where they should: behind the checksums.
+    use super::*;
+    use crate::engine::Recovery;
+    use crate::error::{ErrorKind, Result};
+
+    fn seed(target: &str, name: &str) -> (u8, Vec<u8>) {
+        let seeds = crate::fuzzing::seeds::all();
+        let (_, _, bytes) = seeds.iter().find(|seed| (seed.0, seed.1) == (target, name)).unwrap();
+        (bytes[0], bytes[1..].to_vec())
+    }
+
+    fn open(disk: &SimDisk) -> Result<(Engine, Recovery)> {
+        let engine = Engine::builder(DIR).sim(disk).writers(Writers::Inline).open()?;
+        let recovery = engine.recovery();
+        Ok((engine, recovery))
+    }
+
+    fn records(engine: &Engine) -> usize {
+        let partition = engine.partition("t", 0).unwrap();
+        partition.read(..).unwrap().map_while(|batch| batch.ok()).map(|batch| batch.iter().count()).sum()
+    }
+
+    fn with_segment(name: &str) -> (Engine, Recovery) {
+        let (mode, bytes) = seed("segment_open", name);
+        open(&disk_with_segment(mode, &bytes)).unwrap()
+    }
+
+    #[test]
+    fn segments_are_found_as_they_were_dressed() {
+        for name in ["whole", "stamped", "stamped-crashed"] {
+            let (engine, recovery) = with_segment(name);
+            assert!(recovery.partitions.is_empty(), "{name}: {recovery:?}");
+            assert_eq!(records(&engine), 5, "{name}");
+        }
+        let (engine, recovery) = with_segment("stamped-crashed-alone");
+        assert_eq!((records(&engine), recovery.clean, recovery.partitions.len()), (4, false, 0));
+        let (engine, recovery) = with_segment("torn");
+        assert_eq!((records(&engine), recovery.partitions[0].end_offset), (3, 3));
+        assert!(recovery.partitions[0].cut_bytes > 0 && recovery.partitions[0].damage.is_none());
+        let (_, recovery) = with_segment("damaged-header");
+        assert!(recovery.partitions[0].damage.is_some());
+    }
+
+    #[test]
+    fn catalogues_are_found_as_they_were_dressed() {
+        for name in ["whole", "stamped"] {
+            let (mode, bytes) = seed("catalog_open", name);
+            let (engine, recovery) = open(&disk_with_catalog(mode, &bytes)).unwrap();
+            assert_eq!((records(&engine), recovery.clean, recovery.partitions.len()), (5, true, 0), "{name}");
+        }
+        let (mode, bytes) = seed("catalog_open", "damaged");
+        let error = open(&disk_with_catalog(mode, &bytes)).map(|_| ()).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+        // All its entries count, the last of which deletes the topic that the others are about.
+        let (mode, bytes) = seed("catalog_open", "entries");
+        let (engine, _) = open(&disk_with_catalog(mode, &bytes)).unwrap();
+        assert_eq!((engine.topics(), records(&engine)), (Ok(vec!["t".to_owned()]), 5));
+        let (engine, _) = open(&disk_with_catalog(mode, &bytes[..bytes.len() - 16])).unwrap();
+        assert_eq!(engine.topics(), Ok(vec!["t".to_owned(), "u".to_owned()]));
+    }
 }

@@ -35,6 +35,7 @@ impl Template {
         template
     }
 
+    #[cfg(test)]
     pub(super) fn file(&self, path: &str) -> &[u8] {
         self.files.iter().find(|(known, _)| known == Path::new(path)).map_or(&[], |(_, bytes)| bytes)
     }
@@ -48,7 +49,8 @@ fn make() -> Result<Template> {
     engine.create_topic("t", config)?;
     let mut young_catalog = disk.read_file(CATALOG).unwrap_or_default();
     let partition = engine.partition("t", 0)?;
-    let several = [Record::new("value").key("key").header("name", "value"), Record::tombstone().key("key"), Record::new("")];
+    let several =
+        [Record::new("value").key("key").header("name", "value"), Record::tombstone().key("key"), Record::new("")];
     partition.append_batch(&several)?.wait()?;
     partition.append(&Record::new("of the second batch"))?.wait()?;
     clock.advance(Duration::from_secs(2));

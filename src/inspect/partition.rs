@@ -146,7 +146,7 @@ impl Check<'_, '_> {
             let Some(base_offset) = base_offset_of(&entry.name) else {
                 let log = entry.name.strip_suffix(".index").map(|stem| format!("{stem}.log"));
                 let has_segment = log.is_some_and(|log| entries.iter().any(|entry| entry.name == log));
-                if !has_segment && entry.name != SET_ASIDE {
+                if !has_segment && !entry.name.starts_with(SET_ASIDE) {
                     self.found.ignored.push(path);
                 }
                 continue;

@@ -11,7 +11,7 @@ use crate::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, FILE_HEADER_BYTES, FileHeader, FileKind,
     FormatError, OffsetEntry, Seed, check_records, find_magic,
 };
-use crate::segment::{Place, Window};
+use crate::segment::{Place, Window, last_nonzero};
 
 /// How much is searched at once.
 const STRIDE_BYTES: usize = 1 << 20;
@@ -124,7 +124,7 @@ impl<'f> Walk<'f> {
             let end = if last { bytes.len() } else { (bytes.len() - BATCH_HEADER_BYTES) & !7 };
             let found = first_header(bytes, if at == from { 8 } else { 0 }, seed, at, length);
             let passed = found.unwrap_or(end);
-            if let Some(nonzero) = bytes[..passed].iter().rposition(|&byte| byte != 0) {
+            if let Some(nonzero) = last_nonzero(&bytes[..passed]) {
                 written_end = at + nonzero as u64 + 1;
             }
             if found.is_some() || last {
@@ -193,7 +193,7 @@ pub(super) fn header_block(file: &dyn File) -> io::Result<(Result<FileHeader, Fo
 pub(super) fn last_written(file: &dyn File, from: u64, length: u64) -> io::Result<u64> {
     let mut end = from;
     each_stretch(file, from, length, |at, bytes| {
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+        if let Some(last) = last_nonzero(bytes) {
             end = at + last as u64 + 1;
         }
         true

@@ -117,6 +117,11 @@ impl Intake {
         self.refused.get_or_insert(error);
     }
 
+    /// Takes nothing from now on because of a failure, which is told even where a close came first.
+    pub(crate) fn refuse_failed(&mut self, error: Error) {
+        self.refused = Some(error);
+    }
+
     /// Asks for everything below `end_offset` to be synced; whether the writer must be told.
     pub(crate) fn want_sync(&mut self, end_offset: u64) -> bool {
         self.sync_wanted = self.sync_wanted.max(end_offset);

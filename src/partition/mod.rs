@@ -3,6 +3,7 @@
 //! [`Partition`] is what producers, readers and the writer share. The writer alone changes files
 //! ([`writer`]); it learns of work through the intake and tells of progress through [`progress`].
 
+mod aside;
 mod batch;
 mod drive;
 mod follower;
@@ -44,7 +45,8 @@ pub(crate) use reader::Reader;
 pub(crate) use ready::ReadySet;
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
-pub(crate) use writer::{PartitionWriter, SET_ASIDE, prepare_next, write_index_of};
+pub(crate) use aside::SET_ASIDE;
+pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
 pub(crate) use writer_loop::{Command, WriterHandle, WriterLoop};
 
 use intake::{Intake, Push, Tickets};
@@ -507,7 +509,7 @@ impl Partition {
             if self.progress.is_failed() {
                 return;
             }
-            intake.refuse(latched.clone());
+            intake.refuse_failed(latched.clone());
             self.progress.set_failed();
             intake.fail(latched, &self.env.pool, &self.progress);
             intake.queue.all()

@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::writer::{NEXT_NAME, PREPARED_NAME, SET_ASIDE, Start, TailPart, previous_of};
+use super::aside::{SET_ASIDE, set_aside};
+use super::writer::{NEXT_NAME, PREPARED_NAME, Start, TailPart, previous_of};
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, EntryKind, File};
 use crate::error::{Error, ErrorKind, Result};
@@ -113,17 +114,11 @@ impl Recovered {
             }
         }
         let mut moved = Vec::new();
-        if !self.set_aside.is_empty() {
-            let aside = dir.join(SET_ASIDE);
-            disk.create_dir_all(&aside).map_err(at(&aside))?;
-            // From the last to the first: what is left in between is a shorter torn tail.
-            for (path, file_id) in self.set_aside.iter().rev() {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let to = aside.join(format!("{name}.{file_id:016x}"));
-                disk.rename(path, &to).map_err(at(path))?;
-                moved.push(to);
-            }
-            disk.sync_dir(&aside).map_err(at(&aside))?;
+        // From the last to the first: what is left in between is a shorter torn tail.
+        for (path, file_id) in self.set_aside.iter().rev() {
+            moved.push(set_aside(disk, dir, path, *file_id)?);
+        }
+        if !moved.is_empty() {
             disk.sync_dir(dir).map_err(at(dir))?;
         }
         Ok(moved)
@@ -205,7 +200,7 @@ fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> 
         let Some(base_offset) = base_offset_of(&entry.name) else {
             match entry.name.as_str() {
                 NEXT_NAME | PREPARED_NAME => recovered.unlink.push(path),
-                SET_ASIDE => {}
+                name if name.starts_with(SET_ASIDE) => {}
                 name if name.ends_with(".index.tmp") && entry.kind == EntryKind::File => recovered.unlink.push(path),
                 name if name.ends_with(".index") => {}
                 _ => recovered.ignored.push(path),

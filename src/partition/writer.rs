@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::aside::set_aside;
 use super::intake::Group;
 use super::{FileChore, Partition, Prepared};
 use crate::disk::{Access, File, Queue};
@@ -26,8 +26,6 @@ const LAST_STEP_BYTES: u64 = 32 << 20;
 pub(crate) const NEXT_NAME: &str = "next.tmp";
 /// The same for one made ahead of need.
 pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
-/// Where files go of which nothing counts any more.
-pub(crate) const SET_ASIDE: &str = "set-aside";
 
 /// Where a partition's writer begins.
 #[derive(Debug)]
@@ -396,7 +394,9 @@ impl PartitionWriter {
         let replaced = self.active.as_ref().filter(|active| active.segment.base_offset() == first.base_offset);
         if let Some(empty) = replaced {
             // Nothing of it counts, and its successor bears the same name.
-            set_aside(&partition, empty.segment.path(), empty.segment.header().file_id)?;
+            let file_id = empty.segment.header().file_id;
+            set_aside(&*partition.env.disk, &partition.dir, empty.segment.path(), file_id)?;
+            let _ = partition.env.disk.unlink(&crate::segment::index_path(empty.segment.path()));
             self.previous = previous;
             self.active = None;
         }
@@ -707,20 +707,6 @@ pub(crate) fn prepare_next(partition: &Partition, bytes: u64) {
         // Without it the writer makes the file itself, and tells of an error that matters.
         *slot = make_next(partition, PREPARED_NAME, bytes).ok();
     }
-}
-
-/// Moves a file of which nothing counts into `set-aside/`; its new path.
-pub(crate) fn set_aside(partition: &Partition, path: &std::path::Path, file_id: u64) -> Result<PathBuf> {
-    let disk = &partition.env.disk;
-    let directory = partition.dir.join(SET_ASIDE);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let to = directory.join(format!("{name}.{file_id:016x}"));
-    disk.create_dir_all(&directory)
-        .and_then(|()| disk.rename(path, &to))
-        .and_then(|()| disk.sync_dir(&directory))
-        .map_err(|error| Error::io(error).at_path(path))?;
-    let _ = disk.unlink(&crate::segment::index_path(path));
-    Ok(to)
 }
 
 impl Partition {

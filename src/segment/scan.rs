@@ -169,7 +169,7 @@ pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_ep
         }
         // Fewer bytes than asked for: the file ends, or its writer gave space back meanwhile.
         let whole = bytes.len() < WINDOW_BYTES || at + bytes.len() as u64 >= length;
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != 0) {
+        if let Some(last) = last_nonzero(bytes) {
             beyond.written_end = at + last as u64 + 1;
             let mut next = 0;
             while let Some(found) = find_magic(bytes, next) {
@@ -189,6 +189,20 @@ pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_ep
         at += (bytes.len() - BATCH_HEADER_BYTES) as u64 & !7;
     }
     Ok(beyond)
+}
+
+/// The last byte that isn't zero. Most of what is looked at is zero: whole blocks are compared first.
+pub(crate) fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let mut end = bytes.len();
+    while end > 0 {
+        let start = end.saturating_sub(ZEROS.len());
+        if bytes[start..end] != ZEROS[..end - start] {
+            return bytes[start..end].iter().rposition(|&byte| byte != 0).map(|at| start + at);
+        }
+        end = start;
+    }
+    None
 }
 
 /// The first whole batch of this file beyond `after` that may stand there: its base offset and epoch

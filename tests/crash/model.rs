@@ -55,9 +55,10 @@ impl Model {
         let floor = if killed { self.written } else { self.durable };
         assert!(end >= floor, "D1: {topic}/{number} ends at {end}, acknowledged were {floor}");
         let (base, failed) = std::mem::take(&mut self.failed);
-        if self.written <= base && end > base && !failed.is_empty() {
-            let first = partition.get(base as u64).unwrap();
-            if self.sent.get(base).is_none_or(|sent| first.view().value() != Some(sent)) {
+        let look = base.max(start);
+        if self.written <= base && end > look && look < base + failed.len() {
+            let first = partition.get(look as u64).unwrap();
+            if self.sent.get(look).is_none_or(|sent| first.view().value() != Some(sent)) {
                 // The life with the failed write is the one that was found.
                 self.sent.truncate(base);
                 self.sent.extend(failed);

@@ -39,7 +39,12 @@ pub(crate) fn run(json: bool, args: &DumpArgs) -> Result<(), Failure> {
     });
     // What came before an error is printed before it.
     let flushed = out.flush().map_err(Failure::stdout);
-    result.and(flushed).and(dumped.map_err(Failure::from))
+    result.and(flushed).and(dumped.map_err(|error| match error.io_error() {
+        Some(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            Failure::new(format!("there is no file {}", args.file.display()))
+        }
+        _ => error.into(),
+    }))
 }
 
 /// Lines for people.

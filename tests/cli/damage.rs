@@ -1,0 +1,134 @@
+//! Bits flipped and tails torn in a data directory: `verify`, `consume`, `dump` and the next writer
+//! say what is wrong and where, and give back what is whole.
+
+use std::fs;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::support::{Place, flip_bit};
+
+/// A topic whose records lie in several batches: each run of the command begins a new one.
+fn several_batches() -> Place {
+    let place = Place::with_topic("t", 1);
+    for line in ["one\n", "two\n", "three\n"] {
+        place.run_with(&["produce", "t"], line.as_bytes()).succeeded();
+    }
+    place
+}
+
+/// Position and length of each batch in the segment, as `dump` shows them.
+fn batches(place: &Place) -> Vec<(u64, u64)> {
+    let segment = place.segment("t", 0);
+    let lines = place.run(&["dump", segment.to_str().unwrap(), "--json"]).succeeded().json_lines();
+    assert_eq!(lines[0]["type"], "file");
+    let batches = lines.iter().filter(|line| line["type"] == "batch");
+    batches.map(|batch| (batch["position"].as_u64().unwrap(), batch["length"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn sound_data_is_said_to_be_sound() {
+    let place = several_batches();
+    let ran = place.run(&["verify"]).succeeded();
+    assert!(ran.text().starts_with("sound: 1 topic, 1 partition, 1 segment, 3 records, "), "{ran:?}");
+    assert_eq!(ran.text().lines().count(), 1);
+    let found = place.run(&["verify", "--json"]).succeeded().json();
+    assert_eq!((&found["sound"], &found["records"], &found["damage"]), (&json!(true), &json!(3), &json!([])));
+    assert_eq!(found["live_writer"], json!(null));
+}
+
+#[test]
+fn a_flipped_bit_is_found_and_named() {
+    let place = several_batches();
+    let segment = place.segment("t", 0);
+    let path = segment.to_str().unwrap();
+    let (position, length) = batches(&place)[1];
+    flip_bit(&segment, position + length - 8);
+
+    let ran = place.run(&["verify"]).failed(1, &["damage in 1 place"]);
+    let named = format!("damaged: {path}, position {position}, topic t, partition 0");
+    assert!(ran.text().contains(&named), "no {named:?} in {ran:?}");
+    let found = place.run(&["verify", "--json"]).failed(1, &[]).json();
+    let damage = &found["damage"][0];
+    assert_eq!(
+        (&found["sound"], &damage["path"], &damage["position"]),
+        (&json!(false), &json!(path), &json!(position))
+    );
+    assert!(!damage["reason"].as_str().unwrap().is_empty());
+
+    let ran = place.run(&["consume", "t"]).failed(1, &[path, &format!("position {position}"), "damaged"]);
+    assert_eq!(ran.text(), "one\n");
+    assert_eq!(place.run(&["consume", "t", "--from", "2"]).succeeded().text(), "three\n");
+    let dumped = place.run(&["dump", path, "--json", "--records"]).succeeded().json_lines();
+    let of_type = |kind: &str| dumped.iter().filter(|line| line["type"] == kind).collect::<Vec<_>>();
+    assert_eq!(of_type("batch").iter().filter(|batch| batch["problem"] != Value::Null).count(), 1);
+    let values: Vec<_> = of_type("record").iter().map(|record| record["value"].clone()).collect();
+    assert_eq!(values, ["one", "three"]);
+}
+
+#[test]
+fn a_torn_tail_is_cut_and_said_so() {
+    let place = Place::with_topic("t", 1);
+    let mut writer = place.start(&["produce", "t", "--json"]);
+    writer.write(b"one\n");
+    writer.line();
+    writer.kill();
+    writer.finish();
+    // What a crash may leave of a write that was never acknowledged.
+    let (position, length) = batches(&place)[0];
+    let segment = place.segment("t", 0);
+    let end = position + length;
+    let mut file = fs::OpenOptions::new().write(true).open(&segment).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(end)).unwrap();
+    file.write_all(&[0xab; 100]).unwrap();
+    drop(file);
+
+    let found = place.run(&["verify", "--json"]).succeeded().json();
+    assert_eq!((&found["sound"], &found["unfinished"][0]["position"]), (&json!(true), &json!(end)));
+    assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\n");
+    let ran = place.run_with(&["produce", "t"], b"two\n").succeeded();
+    let says = format!("recovered: topic t partition 0: cut 100 bytes at position {end} of {}", segment.display());
+    assert_eq!(ran.stderr.lines().next(), Some(&*says), "{ran:?}");
+    assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\ntwo\n");
+    assert!(!place.run_with(&["produce", "t"], b"three\n").succeeded().stderr.contains("recovered"));
+}
+
+#[test]
+fn a_damaged_partition_shows_and_takes_no_records() {
+    let place = several_batches();
+    let (position, _) = batches(&place)[1];
+    flip_bit(&place.segment("t", 0), position + 10);
+    let described = place.run(&["topic", "describe", "t", "--json"]).succeeded().json();
+    assert_eq!(described["partitions"][0]["state"], "damaged");
+    assert!(described["partitions"][0]["error"].as_str().unwrap().contains(&format!("position {position}")));
+    place.run_with(&["produce", "t"], b"four\n").failed(1, &["line 1: ", "damaged", "thalweg verify"]);
+}
+
+#[test]
+fn what_can_not_be_checked_is_no_damage() {
+    let place = Place::new();
+    place.run(&["verify"]).failed(3, &["there is no thalweg data in"]);
+    fs::write(place.path(), "text").unwrap();
+    place.run(&["verify"]).failed(3, &["not a directory"]);
+    place.run(&["dump", "nowhere.log"]).failed(1, &["there is no file nowhere.log"]);
+    place.run(&["dump", "."]).failed(1, &["not a regular file"]);
+    let odd = place.run(&["dump", place.path().to_str().unwrap(), "--json"]).succeeded().json_lines();
+    assert!(!odd[0]["problem"].as_str().unwrap().is_empty(), "{odd:?}");
+}
+
+#[test]
+fn dump_shows_every_kind_of_file() {
+    let place = several_batches();
+    let segment = place.segment("t", 0);
+    let dump = |path: &std::path::Path| place.run(&["dump", path.to_str().unwrap()]).succeeded().text().to_owned();
+    let text = dump(&segment);
+    assert!(text.contains("segment of topic t (id 1), partition 0"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains(" records ")).count(), 3 + 1, "{text}");
+    assert!(dump(&segment.with_extension("index")).contains("index of topic t"));
+    let catalogue = fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
+    let catalogue = catalogue.max_by_key(|path| path.to_str().unwrap().contains("catalog-")).unwrap();
+    let text = dump(&catalogue);
+    for part in ["catalogue", "engine_id=", "name=t", "clean"] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+}

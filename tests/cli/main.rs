@@ -1,0 +1,14 @@
+//! The command as its users run it: the built binary, its output, its exit codes.
+//!
+//! Each test has a data directory of its own. Processes that run side by side are brought into a
+//! known state by what they print, never by waiting.
+
+mod bad_input;
+mod damage;
+mod demo;
+mod kill;
+mod reading;
+mod round_trip;
+mod side_by_side;
+mod support;
+mod topics;

@@ -1,0 +1,74 @@
+//! A writer at work: others may look and read, but not write.
+
+use serde_json::json;
+
+use crate::support::Place;
+
+#[test]
+fn readers_work_beside_a_writer() {
+    let place = Place::with_topic("t", 1);
+    let mut writer = place.start(&["produce", "t", "--json"]);
+    writer.write(b"one\n");
+    assert_eq!(writer.line(), r#"{"partition":0,"offset":0}"#);
+    assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\n");
+    assert_eq!(place.run(&["topic", "list", "--json"]).succeeded().json()[0]["records"], 1);
+    let described = place.run(&["topic", "describe", "t", "--json"]).succeeded().json();
+    assert_eq!(described["partitions"][0]["end_offset"], 1);
+    let verified = place.run(&["verify", "--json"]).succeeded().json();
+    assert_eq!((&verified["sound"], &verified["records"]), (&json!(true), &json!(1)));
+    let holder = verified["live_writer"].as_str().unwrap();
+    assert!(holder.contains(&format!("pid {}", writer.pid())), "{holder}");
+    let segment = place.segment("t", 0);
+    let dumped = place.run(&["dump", segment.to_str().unwrap(), "--records", "--json"]).succeeded().json_lines();
+    assert!(dumped.iter().any(|line| line["value"] == "one"), "{dumped:?}");
+    writer.write(b"two");
+    assert_eq!(writer.finish().succeeded().text(), "{\"partition\":0,\"offset\":1}\n");
+}
+
+#[test]
+fn a_second_writer_is_told_who_has_it_open() {
+    let place = Place::with_topic("t", 1);
+    let mut writer = place.start(&["produce", "t", "--json"]);
+    writer.write(b"one\n");
+    writer.line();
+    let pid = format!("pid {}", writer.pid());
+    let data = place.path();
+    let says = ["open for writing", &pid, data.to_str().unwrap(), "next: "];
+    place.run_with(&["produce", "t"], b"lost?\n").failed(1, &says);
+    place.run(&["topic", "create", "other", "--partitions", "1"]).failed(1, &says);
+    place.run(&["topic", "delete", "t"]).failed(1, &says);
+    place.run(&["demo"]).failed(1, &says);
+    writer.finish().succeeded();
+    assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\n");
+}
+
+#[test]
+fn following_prints_records_as_they_come() {
+    let place = Place::with_topic("t", 2);
+    let mut writer = place.start(&["produce", "t", "--json", "--partition", "1"]);
+    writer.write(b"before\n");
+    writer.line();
+    let mut follower = place.start(&["consume", "t", "--follow"]);
+    assert_eq!(follower.line(), "before");
+    for line in ["one", "two", "three"] {
+        writer.write(format!("{line}\n").as_bytes());
+        assert_eq!(follower.line(), line);
+    }
+    let mut latest = place.start(&["consume", "t", "--follow", "--json", "--max", "1", "--from", "-1"]);
+    assert!(latest.line().contains(r#""value":"three""#));
+    assert_eq!(latest.finish().succeeded().stdout, b"");
+    writer.finish().succeeded();
+    // It goes on across the writers' lives.
+    place.run_with(&["produce", "t", "--partition", "0"], b"four\n").succeeded();
+    assert_eq!(follower.line(), "four");
+}
+
+#[test]
+fn following_ends_when_the_topic_is_deleted() {
+    let place = Place::with_topic("t", 1);
+    place.run_with(&["produce", "t"], b"one\n").succeeded();
+    let mut follower = place.start(&["consume", "t", "--follow"]);
+    assert_eq!(follower.line(), "one");
+    place.run(&["topic", "delete", "t"]).succeeded();
+    follower.finish().failed(1, &["was deleted"]);
+}

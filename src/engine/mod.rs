@@ -7,6 +7,7 @@ mod background;
 mod builder;
 mod consumer;
 mod lock_file;
+pub(crate) mod lost_entries;
 mod open;
 mod partition_handle;
 mod producer;
@@ -328,7 +329,8 @@ impl Engine {
     /// Waits until everything sent before is written.
     ///
     /// # Errors
-    /// The first failure of a partition.
+    /// The first failure, if anything sent since the last `flush` or `sync` is not in the log: its
+    /// receipt says so too. Each failure is told once; a partition that stopped says so every time.
     pub fn flush(&self) -> Result<()> {
         self.core.settle(Acks::Written)
     }
@@ -336,7 +338,7 @@ impl Engine {
     /// Waits until everything sent before is durable.
     ///
     /// # Errors
-    /// The first failure of a partition.
+    /// As [`flush`](Engine::flush).
     pub fn sync(&self) -> Result<()> {
         self.core.settle(Acks::Synced)
     }
@@ -435,13 +437,15 @@ impl Core {
                 partition.want_sync(*end);
             }
         }
+        let mut failure = None;
         for (partition, (end, run)) in partitions.iter().zip(ends) {
             if partition.damage().is_none() {
                 let done = partition.acknowledged(level, end, run);
-                self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
+                let outcome = self.env.drive.wait(done, None).unwrap_or(Ok(())).err();
+                failure = failure.or(outcome).or(partition.take_failure());
             }
         }
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Ends a topic's partitions: takes no more records, writes what it has (or drops it), waits.

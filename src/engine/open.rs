@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
 use super::lock_file::LOCK_NAME;
+use super::lost_entries;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::{Clock, precise_wall_ms};
 use crate::config::{EngineConfig, TopicConfig, Writers};
@@ -65,6 +66,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         }
         None => return Err(not_thalweg(&dir, "it has no catalogue")),
     };
+    check_catalog_is_whole(&options, &mut catalog)?;
     let clean = catalog.was_clean();
     let epoch = if options.read_only { catalog.state().epoch() } else { catalog.begin_epoch(now_ms)? };
     if let Some(Cut { path, position, bytes }) = cut {
@@ -78,6 +80,22 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     let engine = Engine { core };
     engine.open_topics(epoch, clean)?;
     Ok(engine)
+}
+
+/// Refuses a catalogue that lacks topics of which there are records: going on without them would
+/// give their ids and epochs again.
+fn check_catalog_is_whole(options: &Options, catalog: &mut Catalog) -> Result<()> {
+    let find = |catalog: &Catalog| lost_entries::find(&*options.disk, &options.dir, catalog.state());
+    let mut lost = find(catalog)?;
+    if lost.is_some() && options.read_only {
+        // Beside a live writer the topic may have been made since the catalogue was read.
+        catalog.refresh()?;
+        lost = find(catalog)?;
+    }
+    match lost {
+        Some((path, id)) => Err(Error::corrupt(lost_entries::reason(id)).at_path(&path)),
+        None => Ok(()),
+    }
 }
 
 /// What stands in the directory: ours, or new and empty (`true`), else refused. Changes nothing.
@@ -205,8 +223,13 @@ fn assemble(options: Options, catalog: Catalog, guard: Option<Box<dyn Send + Syn
     let background = Arc::new(Background::new(env.clone(), catalog.clone()));
     let threads = if loops.is_empty() { None } else { Some(Threads::start(&env, loops, &background)) };
     if let Drive::Inline(inline) = &env.drive {
-        let background = background.clone();
-        inline.set_background(Box::new(move || background.round()));
+        // Weak: the background holds the environment, which holds the drive.
+        let background = Arc::downgrade(&background);
+        inline.set_background(Box::new(move || {
+            if let Some(background) = background.upgrade() {
+                background.round();
+            }
+        }));
     }
     Arc::new(Core {
         dir,
@@ -274,7 +297,10 @@ impl Core {
             let dir = partition_dir(&self.dir, &name, number);
             let log = LogId { engine_id, topic_id: id, partition: number };
             let mark = marks(number);
-            let recovered = self.recover_partition(&dir, &log, &config, mark.as_ref())?;
+            let mut recovered = self.recover_partition(&dir, &log, &config, mark.as_ref())?;
+            if !self.read_only {
+                recovered.check_epoch(epoch);
+            }
             self.report(&name, number, &recovered, recovery);
             let partition = Arc::new(Partition::new(
                 self.env.clone(),

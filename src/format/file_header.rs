@@ -266,8 +266,7 @@ impl FileHeader {
 /// The seed by the fields as they stand in a header that may be damaged: its batches may be whole.
 pub(crate) fn seed_as_it_stands(bytes: &[u8; FILE_HEADER_BYTES]) -> Seed {
     let raw: Raw = bytemuck::pod_read_unaligned(bytes);
-    let log =
-        LogId { engine_id: EngineId(raw.engine_id), topic_id: TopicId(raw.topic_id), partition: raw.partition };
+    let log = LogId { engine_id: EngineId(raw.engine_id), topic_id: TopicId(raw.topic_id), partition: raw.partition };
     Seed::new(&log, raw.file_id, raw.rewrite)
 }
 

@@ -1,6 +1,6 @@
 //! A small data directory to put fuzzed bytes into, the same in every process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl Template {
 
     #[cfg(test)]
     pub(super) fn file(&self, path: &str) -> &[u8] {
-        self.files.iter().find(|(known, _)| known == Path::new(path)).map_or(&[], |(_, bytes)| bytes)
+        self.files.iter().find(|(known, _)| known == std::path::Path::new(path)).map_or(&[], |(_, bytes)| bytes)
     }
 }
 

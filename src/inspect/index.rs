@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::report::Damage;
 use crate::disk::{Access, Disk};
-use crate::format::{
-    BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, INDEX_ENTRY_BYTES, IndexEntry,
-};
+use crate::format::{BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, INDEX_ENTRY_BYTES, IndexEntry};
 
 const SECTOR_BYTES: usize = 512;
 /// More entries than a segment can have.
@@ -31,9 +29,14 @@ pub(super) struct IndexFile {
 pub(super) enum IndexRead {
     Index(IndexFile),
     /// It never was finished: where what is there of it ends.
-    Unfinished { position: u64, length: u64 },
+    Unfinished {
+        position: u64,
+        length: u64,
+    },
     /// Of another segment that bore the same name.
-    Stale { length: u64 },
+    Stale {
+        length: u64,
+    },
 }
 
 impl IndexFile {
@@ -44,8 +47,14 @@ impl IndexFile {
         let mut bytes = vec![0; length.min(INDEX_BYTES_MAX) as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        let mut index =
-            IndexFile { path: path.to_owned(), length, base_offset: segment.base_offset, entries: Vec::new(), next: 0, damage: Vec::new() };
+        let mut index = IndexFile {
+            path: path.to_owned(),
+            length,
+            base_offset: segment.base_offset,
+            entries: Vec::new(),
+            next: 0,
+            damage: Vec::new(),
+        };
         let header = match FileHeader::decode(&bytes[..read.min(FILE_HEADER_BYTES)]) {
             Err(_) if is_missing(&bytes, 0, FILE_HEADER_BYTES) => {
                 return Ok(IndexRead::Unfinished { position: 0, length });
@@ -123,5 +132,6 @@ impl IndexFile {
 fn is_missing(bytes: &[u8], at: usize, length: usize) -> bool {
     let end = at + length;
     let sector = |number: usize| &bytes[number * SECTOR_BYTES..bytes.len().min((number + 1) * SECTOR_BYTES)];
-    end > bytes.len() || (at / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).any(|number| sector(number).iter().all(|&byte| byte == 0))
+    end > bytes.len()
+        || (at / SECTOR_BYTES..=(end - 1) / SECTOR_BYTES).any(|number| sector(number).iter().all(|&byte| byte == 0))
 }

@@ -47,16 +47,6 @@ pub(super) struct Found {
     pub(super) ignored: Vec<PathBuf>,
 }
 
-/// Whose the partition in a directory is, by the first of its files that tells.
-pub(super) fn log_of(disk: &dyn Disk, dir: &Path) -> Option<LogId> {
-    let entries = disk.list(dir).ok()?;
-    let segments = entries.iter().filter(|entry| entry.kind == EntryKind::File && base_offset_of(&entry.name).is_some());
-    segments.into_iter().find_map(|entry| {
-        let file = disk.open(&dir.join(&entry.name), Access::Read).ok()?;
-        Some(read_header(&*file).ok()?.ok()?.log)
-    })
-}
-
 /// Checks a partition.
 ///
 /// # Errors
@@ -107,9 +97,14 @@ impl Candidate {
 /// How much of a segment counts, and which offset must come next behind it.
 #[derive(Clone, Copy)]
 enum Extent {
-    Known { length: u64, end_offset: u64 },
+    Known {
+        length: u64,
+        end_offset: u64,
+    },
     /// As far as batches fit; up to this offset they should, if that is known.
-    Open { end_offset: Option<u64> },
+    Open {
+        end_offset: Option<u64>,
+    },
 }
 
 impl Check<'_, '_> {

@@ -13,7 +13,7 @@ use super::partition::{self, PartitionFiles};
 use super::report::{Damage, Progress, Verification};
 use crate::config::{SyncMode, TopicConfig};
 use crate::disk::{Access, Disk, Entry, EntryKind, RealDisk};
-use crate::engine::{LOCK_NAME, TOPICS_NAME};
+use crate::engine::{LOCK_NAME, TOPICS_NAME, lost_entries};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
@@ -218,19 +218,34 @@ impl Check<'_> {
 
     /// Directories of topics that the catalogue doesn't know.
     fn unknown_topics(&mut self, state: &CatalogState) -> Result<()> {
+        let lost = self.lost_topic(state)?;
         let path = topics_dir(self.dir);
         for entry in list(&*self.disk, &path)? {
             let path = path.join(&entry.name);
             let known = state.topic(&entry.name);
             if let Some(topic) = known {
                 self.unknown_partitions(&path, topic)?;
-            } else if entry.kind == EntryKind::Directory && !entry.name.starts_with(DELETED_PREFIX) {
-                self.unknown_topic(&path, state)?;
-            } else if entry.kind != EntryKind::Directory {
+            } else if !entry.name.starts_with(DELETED_PREFIX) && lost.as_ref() != Some(&path) {
                 self.found.ignored.push(path);
             }
         }
         Ok(())
+    }
+
+    /// The directory of a topic that the catalogue must have known; beside a live writer it may have
+    /// been made since the catalogue was read.
+    fn lost_topic(&mut self, state: &CatalogState) -> Result<Option<PathBuf>> {
+        let mut lost = lost_entries::find(&*self.disk, self.dir, state)?;
+        if lost.is_some()
+            && self.is_live()
+            && let Ok(catalog) = self.open_catalog()?
+        {
+            lost = lost_entries::find(&*self.disk, self.dir, catalog.state())?;
+        }
+        if let Some((path, id)) = &lost {
+            self.found.damage.push(Damage::of_path(path, lost_entries::reason(*id)));
+        }
+        Ok(lost.map(|(path, _)| path))
     }
 
     fn unknown_partitions(&mut self, path: &Path, topic: &Topic) -> Result<()> {
@@ -243,35 +258,6 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// A topic's directory that the catalogue doesn't know: ignored, unless a file in it shows that
-    /// the catalogue must have known it.
-    fn unknown_topic(&mut self, path: &Path, state: &CatalogState) -> Result<()> {
-        let engine_id = state.engine().map(|(id, _)| id);
-        let lost = partition_dirs(&*self.disk, path)?.iter().find_map(|(_, dir)| {
-            let log = partition::log_of(&*self.disk, dir)?;
-            (Some(log.engine_id) == engine_id && Some(log.topic_id) >= state.next_topic_id()).then_some(log.topic_id)
-        });
-        match lost {
-            // Beside a live writer it may have been made after the catalogue was read.
-            Some(id) if !self.is_live() || self.is_lost(id)? => {
-                let reason = format!(
-                    "it holds records of topic id {id}, which the catalogue doesn't know: entries that were durable \
-                     are missing from the catalogue"
-                );
-                self.found.damage.push(Damage::of_path(path, reason));
-            }
-            Some(_) => {}
-            None => self.found.ignored.push(path.to_owned()),
-        }
-        Ok(())
-    }
-
-    /// Whether the catalogue, read afresh, still doesn't know a topic.
-    fn is_lost(&self, id: TopicId) -> Result<bool> {
-        let catalog = self.open_catalog()?;
-        Ok(catalog.is_ok_and(|catalog| catalog.state().next_topic_id().is_some_and(|next| id >= next)))
-    }
-
     /// What the files say by themselves, where the catalogue can't be asked.
     fn topics_without_catalog(&mut self) -> Result<()> {
         let path = topics_dir(self.dir);
@@ -282,7 +268,7 @@ impl Check<'_> {
             self.found.topics += 1;
             for (number, dir) in partition_dirs(&*self.disk, &path.join(&entry.name))? {
                 self.found.partitions += 1;
-                let Some(log) = partition::log_of(&*self.disk, &dir) else { continue };
+                let Some(log) = lost_entries::log_of(&*self.disk, &dir) else { continue };
                 let (topic, config, mark) = (entry.name.as_str(), &TopicConfig::default(), None);
                 let files = PartitionFiles { dir, log, topic, number, config, mark, epoch: u32::MAX };
                 let found = partition::check(&*self.disk, &files, &mut self.meter)?;

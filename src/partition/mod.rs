@@ -35,6 +35,7 @@ use crate::ids::{LogId, TopicId};
 use crate::lock::{lock, read, write};
 use crate::segment::{Segment, Views};
 
+pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use drive::{Drive, Inline, UnparkWaker};
 pub(crate) use follower::Follower;
@@ -45,7 +46,6 @@ pub(crate) use reader::Reader;
 pub(crate) use ready::ReadySet;
 pub(crate) use recovery::{Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
-pub(crate) use aside::SET_ASIDE;
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
 pub(crate) use writer_loop::{Command, WriterHandle, WriterLoop};
 
@@ -143,6 +143,8 @@ pub(crate) struct Partition {
     damage: Mutex<Option<Error>>,
     follower: Mutex<Option<Follower>>,
     closed: AtomicBool,
+    /// The run up to which failures were told by a flush or sync.
+    told_run: AtomicU32,
 }
 
 /// A consumer that wants to know of new records.
@@ -217,6 +219,7 @@ impl Partition {
             intake: Mutex::new(intake),
             writer: OnceLock::new(),
             closed: AtomicBool::new(false),
+            told_run: AtomicU32::new(0),
             segments: RwLock::new(segments),
             subscribers: RwLock::default(),
             subscriber_count: AtomicU32::new(0),
@@ -582,6 +585,12 @@ impl Partition {
             follower.refresh(self)?;
         }
         Ok(())
+    }
+
+    /// What failed since this was last asked: each failure is told once.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        let since = self.told_run.swap(self.progress.run(), Ordering::SeqCst);
+        self.progress.failure_since(since).or_else(|| self.stopped())
     }
 
     /// Bytes of all segments, as far as they are written.

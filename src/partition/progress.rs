@@ -108,6 +108,14 @@ impl Progress {
         self.run.load(Ordering::Acquire)
     }
 
+    /// The failure that ended the newest of the runs since `since`, if any ended.
+    pub(crate) fn failure_since(&self, since: u32) -> Option<Error> {
+        if self.run() == since {
+            return None;
+        }
+        lock(&self.ended_runs).last().map(|runs| runs.error.clone())
+    }
+
     /// Ends the current run at the written offset: what was numbered from there on has failed.
     /// Called with the intake locked.
     pub(crate) fn end_run(&self, error: Error) -> u32 {

@@ -87,21 +87,17 @@ impl Reader {
                 self.at = Some(self.enter(segment, BLOCK_BYTES)?);
                 continue;
             }
-            let header = at.enter_batch(published).map_err(|error| self.partition.place(error, self.next_offset))?;
             let position = at.position;
+            let header = at.header(published).map_err(|error| self.partition.place(error, self.next_offset))?;
             let end_offset = header.end_offset().min(at.segment.end_offset());
-            at.position += u64::from(header.length);
-            if header.base_offset > self.next_offset
-                && header.offset_count > 0
-                && header.attributes.kind().ok() == Some(BatchKind::Records)
-            {
-                // Only compaction leaves gaps; what is asked for isn't there any more.
-                self.next_offset = header.base_offset;
-            }
             if end_offset <= self.next_offset {
+                // Before what is asked for, or a batch without offsets: its body is nobody's concern.
+                at.position += u64::from(header.length);
                 continue;
             }
-            let from = self.next_offset;
+            at.check_body(&header, published).map_err(|error| self.partition.place(error, self.next_offset))?;
+            at.position += u64::from(header.length);
+            let from = self.next_offset.max(header.base_offset);
             self.next_offset = end_offset;
             if header.attributes.kind().ok() != Some(BatchKind::Records) {
                 continue;
@@ -188,49 +184,57 @@ impl Reader {
 }
 
 impl At {
-    /// Checks the batch at the current position, all of it.
-    fn enter_batch(&mut self, published: u64) -> Result<BatchHeader> {
+    /// The checked header of the batch at the current position.
+    fn header(&mut self, published: u64) -> Result<BatchHeader> {
         let position = self.position;
-        let damage = |error: FormatError| match error {
-            FormatError::Newer(found) => {
-                Error::new(ErrorKind::NewerFormat { found }).at_path(self.segment.path()).at_position(position)
-            }
-            other => self.segment.damage(position, other.to_string()),
-        };
-        let bytes = |range: std::ops::Range<u64>| {
-            self.view.bytes(range).map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(position))
-        };
-        let header_end = position + BATCH_HEADER_BYTES as u64;
-        if header_end > published {
-            return Err(damage(FormatError::Invalid("the file ends within a batch header".into())));
+        let end = position + BATCH_HEADER_BYTES as u64;
+        if end > published {
+            return Err(self.damage(FormatError::Invalid("the file ends within a batch header".into())));
         }
-        let mut populated = self.populated;
-        self.populate(&mut populated, header_end, published)?;
-        let header =
-            BatchHeader::decode(bytes(position..header_end)?, self.segment.seed(), position, published - position)
-                .map_err(damage)?;
-        let end = position + u64::from(header.length);
-        self.populate(&mut populated, end, published)?;
-        let body = bytes(header_end..end)?;
-        header.check_body(body).map_err(damage)?;
+        self.populate(end, published)?;
+        let bytes = self.bytes(position..end)?;
+        BatchHeader::decode(bytes, self.segment.seed(), position, published - position)
+            .map_err(|error| self.damage(error))
+    }
+
+    /// Checks the body of the batch at the current position: checksum, and the walk over its records.
+    fn check_body(&mut self, header: &BatchHeader, published: u64) -> Result<()> {
+        let end = self.position + u64::from(header.length);
+        self.populate(end, published)?;
+        let body = self.bytes(self.position + BATCH_HEADER_BYTES as u64..end)?;
+        header.check_body(body).map_err(|error| self.damage(error))?;
         if header.attributes.kind().ok() == Some(BatchKind::Records) {
-            check_records(&header, body).map_err(damage)?;
+            check_records(header, body).map_err(|error| self.damage(error))?;
         }
-        self.populated = populated;
-        Ok(header)
+        Ok(())
+    }
+
+    fn bytes(&self, range: std::ops::Range<u64>) -> Result<&[u8]> {
+        let position = self.position;
+        self.view.bytes(range).map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(position))
+    }
+
+    #[cold]
+    fn damage(&self, error: FormatError) -> Error {
+        match error {
+            FormatError::Newer(found) => {
+                Error::new(ErrorKind::NewerFormat { found }).at_path(self.segment.path()).at_position(self.position)
+            }
+            other => self.segment.damage(self.position, other.to_string()),
+        }
     }
 
     /// Brings what lies before `end` into memory, in whole windows as far as they are written.
-    fn populate(&self, populated: &mut u64, end: u64, published: u64) -> Result<()> {
-        if end <= *populated {
+    fn populate(&mut self, end: u64, published: u64) -> Result<()> {
+        if end <= self.populated {
             return Ok(());
         }
-        let from = self.position.max(*populated) / PAGE_BYTES * PAGE_BYTES;
+        let from = self.position.max(self.populated) / PAGE_BYTES * PAGE_BYTES;
         let to = end.max((from + WINDOW_BYTES).min(published));
         self.view
             .populate(from..to)
             .map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(self.position))?;
-        *populated = to.next_multiple_of(PAGE_BYTES);
+        self.populated = to.next_multiple_of(PAGE_BYTES);
         Ok(())
     }
 }

@@ -83,6 +83,22 @@ impl Recovered {
         }
     }
 
+    /// Nothing can be of an epoch that has not begun: if it is, the catalogue has lost entries that
+    /// were durable, and what were appended now would not fit to what is there.
+    pub(crate) fn check_epoch(&mut self, new_epoch: u32) {
+        if let Some(end) = &self.end
+            && end.place.epoch >= new_epoch
+            && self.damage.is_none()
+        {
+            let reason = format!(
+                "it holds epoch {}, and the catalogue knew epochs below {new_epoch} only: entries that were durable \
+                 are missing from the catalogue",
+                end.place.epoch
+            );
+            self.damage = Some(Error::corrupt(reason).at_path(end.segment.path()));
+        }
+    }
+
     /// The place everything is durable up to, if that is the end.
     pub(crate) fn mark(&self) -> Option<Mark> {
         let end = self.end.as_ref()?;
@@ -93,6 +109,13 @@ impl Recovered {
             segment_base_offset: end.segment.base_offset(),
             position: end.place.position,
         })
+    }
+
+    /// Nothing is written here any more, so there is nothing to wait for. What is left may end below
+    /// the log start.
+    fn end_at_once(&mut self) {
+        self.end_offset = self.end_offset.max(self.log_start);
+        self.durable_offset = self.end_offset;
     }
 
     /// Where the writer begins.
@@ -385,7 +408,7 @@ impl Walk<'_> {
                 "it holds offsets below {}, and {next_path} begins at {}: two files for the same offsets",
                 stopped.next_offset, next.base_offset
             )));
-            self.recovered.durable_offset = self.recovered.end_offset;
+            self.recovered.end_at_once();
             return Ok(self.recovered);
         }
         let (beyond, written_bytes) = self.look_beyond(at, stopped)?;
@@ -397,8 +420,7 @@ impl Walk<'_> {
             );
             self.recovered.damage = Some(here(reason).at_offset(stopped.next_offset));
             self.salvage(at, segment, stopped)?;
-            // Nothing is written here any more, so there is nothing to wait for.
-            self.recovered.durable_offset = self.recovered.end_offset;
+            self.recovered.end_at_once();
             return Ok(self.recovered);
         }
         self.recovered.durable_offset = evidence.max(self.recovered.log_start).min(stopped.next_offset);
@@ -462,6 +484,8 @@ impl Walk<'_> {
     /// After damage: what is intact behind it stays readable, and the log ends behind the last
     /// whole batch.
     fn salvage(&mut self, at: usize, segment: &Arc<Segment>, stopped: Place) -> Result<()> {
+        // The index gathered so far ends at the damage.
+        segment.forget_index();
         let mut last = (segment.clone(), at, stopped);
         for number in at + 1..self.files.len() {
             let Ok(header) = self.files[number].header.clone() else { continue };

@@ -397,6 +397,8 @@ impl PartitionWriter {
             let file_id = empty.segment.header().file_id;
             set_aside(&*partition.env.disk, &partition.dir, empty.segment.path(), file_id)?;
             let _ = partition.env.disk.unlink(&crate::segment::index_path(empty.segment.path()));
+            let path = empty.segment.path();
+            self.tail.retain(|part| part.segment.path() != path);
             self.previous = previous;
             self.active = None;
         }

@@ -18,24 +18,31 @@ const MAX_INDEX_BYTES: u64 = BLOCK_BYTES + (INDEX_ENTRY_BYTES as u64) * (1 << 20
 pub(crate) struct SegmentIndex {
     interval_bytes: u64,
     entries: Vec<IndexEntry>,
+    /// The next batch gets an entry whatever the distance.
+    due: bool,
     /// The largest noted, `i64::MIN` if none; a decoded index knows of those before its last entry.
     max_timestamp: i64,
 }
 
 impl SegmentIndex {
     pub(crate) fn new(interval_bytes: u64) -> SegmentIndex {
-        SegmentIndex { interval_bytes, entries: Vec::new(), max_timestamp: i64::MIN }
+        SegmentIndex { interval_bytes, entries: Vec::new(), due: false, max_timestamp: i64::MIN }
     }
 
     /// Notes a batch; called for each in order. After [`decode`](SegmentIndex::decode) those from
     /// the last entry on are noted again.
     pub(crate) fn note(&mut self, relative_offset: u32, position: u32, max_timestamp: i64) {
         let last = self.entries.last().map_or(BLOCK_BYTES, |entry| u64::from(entry.position));
-        let due = u64::from(position) >= last + self.interval_bytes;
+        let due = std::mem::take(&mut self.due) || u64::from(position) >= last + self.interval_bytes;
         if due && self.entries.last().is_none_or(|entry| entry.relative_offset < relative_offset) {
             self.entries.push(IndexEntry { relative_offset, position, max_timestamp_before: self.max_timestamp });
         }
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
+    }
+
+    /// Something that can't be read lies before the next batch: nobody should have to walk over it.
+    pub(crate) fn gap(&mut self) {
+        self.due = true;
     }
 
     /// The last entry at or below `relative_offset`; `None`: begin at the segment's start.
@@ -101,7 +108,7 @@ impl SegmentIndex {
             entries.push(entry);
         }
         let max_timestamp = entries.last().map_or(i64::MIN, |entry| entry.max_timestamp_before);
-        Ok(SegmentIndex { interval_bytes, entries, max_timestamp })
+        Ok(SegmentIndex { interval_bytes, entries, due: false, max_timestamp })
     }
 }
 

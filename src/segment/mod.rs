@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::disk::{Access, Disk, View};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FormatError, Seed};
+use crate::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FormatError, Seed, find_magic,
+};
 use crate::lock::lock;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
@@ -255,7 +257,13 @@ impl Segment {
         let mut position = BLOCK_BYTES;
         let end = self.published();
         while position < end {
-            let Ok(header) = self.header_at(view, position) else { break };
+            let Ok(header) = self.header_at(view, position) else {
+                // Damage: what is intact behind it can be found all the same.
+                let Some(next) = self.next_header(view, position + 8) else { break };
+                position = next;
+                index.gap();
+                continue;
+            };
             let Some(relative) = header.base_offset.checked_sub(self.header.base_offset) else { break };
             index.note(relative as u32, position as u32, header.max_timestamp);
             self.max_timestamp.fetch_max(header.max_timestamp, Ordering::AcqRel);
@@ -263,6 +271,20 @@ impl Segment {
             position += u64::from(header.length);
         }
         index
+    }
+
+    /// The first place at or after `from` where a batch of this segment begins.
+    fn next_header(&self, view: &dyn View, from: u64) -> Option<u64> {
+        let range = from..self.published();
+        let bytes = view.populate(range.clone()).and_then(|()| view.bytes(range)).ok()?;
+        let mut at = 0;
+        while let Some(found) = find_magic(bytes, at) {
+            if self.header_at(view, from + found as u64).is_ok() {
+                return Some(from + found as u64);
+            }
+            at = found + 8;
+        }
+        None
     }
 
     /// The checked header of the batch at `position`, which lies below the published length.

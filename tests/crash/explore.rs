@@ -157,8 +157,16 @@ impl Script {
         const EIO: i32 = 5;
         const ENOSPC: i32 = 28;
         const EMFILE: i32 = 24;
-        let operations =
-            [Operation::Write, Operation::ShortWrite, Operation::Sync, Operation::SyncDirectory, Operation::Allocate, Operation::Create, Operation::Rename, Operation::Open];
+        let operations = [
+            Operation::Write,
+            Operation::ShortWrite,
+            Operation::Sync,
+            Operation::SyncDirectory,
+            Operation::Allocate,
+            Operation::Create,
+            Operation::Rename,
+            Operation::Open,
+        ];
         let operation = operations[self.random.below(operations.len() as u64) as usize];
         let errno = [EIO, ENOSPC, ENOSPC, ENOSPC, EMFILE][self.random.below(5) as usize];
         let repeat = if self.random.below(4) == 0 { Repeat::Forever } else { Repeat::Once };
@@ -261,8 +269,13 @@ impl Script {
 }
 
 fn run(seed: u64, faults: bool) {
-    let mut script =
-        Script { random: Random::new(seed), payloads: Payloads::new(), models: Models::new(), clock: SimClock::new(), faults };
+    let mut script = Script {
+        random: Random::new(seed),
+        payloads: Payloads::new(),
+        models: Models::new(),
+        clock: SimClock::new(),
+        faults,
+    };
     let mut disk = SimDisk::new();
     let lives = 2 + script.random.below(4);
     for _ in 0..lives {

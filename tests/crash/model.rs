@@ -37,9 +37,9 @@ pub(crate) struct Model {
     /// Acknowledged as written, as synced: offsets below these (exclusive).
     pub(crate) written: usize,
     pub(crate) durable: usize,
-    /// What failed since the last append that didn't, and the offset it began at: bytes of a write
-    /// that was half done may be found after a crash.
-    pub(crate) failed: (usize, Vec<Vec<u8>>),
+    /// What failed since the last append that didn't, try by try, and the offset all began at: bytes
+    /// of a write that was half done may be found after a crash.
+    pub(crate) failed: (usize, Vec<Vec<Vec<u8>>>),
     /// The log start that was acknowledged, and the highest that was asked for.
     pub(crate) start: usize,
     pub start_asked: usize,
@@ -56,12 +56,14 @@ impl Model {
         assert!(end >= floor, "D1: {topic}/{number} ends at {end}, acknowledged were {floor}");
         let (base, failed) = std::mem::take(&mut self.failed);
         let look = base.max(start);
-        if self.written <= base && end > look && look < base + failed.len() {
+        if self.written <= base && end > look {
             let first = partition.get(look as u64).unwrap();
-            if self.sent.get(look).is_none_or(|sent| first.view().value() != Some(sent)) {
-                // The life with the failed write is the one that was found.
+            let is_first = |sent: Option<&Vec<u8>>| sent.is_some_and(|sent| first.view().value() == Some(sent));
+            let found = failed.into_iter().find(|tried| is_first(tried.get(look - base)));
+            if let Some(found) = found {
+                // The failed write is what was found.
                 self.sent.truncate(base);
-                self.sent.extend(failed);
+                self.sent.extend(found);
             }
         }
         assert!(end <= self.sent.len(), "D2: {topic}/{number} ends at {end}, sent were {}", self.sent.len());
@@ -79,16 +81,19 @@ impl Model {
     pub(crate) fn fail_from(&mut self, end: usize) {
         if end < self.sent.len() {
             let failed = self.sent.split_off(end);
-            if self.failed.1.is_empty() {
-                self.failed = (end, failed);
+            if self.failed.0 != end {
+                self.failed = (end, Vec::new());
             }
+            self.failed.1.push(failed);
         }
     }
 
     /// An append was acknowledged: what failed before can't be found any more.
     pub(crate) fn acknowledged(&mut self, end: usize) {
         self.written = self.written.max(end);
-        self.failed = (0, Vec::new());
+        if end > self.failed.0 {
+            self.failed = (0, Vec::new());
+        }
     }
 
     /// Every record between log start and end, byte for byte.

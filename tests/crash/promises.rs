@@ -1,1 +1,355 @@
-//! Single promises, each with the sequence of steps that could break it.
+//! Goal: single promises of D1 to D6, each with the sequence of steps that could break it.
+//!
+//! Method: the real engine on a simulated disk with inline writers; faults made to order; exact
+//! offsets and error kinds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg::sim::{CrashPolicy, Operation, Repeat, SimClock, SimDisk};
+use thalweg::{Acks, Engine, ErrorKind, Partition, Record, TopicConfig, Writers};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn open(disk: &SimDisk) -> Engine {
+    let clock = Arc::new(SimClock::new());
+    Engine::builder("data").writers(Writers::Inline).sim(disk).clock(clock).seed(1).open().unwrap()
+}
+
+fn topic(engine: &Engine) -> Partition {
+    let config = TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written);
+    engine.create_topic("t", config).unwrap();
+    engine.partition("t", 0).unwrap()
+}
+
+fn append(partition: &Partition, from: u64, count: u64, bytes: usize, acks: Acks) {
+    for number in from..from + count {
+        let value = format!("{number:0bytes$}");
+        let at = partition.append(&Record::new(&value).acks(acks)).unwrap().wait().unwrap();
+        assert_eq!(at.offset, number);
+    }
+}
+
+fn numbers(partition: &Partition) -> Vec<u64> {
+    let batches: Vec<_> = partition.read(..).unwrap().map(Result::unwrap).collect();
+    let text = |value: &[u8]| std::str::from_utf8(value).unwrap().trim_start_matches('0').parse().unwrap_or(0);
+    batches.iter().flat_map(|batch| batch.iter()).map(|record| text(record.value().unwrap())).collect()
+}
+
+fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+    let all = disk.list_files();
+    all.into_iter()
+        .filter(|path| path.starts_with("data/topics/t/0") && !path.to_string_lossy().contains("set-aside"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .collect()
+}
+
+/// Lets an engine die without a word.
+fn die(engine: Engine, disk: &SimDisk) {
+    disk.cut_power_after(0);
+    drop(engine);
+}
+
+#[test]
+fn d1_synced_survives_power_loss_and_written_the_process() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 3, 10, Acks::Synced);
+    append(&partition, 3, 2, 10, Acks::Written);
+    let lost = open(&disk.crash(CrashPolicy::PowerLoss));
+    assert_eq!(numbers(&lost.partition("t", 0).unwrap()), [0, 1, 2]);
+    let killed = open(&disk.crash(CrashPolicy::Kill));
+    assert_eq!(numbers(&killed.partition("t", 0).unwrap()), [0, 1, 2, 3, 4]);
+    assert!(!killed.recovery().clean);
+    assert!(killed.recovery().partitions.is_empty(), "nothing was cut");
+}
+
+#[test]
+fn d1_a_data_directory_is_durable_with_its_first_topic() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    topic(&engine);
+    let found = open(&disk.crash(CrashPolicy::PowerLoss));
+    assert_eq!(found.topics().unwrap(), ["t"]);
+}
+
+#[test]
+fn d2_a_batch_that_is_half_there_is_cut_whole() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 3, 100, Acks::Synced);
+    let records: Vec<_> = (0..20).map(|_| Record::new(&[7; 100]).acks(Acks::Written)).collect();
+    partition.append_batch(&records).unwrap().wait().unwrap();
+    let killed = disk.crash(CrashPolicy::Kill);
+    die(engine, &disk);
+    // The last bytes that were written never arrived.
+    let path = &segments(&killed)[0];
+    let mut bytes = killed.read_file(path).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[end - 60..].fill(0);
+    killed.write_file(path, &bytes).unwrap();
+    let engine = open(&killed);
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(numbers(&partition), [0, 1, 2]);
+    let recovery = engine.recovery();
+    assert_eq!((recovery.partitions.len(), recovery.partitions[0].end_offset), (1, 3));
+    assert!(recovery.partitions[0].cut_bytes > 2_000, "{recovery:?}");
+    // The log goes on where it ends, and what was cut never comes back.
+    append(&partition, 3, 1, 10, Acks::Synced);
+    for policy in [CrashPolicy::Kill, CrashPolicy::PowerLoss] {
+        assert_eq!(numbers(&open(&killed.crash(policy)).partition("t", 0).unwrap()), [0, 1, 2, 3]);
+    }
+}
+
+#[test]
+fn d3_damage_below_the_evidence_is_never_cut() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    let catalog = disk.read_file("data/catalog-1").unwrap();
+    append(&partition, 0, 10, 100, Acks::Synced);
+    let found = disk.crash(CrashPolicy::Kill);
+    die(engine, &disk);
+    // Marks are never synced: without them, the batches themselves are the evidence.
+    found.write_file("data/catalog-1", catalog).unwrap();
+    let path = segments(&found)[0].clone();
+    let good = found.read_file(&path).unwrap();
+    // Every byte of the first nine batches: a later one says that they were durable.
+    let batch = 96 + 120;
+    for at in (4096..4096 + 9 * batch).step_by(13) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        found.write_file(&path, &bytes).unwrap();
+        let looked_at = found.crash(CrashPolicy::Kill);
+        let engine = open(&looked_at);
+        let number = (at - 4096) / batch;
+        let partition = engine.partition("t", 0).unwrap();
+        assert_eq!(partition.end_offset(), 10, "byte {at}: nothing was cut");
+        let found = engine.recovery().partitions[0].clone();
+        let damage = found.damage.clone().unwrap_or_else(|| panic!("byte {at}: {found:?}"));
+        assert!(matches!(damage.kind(), ErrorKind::Corrupt { .. }), "{damage}");
+        assert_eq!((damage.path(), damage.position()), (Some(path.as_path()), Some((4096 + number * batch) as u64)));
+        let error = partition.append(&Record::new("x")).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+        // What is intact before it is served, then the damage is named.
+        let mut reading = partition.read(..).unwrap();
+        for _ in 0..number {
+            reading.next().unwrap().unwrap();
+        }
+        let error = reading.next().unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "byte {at}: {error}");
+        assert_eq!((error.path(), error.position()), (Some(path.as_path()), Some((4096 + number * batch) as u64)));
+        // What is intact behind it can be read too.
+        assert_eq!(partition.get(9).unwrap().offset(), 9);
+        assert_eq!(looked_at.read_file(&path).unwrap(), bytes, "byte {at}: nothing changes");
+    }
+}
+
+#[test]
+fn d3_a_missing_file_is_damage_only_below_the_evidence() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 40, 5_000, Acks::Synced);
+    append(&partition, 40, 40, 5_000, Acks::Written);
+    let durable = partition.durable_offset();
+    assert!((40..80).contains(&durable), "{durable}");
+    let found = disk.crash(CrashPolicy::Kill);
+    let files = segments(&found);
+    assert!(files.len() >= 5, "{files:?}");
+    for path in &files {
+        let without = found.crash(CrashPolicy::Kill);
+        without.remove_file(path).unwrap();
+        let engine = open(&without);
+        let partition = engine.partition("t", 0).unwrap();
+        let base: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
+        let recovery = engine.recovery();
+        match &recovery.partitions[..] {
+            [found] if found.damage.is_some() => assert!(base < durable, "{base} of {durable}: {found:?}"),
+            _ => {
+                // Everything before it is there; the rest was a torn tail.
+                assert_eq!(numbers(&partition), (0..base).collect::<Vec<_>>());
+                assert!(base >= durable, "{base} of {durable}");
+            }
+        }
+    }
+}
+
+#[test]
+fn d4_a_full_disk_fails_appends_and_nothing_else() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 20, 1_000, Acks::Synced);
+    disk.set_capacity(disk.used_bytes());
+    let mut written = 20;
+    let error = loop {
+        match partition.append(&Record::new(&format!("{written:01000}"))).unwrap().wait() {
+            Ok(at) => {
+                assert_eq!(at.offset, written);
+                written += 1;
+            }
+            Err(error) => break error,
+        }
+        assert!(written < 1_000, "the disk never became full");
+    };
+    assert_eq!(error.kind(), &ErrorKind::NoRoom, "{error}");
+    assert_eq!((partition.end_offset(), partition.next_offset()), (written, written));
+    // Again and again; reads, deletion and reopening go on.
+    for _ in 0..5 {
+        let receipt = partition.append(&Record::new(&[1; 5_000])).unwrap();
+        assert_eq!(receipt.offset(), written);
+        assert_eq!(receipt.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
+    }
+    assert_eq!(numbers(&partition), (0..written).collect::<Vec<_>>());
+    assert_eq!(engine.create_topic("u", TopicConfig::default()).unwrap_err().kind(), &ErrorKind::NoRoom);
+    partition.delete_records(5).unwrap();
+    engine.close().unwrap();
+    let engine = open(&disk);
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(numbers(&partition), (5..written).collect::<Vec<_>>());
+    assert_eq!(partition.append(&Record::new(&[1; 70_000])).unwrap().wait().unwrap_err().kind(), &ErrorKind::NoRoom);
+    // Room again, without reopening.
+    disk.set_capacity(None);
+    append(&partition, written, 3, 1_000, Acks::Synced);
+    engine.create_topic("u", TopicConfig::default()).unwrap();
+    assert_eq!(numbers(&partition), (5..written + 3).collect::<Vec<_>>());
+    assert_eq!(disk.violations(), Vec::<String>::new());
+}
+
+#[test]
+fn d4_a_half_done_write_is_never_seen_again() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 3, 100, Acks::Written);
+    disk.fail_next(Operation::ShortWrite, ENOSPC);
+    // Two batches' worth in one write, of which the first half arrives whole.
+    let first = partition.append_batch(&[Record::new(&[1; 60_000])]).unwrap();
+    let second = partition.append_batch(&[Record::new(&[2; 60_000])]).unwrap();
+    assert_eq!(first.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
+    assert_eq!(second.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
+    append(&partition, 3, 2, 100, Acks::Synced);
+    assert_eq!(first.wait().unwrap_err().kind(), &ErrorKind::NoRoom, "another record has its offset now");
+    assert_eq!(numbers(&partition), [0, 1, 2, 3, 4]);
+    for policy in [CrashPolicy::Kill, CrashPolicy::PowerLoss, CrashPolicy::Seeded(1), CrashPolicy::Seeded(2)] {
+        let engine = open(&disk.crash(policy));
+        assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1, 2, 3, 4], "{policy:?}");
+    }
+}
+
+#[test]
+fn d4_a_failed_sync_stops_the_partition_and_loses_nothing_acknowledged() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    engine.create_topic("other", TopicConfig::default()).unwrap();
+    append(&partition, 0, 3, 100, Acks::Synced);
+    append(&partition, 3, 2, 100, Acks::Written);
+    disk.fail_after(0, Operation::Sync, EIO, Repeat::Once);
+    let receipt = partition.append(&Record::new("x").acks(Acks::Synced)).unwrap();
+    assert_eq!(receipt.wait().unwrap_err().kind(), &ErrorKind::Failed);
+    // It doesn't try again as if it might succeed, though the disk would say so now.
+    assert_eq!(partition.append(&Record::new("y")).unwrap_err().kind(), &ErrorKind::Failed);
+    assert_eq!(partition.wait_durable(5).unwrap_err().kind(), &ErrorKind::Failed);
+    assert_eq!(partition.durable_offset(), 3);
+    let mut reading = partition.read(..).unwrap();
+    let read: u64 = reading.by_ref().map_while(Result::ok).map(|batch| batch.iter().count() as u64).sum();
+    assert_eq!(read, 3, "reads stop at the durable offset");
+    engine.partition("other", 0).unwrap().append(&Record::new("z")).unwrap().wait().unwrap();
+    assert_eq!(engine.close().unwrap_err().kind(), &ErrorKind::Failed);
+    // Opened again in the same boot: the cache still has the tail, and says so to the next sync.
+    let engine = open(&disk);
+    let partition = engine.partition("t", 0).unwrap();
+    let end = partition.end_offset();
+    assert!(end >= 3);
+    partition.wait_durable(end).unwrap();
+    append(&partition, end, 1, 100, Acks::Synced);
+    let lost = open(&disk.crash(CrashPolicy::PowerLoss));
+    assert_eq!(lost.partition("t", 0).unwrap().end_offset(), end + 1, "durable after a failed sync is durable");
+}
+
+#[test]
+fn d4_every_error_at_every_call_leaves_what_was_acknowledged() {
+    let operations = [
+        Operation::Write,
+        Operation::ShortWrite,
+        Operation::Allocate,
+        Operation::Create,
+        Operation::Open,
+        Operation::Rename,
+        Operation::Sync,
+        Operation::SyncDirectory,
+    ];
+    for operation in operations {
+        for errno in [EIO, ENOSPC] {
+            for passing in 0..12 {
+                let disk = SimDisk::new();
+                let engine = open(&disk);
+                let partition = topic(&engine);
+                append(&partition, 0, 10, 9_000, Acks::Synced);
+                disk.fail_after(passing, operation, errno, Repeat::Once);
+                let mut synced = 10;
+                for _ in 0..12 {
+                    let sent = partition.append(&Record::new(&[9; 9_000]).acks(Acks::Synced));
+                    if let Ok(at) = sent.and_then(|receipt| receipt.wait()) {
+                        synced = at.offset + 1;
+                    }
+                }
+                let place = format!("{operation:?} number {passing} with error {errno}");
+                assert!(partition.end_offset() >= synced, "{place}");
+                let lost = open(&disk.crash(CrashPolicy::PowerLoss));
+                let found = lost.partition("t", 0).unwrap();
+                assert!(found.end_offset() >= synced, "{place}: {} of {synced}", found.end_offset());
+                assert_eq!(
+                    found.read(..).unwrap().map(|batch| batch.unwrap().iter().count() as u64).sum::<u64>(),
+                    found.end_offset()
+                );
+                assert!(lost.recovery().partitions.iter().all(|found| found.damage.is_none()), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn d6_opening_reads_by_segments_not_by_bytes() {
+    let reads = |bytes: usize| {
+        let disk = SimDisk::new();
+        let engine = open(&disk);
+        let config = TopicConfig::default().segment_bytes(2 << 20).max_message_bytes(1 << 20);
+        engine.create_topic("t", config).unwrap();
+        let partition = engine.partition("t", 0).unwrap();
+        let records: Vec<_> = (0..10).map(|_| vec![5; bytes]).collect();
+        for record in &records {
+            let _ = partition.append(&Record::new(record)).unwrap().wait().unwrap();
+        }
+        engine.sync().unwrap();
+        engine.close().unwrap();
+        let before = disk.count(Operation::Read);
+        let engine = open(&disk);
+        assert_eq!(engine.partition("t", 0).unwrap().end_offset(), 10);
+        disk.count(Operation::Read) - before
+    };
+    assert_eq!(reads(1_000), reads(150_000));
+}
+
+#[test]
+fn d1_time_alone_syncs_what_was_written() {
+    let disk = SimDisk::new();
+    let clock = SimClock::new();
+    let builder = Engine::builder("data").writers(Writers::Inline).sim(&disk).clock(Arc::new(clock.clone()));
+    let engine = builder.sync_ms(500).open().unwrap();
+    let partition = topic(&engine);
+    append(&partition, 0, 1, 10, Acks::Written);
+    assert_eq!(partition.durable_offset(), 0);
+    clock.advance(Duration::from_millis(500));
+    let mut consumer = engine.assign([("t", 0)]).unwrap();
+    for _ in 0..3 {
+        consumer.poll(Duration::ZERO).unwrap();
+    }
+    assert_eq!(partition.durable_offset(), 1, "synced by itself after sync_ms");
+}

@@ -4,5 +4,8 @@
 //! moved, replaced; `inspect::verify` must see it, opening and reading must refuse it or give the
 //! very records that were sent.
 
+mod cuts;
 mod flips;
+mod looking;
+mod misplaced;
 mod support;

@@ -251,9 +251,9 @@ impl ReadBack {
     pub(crate) fn assert_true_or_refused(&self, contents: &Contents, what: &str) {
         self.assert_nothing_wrong(contents, what);
         if self.errors.is_empty() {
-            let whole = contents.iter().all(|(partition, sent)| {
-                self.records.get(partition).map_or(0, BTreeMap::len) == sent.len()
-            });
+            let whole = contents
+                .iter()
+                .all(|(partition, sent)| self.records.get(partition).map_or(0, BTreeMap::len) == sent.len());
             assert!(whole, "{what}: records are missing and nothing says so");
         }
     }
@@ -288,7 +288,11 @@ pub(crate) fn read_all(dir: &Path) -> ReadBack {
 
 pub(crate) fn read_engine(engine: &Engine) -> ReadBack {
     let mut back = ReadBack::default();
-    for number in 0..3 {
+    let partitions = match engine.describe_topic(TOPIC) {
+        Ok(topic) => topic.partitions.len() as u32,
+        Err(error) => return ReadBack { errors: vec![error], ..ReadBack::default() },
+    };
+    for number in 0..partitions {
         let partition = match engine.partition(TOPIC, number) {
             Ok(partition) => partition,
             Err(error) => {

@@ -24,8 +24,8 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
     let engine = directory.open_to_read()?;
     let topic = engine.describe_topic(&args.topic).map_err(|error| directory.explain(&engine, error))?;
     let numbers = match args.partition {
-        Some(number) => number..number.saturating_add(1),
-        None => 0..topic.partitions.len() as u32,
+        Some(number) => vec![number],
+        None => (0..topic.partitions.len() as u32).collect(),
     };
     let mut places = Vec::with_capacity(numbers.len());
     for number in numbers {

@@ -207,6 +207,7 @@ impl Engine {
         }
         let disk = &*core.env.disk;
         let now_ms = core.env.clock.wall_ms();
+        core.clear_name(name)?;
         let made = make_topic_dirs(disk, &core.dir, name, config.partitions)
             .and_then(|()| lock(&core.catalog).create_topic(name, &config, now_ms));
         let id = match made {
@@ -403,7 +404,8 @@ impl Core {
                 Some(known) if known.id == topic.id => {
                     for partition in &known.partitions {
                         let start = topic.mark(partition.number).map_or(0, |mark| mark.log_start_offset);
-                        crate::partition::drop_before(partition, start);
+                        partition.progress.raise_log_start(start);
+                        partition.forget_segments_below(start);
                     }
                     known.clone()
                 }

@@ -417,6 +417,7 @@ impl Core {
         let entries = disk.list(&topics).map_err(|error| Error::io(error).at_path(&topics))?;
         let deleted: HashMap<String, TopicId> =
             lock(&self.catalog).state().deleted().map(|(id, name)| (name.to_owned(), id)).collect();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
         for entry in entries {
             let path = topics.join(&entry.name);
             if entry.kind != EntryKind::Directory {
@@ -425,15 +426,45 @@ impl Core {
                 self.env.chores.add(remove_tree(disk, &path));
             } else if live.iter().any(|topic| topic.name == entry.name) {
                 continue;
-            } else if let Some(&id) = deleted.get(&entry.name) {
-                let aside = deleted_dir(&self.dir, id);
-                disk.rename(&path, &aside).map_err(|error| Error::io(error).at_path(&path))?;
-                self.env.chores.add(remove_tree(disk, &aside));
+            } else if deleted.contains_key(&entry.name) {
+                self.clear_name(&entry.name)?;
             } else {
                 self.clear_unfinished(&path);
             }
         }
+        self.forget_deleted(&names);
         Ok(())
+    }
+
+    /// Moves away what a deletion that was interrupted left under a topic's name.
+    pub(crate) fn clear_name(&self, name: &str) -> Result<()> {
+        let deleted = lock(&self.catalog).state().deleted().filter(|(_, of)| *of == name).map(|(id, _)| id).last();
+        let Some(id) = deleted else { return Ok(()) };
+        let disk = &*self.env.disk;
+        let (from, to) = (topic_dir(&self.dir, name), deleted_dir(&self.dir, id));
+        match disk.rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            moved => moved.and_then(|()| disk.sync_dir(&topics_dir(&self.dir))),
+        }
+        .map_err(|error| Error::io(error).at_path(&from))?;
+        self.env.chores.add(remove_tree(disk, &to));
+        Ok(())
+    }
+
+    /// Deleted topics of which nothing is left need not be remembered.
+    fn forget_deleted(&self, names: &[String]) {
+        let mut catalog = lock(&self.catalog);
+        let gone: Vec<_> = catalog
+            .state()
+            .deleted()
+            .filter(|(id, name)| {
+                !names.iter().any(|there| there == name || *there == format!("{DELETED_PREFIX}{id}"))
+            })
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            catalog.forget_deleted(id);
+        }
     }
 
     /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.

@@ -182,7 +182,9 @@ impl Partition {
         if from < self.log_start_offset() || from > end {
             return Err(self.out_of_range(from, end));
         }
-        Ok(Reading { reader, range: from..to.min(end.max(from)), failed: false })
+        // Where damage ends the log before its time, a reading that wants more ends with that error.
+        let to = if self.inner.damage().is_some() { to } else { to.min(end.max(from)) };
+        Ok(Reading { reader, range: from..to, failed: false })
     }
 
     /// The last `count` records that may be read now, or all if there are fewer.

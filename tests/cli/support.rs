@@ -100,7 +100,7 @@ impl Ran {
     #[track_caller]
     pub(crate) fn failed(self, code: i32, says: &[&str]) -> Ran {
         assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.stderr.starts_with("error: "), "{self:?}");
+        assert!(self.stderr.lines().any(|line| line.starts_with("error: ")), "{self:?}");
         for part in says {
             assert!(self.stderr.contains(part), "no {part:?} in {:?}", self.stderr);
         }

@@ -70,7 +70,6 @@ impl Model {
         assert!(start >= self.start && start <= self.start_asked, "{topic}/{number} starts at {start}: {self:?}");
         let durable = partition.durable_offset() as usize;
         assert!(start <= durable.max(start) && durable <= end, "log start {start}, durable {durable}, end {end}");
-        self.start = start;
         self.compare(&partition);
         self.sent.truncate(end);
         self.written = end;

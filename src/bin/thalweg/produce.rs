@@ -168,9 +168,13 @@ impl Sender<'_> {
                 Block::End => return Ok(()),
             };
             for line in lines::split(block) {
-                let receipt = self.send(line)?;
-                self.records += 1;
-                receipts.take(receipt)?;
+                match self.producer.send(self.record(line)) {
+                    Ok(receipt) => {
+                        self.records += 1;
+                        receipts.take(receipt)?;
+                    }
+                    Err(error) => return Err(self.refused(&error)),
+                }
             }
             self.bytes += block.len() as u64;
             progress.moved(block.len());
@@ -179,7 +183,7 @@ impl Sender<'_> {
     }
 
     #[inline]
-    fn send(&self, line: &[u8]) -> Result<Receipt, Failure> {
+    fn record<'l>(&self, line: &'l [u8]) -> Record<'l> {
         let (key, value) = match self.separator {
             Some(separator) => lines::split_key(line, separator),
             None => (None, line),
@@ -191,7 +195,7 @@ impl Sender<'_> {
         if let Some(partition) = self.partition {
             record = record.partition(partition);
         }
-        self.producer.send(record).map_err(|error| self.refused(&error))
+        record
     }
 
     #[cold]

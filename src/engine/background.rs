@@ -29,9 +29,15 @@ pub(crate) struct Background {
     env: Arc<Env>,
     catalog: Arc<Mutex<Catalog>>,
     /// Partitions whose place hasn't been stored yet, and how far they were when last looked at.
-    moving: Mutex<HashMap<(TopicId, u32), (Arc<Partition>, u64)>>,
+    moving: Mutex<HashMap<(TopicId, u32), Moving>>,
     /// Partitions whose topic limits what is kept.
     limited: Mutex<Vec<Weak<Partition>>>,
+}
+
+/// A partition whose place hasn't been stored, and how far it was when last looked at.
+struct Moving {
+    partition: Arc<Partition>,
+    seen: u64,
 }
 
 impl Background {
@@ -86,10 +92,11 @@ impl Background {
     pub(crate) fn store_marks(&self, all: bool) -> bool {
         let mut moving = lock(&self.moving);
         while let Some(partition) = self.env.chores.next_mark() {
-            moving.entry((partition.log.topic_id, partition.number)).or_insert((partition, u64::MAX));
+            let key = (partition.log.topic_id, partition.number);
+            moving.entry(key).or_insert(Moving { partition, seen: u64::MAX });
         }
         let mut due = Vec::new();
-        moving.retain(|_, (partition, seen)| {
+        moving.retain(|_, Moving { partition, seen }| {
             let (mark, again) = partition.due_mark(seen, all);
             due.extend(mark.map(|mark| (partition.log.topic_id, partition.number, mark)));
             again
@@ -179,14 +186,17 @@ impl Threads {
                 parker.park();
             }
         });
-        threads.spawn("thalweg-upkeep", upkeep, background, &stop, |background, parker| {
+        let stopping = stop.clone();
+        threads.spawn("thalweg-upkeep", upkeep, background, &stop, move |background, parker| {
             let moving = background.store_marks(false);
             if background.keep_limits() || moving {
                 parker.park_timeout(UPKEEP_EVERY);
             } else {
                 parker.park();
                 // Let what just began to move go on for a while before the first look.
-                parker.park_timeout(UPKEEP_EVERY);
+                if !stopping.load(Ordering::SeqCst) {
+                    parker.park_timeout(UPKEEP_EVERY);
+                }
             }
         });
         threads

@@ -19,8 +19,8 @@ use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::lock;
 use crate::partition::{
-    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionWriter, Pool, Recovered,
-    WriterHandle, WriterLoop, recover,
+    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool,
+    Recovered, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
@@ -302,17 +302,8 @@ impl Core {
                 recovered.check_epoch(epoch);
             }
             self.report(&name, number, &recovered, recovery);
-            let partition = Arc::new(Partition::new(
-                self.env.clone(),
-                name.clone(),
-                id,
-                number,
-                engine_id,
-                config.clone(),
-                dir.clone(),
-                &recovered,
-                mark,
-            ));
+            let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
+            let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
             if self.read_only {
                 partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
                 partition.follow(Follower::new(&recovered));
@@ -457,9 +448,7 @@ impl Core {
         let gone: Vec<_> = catalog
             .state()
             .deleted()
-            .filter(|(id, name)| {
-                !names.iter().any(|there| there == name || *there == format!("{DELETED_PREFIX}{id}"))
-            })
+            .filter(|(id, name)| !names.iter().any(|there| there == name || *there == format!("{DELETED_PREFIX}{id}")))
             .map(|(id, _)| id)
             .collect();
         for id in gone {

@@ -31,7 +31,7 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::format::Mark;
-use crate::ids::{LogId, TopicId};
+use crate::ids::LogId;
 use crate::lock::{lock, read, write};
 use crate::segment::{Segment, Views};
 
@@ -121,6 +121,15 @@ impl Chores {
     }
 }
 
+/// Which partition it is, and where it lies.
+#[derive(Debug)]
+pub(crate) struct PartitionPlace {
+    pub(crate) topic: Arc<str>,
+    pub(crate) log: LogId,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) dir: PathBuf,
+}
+
 /// One partition, as everybody shares it.
 pub(crate) struct Partition {
     pub(crate) env: Arc<Env>,
@@ -189,18 +198,9 @@ pub(crate) struct Placed {
 }
 
 impl Partition {
-    /// A partition as recovery found it.
-    pub(crate) fn new(
-        env: Arc<Env>,
-        topic: Arc<str>,
-        topic_id: TopicId,
-        number: u32,
-        engine_id: crate::ids::EngineId,
-        config: Arc<TopicConfig>,
-        dir: PathBuf,
-        recovered: &Recovered,
-        mark: Option<Mark>,
-    ) -> Partition {
+    /// A partition as recovery found it; `mark` is the catalogue's.
+    pub(crate) fn new(env: Arc<Env>, place: PartitionPlace, recovered: &Recovered, mark: Option<Mark>) -> Partition {
+        let PartitionPlace { topic, log, config, dir } = place;
         let limits = SizeLimits {
             max_message_bytes: config.max_message_bytes,
             max_batch_bytes: env.config.max_batch_bytes as u64,
@@ -213,7 +213,8 @@ impl Partition {
         let segments: BTreeMap<_, _> =
             recovered.segments.iter().map(|segment| (segment.base_offset(), segment.clone())).collect();
         Partition {
-            log: LogId { engine_id, topic_id, partition: number },
+            number: log.partition,
+            log,
             progress: Progress::new(recovered.log_start, recovered.durable_offset, recovered.end_offset),
             limits,
             intake: Mutex::new(intake),
@@ -224,7 +225,7 @@ impl Partition {
             subscribers: RwLock::default(),
             subscriber_count: AtomicU32::new(0),
             mark: Mutex::new(MarkState {
-                current: recovered.mark().or_else(|| mark.clone()),
+                current: recovered.mark().or(mark),
                 stored: mark,
                 queued: false,
                 unmarked_bytes: 0,
@@ -234,7 +235,6 @@ impl Partition {
             follower: Mutex::default(),
             env,
             topic,
-            number,
             config,
             dir,
         }
@@ -553,7 +553,7 @@ impl Partition {
     /// `None` and `true`: ask again later.
     pub(crate) fn due_mark(&self, seen: &mut u64, now: bool) -> (Option<Mark>, bool) {
         let mut state = lock(&self.mark);
-        let Some(current) = state.current.clone() else {
+        let Some(current) = state.current else {
             state.queued = false;
             return (None, false);
         };
@@ -567,7 +567,7 @@ impl Partition {
             return (None, true);
         }
         state.unmarked_bytes = 0;
-        state.stored = Some(current.clone());
+        state.stored = Some(current);
         state.queued = false;
         (Some(Mark { log_start_offset: self.progress.log_start(), ..current }), false)
     }

@@ -10,7 +10,7 @@ use super::Partition;
 use super::batch::Batch;
 use crate::disk::View;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FormatError, check_records};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FormatError, check_records, find_magic};
 use crate::segment::Segment;
 
 /// How much is brought into memory at once.
@@ -88,7 +88,12 @@ impl Reader {
                 continue;
             }
             let position = at.position;
-            let header = at.header(published).map_err(|error| self.partition.place(error, self.next_offset))?;
+            let header = match at.header(published) {
+                Ok(header) => header,
+                // What is damaged may lie before what is asked for.
+                Err(_) if at.skip_damage(self.next_offset, published)? => continue,
+                Err(error) => return Err(self.partition.place(error, self.next_offset)),
+            };
             let end_offset = header.end_offset().min(at.segment.end_offset());
             if end_offset <= self.next_offset {
                 // Before what is asked for, or a batch without offsets: its body is nobody's concern.
@@ -195,6 +200,35 @@ impl At {
         let bytes = self.bytes(position..end)?;
         BatchHeader::decode(bytes, self.segment.seed(), position, published - position)
             .map_err(|error| self.damage(error))
+    }
+
+    /// Goes on at the next whole header, unless that is beyond `offset`. Whether it did.
+    #[cold]
+    fn skip_damage(&mut self, offset: u64, published: u64) -> Result<bool> {
+        let mut from = self.position + 8;
+        while from + BATCH_HEADER_BYTES as u64 <= published {
+            let end = (from + WINDOW_BYTES).min(published);
+            self.populate(end, published)?;
+            let bytes = self.bytes(from..end)?;
+            let mut next = 0;
+            while let Some(found) = find_magic(bytes, next) {
+                let position = from + found as u64;
+                if let Ok(header) =
+                    BatchHeader::decode(&bytes[found..], self.segment.seed(), position, published - position)
+                {
+                    if header.base_offset <= offset {
+                        self.position = position;
+                    }
+                    return Ok(header.base_offset <= offset);
+                }
+                next = found + 8;
+            }
+            if end == published {
+                break;
+            }
+            from = end - BATCH_HEADER_BYTES as u64;
+        }
+        Ok(false)
     }
 
     /// Checks the body of the batch at the current position: checksum, and the walk over its records.

@@ -489,14 +489,20 @@ impl Walk<'_> {
         let mut last = (segment.clone(), at, stopped);
         for number in at + 1..self.files.len() {
             let Ok(header) = self.files[number].header.clone() else { continue };
-            if let Some(previous) = self.files[last.1].continued_by(&self.files[number]) {
-                last.0.publish(previous.length);
+            match self.files[last.1].continued_by(&self.files[number]) {
+                Some(previous) => last.0.publish(previous.length),
+                // Its successor is missing.
+                None => self.publish_whole(&last.0, last.1, last.2)?,
             }
             last.0.seal(header.base_offset);
             let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };
             last = (self.add(number, header, BLOCK_BYTES, None, None), number, place);
         }
-        let (segment, number, mut from) = last;
+        self.publish_whole(&last.0, last.1, last.2)
+    }
+
+    /// Publishes file `number`, of which nothing says where it ends, up to its last whole batch.
+    fn publish_whole(&mut self, segment: &Segment, number: usize, mut from: Place) -> Result<()> {
         let file = &self.files[number];
         let io = |error| Error::io(error).at_path(&file.path);
         loop {

@@ -138,11 +138,6 @@ impl<'f> Scan<'f> {
             None => Ok(&[]),
         }
     }
-
-    /// The body of the batch that [`next`](Scan::next) returned last.
-    pub(crate) fn body(&mut self) -> io::Result<&[u8]> {
-        Ok(self.batch_bytes()?.get(BATCH_HEADER_BYTES..).unwrap_or(&[]))
-    }
 }
 
 /// What a search beyond the end of a log found.

@@ -225,20 +225,26 @@ fn d4_a_full_disk_fails_appends_and_nothing_else() {
 fn d4_a_half_done_write_is_never_seen_again() {
     let disk = SimDisk::new();
     let engine = open(&disk);
-    let partition = topic(&engine);
-    append(&partition, 0, 3, 100, Acks::Written);
+    let config = TopicConfig::default().segment_bytes(1 << 20).batch_bytes(1 << 10).acks(Acks::Written);
+    engine.create_topic("t", config).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    append(&partition, 0, 3, 2_000, Acks::Written);
     disk.fail_next(Operation::ShortWrite, ENOSPC);
-    // Two batches' worth in one write, of which the first half arrives whole.
-    let first = partition.append_batch(&[Record::new(&[1; 60_000])]).unwrap();
-    let second = partition.append_batch(&[Record::new(&[2; 60_000])]).unwrap();
-    assert_eq!(first.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
-    assert_eq!(second.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
-    append(&partition, 3, 2, 100, Acks::Synced);
-    assert_eq!(first.wait().unwrap_err().kind(), &ErrorKind::NoRoom, "another record has its offset now");
-    assert_eq!(numbers(&partition), [0, 1, 2, 3, 4]);
+    // Three batches in one write, of which two arrive whole.
+    let sent: Vec<_> = [2_000, 2_000, 9_000]
+        .iter()
+        .map(|&bytes| partition.append(&Record::new(&vec![b'9'; bytes])).unwrap())
+        .collect();
+    for receipt in &sent {
+        assert_eq!(receipt.wait().unwrap_err().kind(), &ErrorKind::NoRoom);
+    }
+    // One of the same size: if it took the first one's place, the second would follow it.
+    append(&partition, 3, 1, 2_000, Acks::Synced);
+    assert_eq!(sent[0].wait().unwrap_err().kind(), &ErrorKind::NoRoom, "another record has its offset now");
+    assert_eq!(numbers(&partition), [0, 1, 2, 3]);
     for policy in [CrashPolicy::Kill, CrashPolicy::PowerLoss, CrashPolicy::Seeded(1), CrashPolicy::Seeded(2)] {
         let engine = open(&disk.crash(policy));
-        assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1, 2, 3, 4], "{policy:?}");
+        assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1, 2, 3], "{policy:?}");
     }
 }
 
@@ -352,4 +358,35 @@ fn d1_time_alone_syncs_what_was_written() {
         consumer.poll(Duration::ZERO).unwrap();
     }
     assert_eq!(partition.durable_offset(), 1, "synced by itself after sync_ms");
+}
+
+#[test]
+fn d2_what_validates_is_never_written_over_and_never_comes_back() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 1, 1_000, Acks::Synced);
+    append(&partition, 1, 3, 1_000, Acks::Written);
+    let found = disk.crash(CrashPolicy::Kill);
+    die(engine, &disk);
+    // The second batch never arrived; those behind it did.
+    let path = segments(&found)[0].clone();
+    let mut bytes = found.read_file(&path).unwrap();
+    let batch = 96 + 16 + 1_000;
+    bytes[4096 + batch..4096 + 2 * batch].fill(0);
+    found.write_file(&path, &bytes).unwrap();
+    let engine = open(&found);
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(numbers(&partition), [0]);
+    // One of the same size: in the gap it would make the old ones follow it.
+    append(&partition, 1, 1, 1_000, Acks::Synced);
+    assert_eq!(numbers(&partition), [0, 1]);
+    assert_eq!(segments(&found).len(), 2, "it goes on in a new segment");
+    let now = found.read_file(&path).unwrap();
+    assert_eq!(now[..bytes.len().min(now.len())], bytes[..bytes.len().min(now.len())]);
+    assert!(now.len() >= 4096 + 4 * batch, "a reader may hold what stands there");
+    for policy in [CrashPolicy::Kill, CrashPolicy::PowerLoss] {
+        let engine = open(&found.crash(policy));
+        assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1], "{policy:?}");
+    }
 }

@@ -159,7 +159,7 @@ fn dump_shows_what_is_there_in_its_order() {
     let index = segment(&sample.dir(), 0, 5).with_extension("index");
     assert_eq!(outline(&index, false), "index entry entry");
     let catalog = outline(&sample.dir().join("catalog-1"), true);
-    assert!(catalog.starts_with("catalogue catalogue@0 engine epoch catalogue@2 topic"), "{catalog}");
+    assert!(catalog.starts_with("catalogue catalogue@0 engine epoch catalogue@2 epoch catalogue@3 topic"), "{catalog}");
     assert!(catalog.contains("clean zeros"), "{catalog}");
 }
 

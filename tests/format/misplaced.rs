@@ -54,7 +54,8 @@ fn assert_only_partition_0_is_refused(sample: &Sample, what: &str, is_kind: impl
     assert!(is_kind(&refused), "{what}: {refused:?}");
     let receipt = engine.partition(TOPIC, 1).unwrap().append(&Record::new("goes on")).unwrap();
     assert_eq!(receipt.wait().unwrap().offset, 3, "{what}");
-    engine.close().unwrap();
+    // Closing tells of the damage too.
+    assert!(is_kind(engine.close().unwrap_err().kind()), "{what}");
     let after: Vec<_> = files(&partition_dir(&dir, 0)).into_iter().map(|path| fs::read(path).ok()).collect();
     assert!(before == after, "{what}: files of the damaged partition were changed");
 }
@@ -402,5 +403,5 @@ fn a_directory_put_together_from_different_instants() {
     // Nothing can be appended that would not fit behind what is there.
     let engine = open(&mixed).unwrap();
     assert!(is_corrupt(&append_error(&engine, 0)));
-    engine.close().unwrap();
+    assert!(is_corrupt(engine.close().unwrap_err().kind()));
 }

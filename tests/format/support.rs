@@ -185,16 +185,17 @@ pub(crate) fn segment(dir: &Path, partition: u32, base_offset: u64) -> PathBuf {
     partition_dir(dir, partition).join(format!("{base_offset:020}.log"))
 }
 
-/// All files but `LOCK`, in order.
+/// All regular files but `LOCK`, in order.
 pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
                 dirs.push(entry.path());
-            } else if entry.file_name() != "LOCK" {
+            } else if kind.is_file() && entry.file_name() != "LOCK" {
                 files.push(entry.path());
             }
         }

@@ -223,9 +223,10 @@ impl Report<'_> {
         fact("topic", format!("{TOPIC}{again}"));
         fact("seed", format!("{0} (--seed {0} gives the same prices)", self.seed));
         fact("readers", format!("{PARTITIONS} threads, one a partition, waiting before the first price was sent"));
-        fact("sent", format!("in {}: {}", output::duration(passed.sending), output::count_rate(sent, passed.sending)));
-        fact("read", format!("{} after the first was sent, without copying", output::duration(passed.reading)));
-        fact("durable", format!("{} after the first was sent", output::duration(passed.durable)));
+        let rate = output::count_rate(sent, passed.sending);
+        fact("sent", format!("all in {}: {rate} updates/s", output::duration(passed.sending)));
+        fact("read", format!("all by {} after the first was sent, none copied", output::duration(passed.reading)));
+        fact("durable", format!("all by {} after the first was sent", output::duration(passed.durable)));
         let heading = ["partition>", "records>", "tickers", "first offset>", "last offset>", "size>"];
         let _ = writeln!(text, "\n{}\n", output::table(&heading, self.partition_rows()));
         let heading = ["ticker", "updates>", "first>", "last>", "change>", "partition>"];

@@ -120,10 +120,9 @@ pub(crate) fn bytes_rate(number: u64, time: Duration) -> String {
     scaled(rate(number, time), 1000.0, &["B/s", "kB/s", "MB/s", "GB/s", "TB/s"])
 }
 
-/// So many things in that time: `3.2 M/s`.
+/// So many things in that time, each second: `3.2 M`.
 pub(crate) fn count_rate(number: u64, time: Duration) -> String {
-    let text = scaled(rate(number, time), 1000.0, &["", "k", "M", "G", "T"]);
-    format!("{}/s", text.trim_end())
+    scaled(rate(number, time), 1000.0, &["", "k", "M", "G", "T"]).trim_end().to_owned()
 }
 
 /// So many a second; of no time at all, as if it were a nanosecond.
@@ -192,8 +191,8 @@ mod tests {
             [0, 1023, 1024, 65_536, 3 << 29].map(bytes)
         );
         assert_eq!(bytes_rate(1_250_000_000, Duration::from_secs(1)), "1.25 GB/s");
-        assert_eq!(count_rate(900, Duration::from_secs(1)), "900/s");
-        assert_eq!(count_rate(3_200_000, Duration::from_secs(1)), "3.20 M/s");
+        assert_eq!(count_rate(900, Duration::from_secs(1)), "900");
+        assert_eq!(count_rate(3_200_000, Duration::from_secs(1)), "3.20 M");
         assert_eq!(duration(Duration::from_micros(12_345)), "12.3 ms");
     }
 

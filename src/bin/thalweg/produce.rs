@@ -56,12 +56,9 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
     let (sent, bytes) = (sender.records, sender.bytes);
     drop(sender);
     if settled.failure.is_none() && !json {
-        let (records, size) = (output::counted(sent, "record"), output::bytes(bytes));
-        let (time, rate) = (output::duration(elapsed), output::bytes_rate(bytes, elapsed));
-        tell(format_args!(
-            "{records}, {size}, acknowledged as {acks} in {time} ({rate}, {} records)",
-            output::count_rate(sent, elapsed)
-        ));
+        let (records, size, time) = (output::counted(sent, "record"), output::bytes(bytes), output::duration(elapsed));
+        let rates = (output::bytes_rate(bytes, elapsed), output::count_rate(sent, elapsed));
+        tell(format_args!("{records}, {size}, {acks} in {time}: {}, {} records/s", rates.0, rates.1));
     }
     settled.failure = settled.failure.or(engine.close().err().map(Failure::from));
     settled.into_result(sent)

@@ -5,6 +5,7 @@
 
 mod append;
 mod encode;
+mod floor;
 mod index_lookup;
 mod read;
 
@@ -50,5 +51,5 @@ impl Scratch {
     }
 }
 
-criterion_group!(benches, append::bench, encode::bench, read::bench, index_lookup::bench);
+criterion_group!(benches, floor::bench, append::bench, encode::bench, read::bench, index_lookup::bench);
 criterion_main!(benches);

@@ -7,6 +7,8 @@
 mod batch;
 mod catalog_entry;
 mod checksum;
+#[cfg(test)]
+mod example;
 mod file_header;
 mod index_entry;
 mod offset_entry;

@@ -19,3 +19,5 @@ pub use dump::{
 };
 pub use report::{Damage, Progress, Unfinished, Verification};
 pub use verify::verify;
+#[cfg(feature = "sim")]
+pub use verify::verify_sim;

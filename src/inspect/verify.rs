@@ -49,12 +49,20 @@ pub fn verify(dir: impl AsRef<Path>, progress: &mut dyn FnMut(Progress<'_>)) -> 
     verify_on(Arc::new(disk), dir, progress)
 }
 
-/// The same on any disk.
-pub(crate) fn verify_on(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
+/// The same for a directory on a simulated disk.
+///
+/// # Errors
+/// As [`verify`].
+#[cfg(feature = "sim")]
+pub fn verify_sim(
+    disk: &crate::sim::SimDisk,
+    dir: impl AsRef<Path>,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Verification> {
+    verify_on(Arc::new(disk.clone()), dir.as_ref(), progress)
+}
+
+fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
     let root = list_root(&*disk, dir)?;
     let live_writer = holder(&*disk, dir);
     let meter = Meter { bytes_done: 0, bytes_total: bytes_below(&*disk, dir), progress };

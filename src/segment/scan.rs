@@ -32,6 +32,10 @@ impl<'f> Window<'f> {
         let have_end = self.start + self.bytes.len() as u64;
         if position < self.start || position + wanted as u64 > have_end {
             let size = wanted.max(WINDOW_BYTES).min(left);
+            if self.bytes.is_empty() {
+                // The system's own zeros cost nothing.
+                self.bytes = vec![0; size];
+            }
             self.bytes.resize(size, 0);
             self.start = position;
             let read = self.file.read_at(&mut self.bytes, position)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg::inspect::verify_sim;
 use thalweg::sim::{CrashPolicy, Operation, Repeat, SimClock, SimDisk};
 use thalweg::{Acks, Engine, ErrorKind, Record, TopicConfig, Writers};
 
@@ -244,6 +245,11 @@ impl Script {
 
     /// Opens what a crash left, compares, and closes without a trace.
     fn check(&mut self, disk: &SimDisk, killed: bool) {
+        match verify_sim(disk, "data", &mut |_| {}) {
+            Ok(found) => assert!(found.is_sound(), "I10: a crash alone is never damage: {:#?}", found.damage),
+            // Before the catalogue was durable there was nothing.
+            Err(error) => assert!(matches!(error.kind(), ErrorKind::NotThalweg { .. }), "{error}"),
+        }
         let looked_at = disk.crash(CrashPolicy::Kill);
         let engine = open(&looked_at, &self.clock).unwrap_or_else(|error| panic!("after a crash: {error}"));
         for found in &engine.recovery().partitions {

@@ -8,15 +8,18 @@ use bytemuck::{Pod, Zeroable};
 use super::checksum::{Seed, crc};
 use super::{FormatError, MAX_OFFSET, invalid, newer};
 
+/// The header before every body.
 pub(crate) const BATCH_HEADER_BYTES: usize = 96;
 /// Not zero: preallocated zeros are never a batch, whatever the seed.
 const MAGIC: u32 = 0xb47c_5e8d;
+/// The longest batch, with its header.
 const MAX_BATCH_BYTES: u32 = 1 << 30;
 
 /// What a batch's body holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 pub(crate) enum BatchKind {
+    /// Records of users; in segments.
     Records = 0,
     /// Takes exactly one offset.
     Control = 1,
@@ -24,7 +27,9 @@ pub(crate) enum BatchKind {
     Filler = 2,
     /// Repeats what could be recomputed; takes no offset.
     Snapshot = 3,
+    /// Entries of the catalogue, one an offset.
     Catalog = 4,
+    /// Entries of the offset log, one an offset.
     Offsets = 5,
 }
 
@@ -33,6 +38,7 @@ pub(crate) enum BatchKind {
 pub(crate) struct Attributes(pub(crate) u16);
 
 impl Attributes {
+    /// Of a plain batch of this kind.
     pub(crate) const fn new(kind: BatchKind) -> Attributes {
         Attributes((kind as u16) << 4)
     }
@@ -42,6 +48,10 @@ impl Attributes {
         self.0 & 0xf
     }
 
+    /// What the body holds.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] for a kind that this version doesn't know.
     pub(crate) fn kind(self) -> Result<BatchKind, FormatError> {
         Ok(match self.0 >> 4 & 7 {
             0 => BatchKind::Records,
@@ -60,7 +70,9 @@ impl Attributes {
 pub(crate) struct BatchHeader {
     /// The whole batch with header and padding, a multiple of 8.
     pub(crate) length: u32,
+    /// Plain, of everything behind the header as stored.
     pub(crate) body_crc: u32,
+    /// The first offset it takes.
     pub(crate) base_offset: u64,
     /// The partition's durable offset when this was written: evidence.
     pub(crate) durable_before: u64,
@@ -68,14 +80,21 @@ pub(crate) struct BatchHeader {
     pub(crate) offset_count: u32,
     /// Fewer than offsets only after compaction.
     pub(crate) record_count: u32,
+    /// Of its first record, in ms.
     pub(crate) base_timestamp: i64,
+    /// Of its records, in ms.
     pub(crate) max_timestamp: i64,
-    /// Wall clock at the write.
+    /// Wall clock at the write, in ms.
     pub(crate) appended_ms: i64,
+    /// 0 = none.
     pub(crate) producer_id: u64,
+    /// Of its first record.
     pub(crate) base_sequence: u32,
+    /// Tells a producer's lives apart.
     pub(crate) producer_epoch: u16,
+    /// Kind, codec and flags.
     pub(crate) attributes: Attributes,
+    /// The caller's leader epoch; never decreasing along a log.
     pub(crate) term: u64,
     /// Never decreasing along a log.
     pub(crate) epoch: u32,
@@ -110,6 +129,7 @@ struct Raw {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Raw>() == BATCH_HEADER_BYTES);
+    assert!(offset_of!(Raw, magic) == 0);
     assert!(offset_of!(Raw, header_crc) == 4 && offset_of!(Raw, length) == 8 && offset_of!(Raw, body_crc) == 12);
     assert!(offset_of!(Raw, base_offset) == 16 && offset_of!(Raw, durable_before) == 24);
     assert!(offset_of!(Raw, offset_count) == 32 && offset_of!(Raw, record_count) == 36);
@@ -147,6 +167,10 @@ impl BatchHeader {
     /// Checks the header at `position` of the file with this seed; `room` is what is left there.
     ///
     /// The bytes are copied before they are looked at: in a mapping they may change meanwhile.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] if the checksum fits and a reserved bit, kind or codec is not known,
+    /// else [`FormatError::Invalid`].
     pub(crate) fn decode(bytes: &[u8], seed: Seed, position: u64, room: u64) -> Result<BatchHeader, FormatError> {
         let Some(&bytes) = bytes.first_chunk::<BATCH_HEADER_BYTES>() else {
             return Err(invalid("the file ends before a batch header does"));
@@ -166,6 +190,7 @@ impl BatchHeader {
         header.check(room).map(|()| header)
     }
 
+    /// The range of every field, behind a checksum that fits.
     fn check(&self, room: u64) -> Result<(), FormatError> {
         if self.attributes.0 >> 9 != 0 {
             return Err(newer(format!("batch attributes {:#06x}", self.attributes.0)));
@@ -191,20 +216,29 @@ impl BatchHeader {
             return Err(invalid(format!("{} records in {} offsets", self.record_count, self.offset_count)));
         }
         let counts_fit = match kind {
-            BatchKind::Records | BatchKind::Catalog | BatchKind::Offsets => self.offset_count > 0,
+            BatchKind::Records => self.offset_count > 0,
+            BatchKind::Catalog | BatchKind::Offsets => self.offset_count > 0 && self.record_count == self.offset_count,
             BatchKind::Control => self.offset_count == 1,
             BatchKind::Filler | BatchKind::Snapshot => self.offset_count == 0,
         };
         if !counts_fit {
-            return Err(invalid(format!("a batch of kind {kind:?} with {} offsets", self.offset_count)));
+            return Err(invalid(format!(
+                "a batch of kind {kind:?} with {} offsets for {} entries",
+                self.offset_count, self.record_count
+            )));
         }
-        if self.attributes.codec() == 0 && self.uncompressed_length != 0 {
-            return Err(invalid("a plain batch with an uncompressed length"));
+        let plain = self.attributes.codec() == 0;
+        if (plain && self.uncompressed_length != 0) || self.uncompressed_length > MAX_BATCH_BYTES {
+            let uncompressed_length = self.uncompressed_length;
+            return Err(invalid(format!("a body of {uncompressed_length} bytes before compression can't be")));
         }
         Ok(())
     }
 
     /// Compares the body (everything behind the header, as stored) with its checksum.
+    ///
+    /// # Errors
+    /// [`FormatError::Invalid`] with both checksums.
     pub(crate) fn check_body(&self, body: &[u8]) -> Result<(), FormatError> {
         let computed = crc(body);
         if computed == self.body_crc {
@@ -213,6 +247,7 @@ impl BatchHeader {
         Err(invalid(format!("batch checksum is {:#010x}, computed {computed:#010x}", self.body_crc)))
     }
 
+    /// Without magic and checksum.
     fn raw(&self) -> Raw {
         Raw {
             magic: 0,
@@ -258,7 +293,7 @@ impl BatchHeader {
     }
 }
 
-/// The first place at or after `from` (a multiple of 8) where a batch may begin.
+/// The first place at or after `from` where a batch may begin, in steps of 8 from `from` on.
 pub(crate) fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
     let magic = MAGIC.to_le_bytes();
     let words = bytes.get(from..)?.as_chunks::<8>().0;
@@ -267,10 +302,14 @@ pub(crate) fn find_magic(bytes: &[u8], from: usize) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::format::file_header::tests::example as file;
+    use crate::format::unhex;
+    use crate::ids::LogId;
 
-    pub(crate) fn example(body: &[u8]) -> BatchHeader {
+    fn example(body: &[u8]) -> BatchHeader {
         BatchHeader {
             length: (BATCH_HEADER_BYTES + body.len()) as u32,
             body_crc: crc(body),
@@ -363,5 +402,114 @@ mod tests {
         assert_eq!(find_magic(&bytes, 40), Some(40));
         assert_eq!(find_magic(&bytes, 48), None);
         assert_eq!(find_magic(&bytes, 100), None);
+    }
+
+    #[test]
+    fn layout() {
+        let header = example(&[7; 64]);
+        let expected = unhex(
+            "8d5e7cb479b0a4aaa0000000b8593cd5e803000000000000de03000000000000
+             03000000030000000068e5cf8b0100000968e5cf8b0100000a68e5cf8b010000
+             0b000000000000000c0000000d0000000e000000000000000f00000000000000",
+        );
+        assert_eq!(header.encode(file().seed(), 4_096)[..], expected);
+        let draft = header.encode_draft();
+        assert_eq!((&draft[..8], &draft[8..]), (&[0; 8][..], &expected[8..]));
+    }
+
+    #[test]
+    fn another_place_or_file_is_refused() {
+        let header = example(&[]);
+        let seed = file().seed();
+        let bytes = header.encode(seed, 4_096);
+        let refused = |seed: Seed, position: u64| {
+            matches!(BatchHeader::decode(&bytes, seed, position, 1 << 20), Err(FormatError::Invalid(_)))
+        };
+        assert!(!refused(seed, 4_096));
+        for bit in 0..64 {
+            assert!(refused(seed, 4_096 ^ (1 << bit)), "position with bit {bit} flipped");
+        }
+        let (log, id) = (file().log, file().file_id);
+        assert!(refused(Seed::new(&log, id ^ 1, 0), 4_096), "another file");
+        assert!(refused(Seed::new(&log, id, 1), 4_096), "another rewrite");
+        assert!(refused(Seed::new(&LogId { partition: 9, ..log }, id, 0), 4_096), "another partition");
+    }
+
+    #[test]
+    fn zeros_are_never_a_batch() {
+        for position in (0..65_536).step_by(8) {
+            assert!(BatchHeader::decode(&[0; 96], file().seed(), position, 1 << 20).is_err(), "at {position}");
+        }
+    }
+
+    #[test]
+    fn each_kind_takes_its_offsets() {
+        let seed = file().seed();
+        let fits = |kind: BatchKind, offset_count: u32, record_count: u32| {
+            let attributes = Attributes::new(kind);
+            assert_eq!(attributes.kind(), Ok(kind));
+            let header = BatchHeader { attributes, offset_count, record_count, ..example(&[]) };
+            BatchHeader::decode(&header.encode(seed, 8), seed, 8, 96).is_ok()
+        };
+        for (kind, good, bad) in [
+            (BatchKind::Records, &[(1, 1), (3, 1), (3, 0)][..], &[(0, 0), (1, 2)][..]),
+            (BatchKind::Control, &[(1, 1)], &[(0, 0), (2, 1)]),
+            (BatchKind::Filler, &[(0, 0)], &[(1, 0), (1, 1), (0, 1)]),
+            (BatchKind::Snapshot, &[(0, 0)], &[(1, 0), (0, 1)]),
+            (BatchKind::Catalog, &[(1, 1), (3, 3)], &[(0, 0), (3, 2)]),
+            (BatchKind::Offsets, &[(1, 1), (3, 3)], &[(0, 0), (3, 2)]),
+        ] {
+            for &(offsets, records) in good {
+                assert!(fits(kind, offsets, records), "{kind:?} {offsets} {records}");
+            }
+            for &(offsets, records) in bad {
+                assert!(!fits(kind, offsets, records), "{kind:?} {offsets} {records}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_reserved_attribute_is_newer_and_every_known_one_is_not() {
+        let seed = file().seed();
+        let decode = |attributes: u16, uncompressed_length: u32| {
+            let header = BatchHeader { attributes: Attributes(attributes), uncompressed_length, ..example(&[]) };
+            BatchHeader::decode(&header.encode(seed, 0), seed, 0, 1 << 20).map(|found| found.attributes.codec())
+        };
+        for bit in 9..16 {
+            assert!(matches!(decode(1 << bit, 0), Err(FormatError::Newer(_))), "bit {bit}");
+        }
+        for codec in 3..16 {
+            assert!(matches!(decode(codec, 9), Err(FormatError::Newer(_))), "codec {codec}");
+        }
+        assert_eq!((decode(1, 9), decode(2, 1 << 30), decode(0x180, 0)), (Ok(1), Ok(2), Ok(0)));
+        for (codec, uncompressed_length) in [(0, 9), (1, (1 << 30) + 1), (2, u32::MAX)] {
+            assert!(matches!(decode(codec, uncompressed_length), Err(FormatError::Invalid(_))), "{codec}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_behind_a_right_checksum_are_decoded_without_panic(
+            mut bytes in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u8>()], BATCH_HEADER_BYTES),
+            position in any::<u64>(),
+            room in any::<u64>(),
+        ) {
+            let seed = file().seed();
+            bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
+            let crc = seed.crc(&[&position.to_le_bytes(), &bytes[8..]]).to_le_bytes();
+            bytes[4..8].copy_from_slice(&crc);
+            if let Ok(header) = BatchHeader::decode(&bytes, seed, position, room) {
+                prop_assert!(u64::from(header.length) <= room && header.length % 8 == 0);
+                prop_assert!(header.end_offset() <= MAX_OFFSET + 1 && header.durable_before <= header.base_offset);
+                prop_assert_eq!(&header.encode(seed, position)[..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), from in 0_usize..300) {
+            prop_assert!(BatchHeader::decode(&bytes, file().seed(), 4_096, 1 << 20).is_err());
+            let slow = (from..bytes.len()).step_by(8).find(|&at| at + 8 <= bytes.len() && bytes[at..at + 4] == MAGIC.to_le_bytes());
+            prop_assert_eq!(find_magic(&bytes, from), slow);
+        }
     }
 }

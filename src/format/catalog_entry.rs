@@ -1,63 +1,51 @@
 //! What the catalogue's batches hold: entries of 16 bytes and a payload padded to 8.
+//!
+//! Lengths and reserved bytes are checked here; whether an entry may follow those before it (epochs
+//! that rise, topics that are known) is the catalogue's to say.
 
 use bytemuck::{Pod, Zeroable};
 
 use super::{FormatError, align8, bytes_at, invalid, newer, u32_at};
 use crate::ids::{EngineId, TopicId};
 
+/// Before every payload.
 const ENTRY_HEADER_BYTES: usize = 16;
 
 /// How far a partition was known durable: everything below `durable_offset`, which ends at
 /// `position` of the segment with this base offset.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Mark {
+    /// Batches from `position` on have this epoch or a higher one.
     pub(crate) epoch: u32,
+    /// The first offset that there is (inclusive).
     pub(crate) log_start_offset: u64,
+    /// Everything below it survives power loss (exclusive).
     pub(crate) durable_offset: u64,
+    /// Names the segment.
     pub(crate) segment_base_offset: u64,
+    /// The end of a batch in it.
     pub(crate) position: u64,
 }
 
 /// One entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum CatalogEntry {
-    Engine {
-        engine_id: EngineId,
-        created_ms: i64,
-    },
-    Epoch {
-        epoch: u32,
-    },
-    /// `config` is `key=value` lines.
-    Topic {
-        topic_id: TopicId,
-        name: String,
-        partitions: u32,
-        created_ms: i64,
-        config: String,
-    },
-    Deleted {
-        topic_id: TopicId,
-    },
-    Expanded {
-        topic_id: TopicId,
-        partitions: u32,
-        end_offsets: Vec<u64>,
-    },
-    Mark {
-        topic_id: TopicId,
-        partition: u32,
-        mark: Mark,
-    },
-    Truncated {
-        topic_id: TopicId,
-        partition: u32,
-        offset: u64,
-        epoch: u32,
-    },
-    Clean {
-        epoch: u32,
-    },
+    /// The first entry of all: whose directory it is.
+    Engine { engine_id: EngineId, created_ms: i64 },
+    /// A new life of the directory or of a partition begins.
+    Epoch { epoch: u32 },
+    /// A topic was made; `config` is lines of `key=value`.
+    Topic { topic_id: TopicId, name: String, partitions: u32, created_ms: i64, config: String },
+    /// A topic was deleted; its files may be left.
+    Deleted { topic_id: TopicId },
+    /// A topic has `partitions` now; `end_offsets` are those of the old ones.
+    Expanded { topic_id: TopicId, partitions: u32, end_offsets: Vec<u64> },
+    /// How far a partition was durable.
+    Mark { topic_id: TopicId, partition: u32, mark: Mark },
+    /// Records from `offset` on (inclusive) that are older than `epoch` no longer exist.
+    Truncated { topic_id: TopicId, partition: u32, offset: u64, epoch: u32 },
+    /// The epoch ended with everything durable and marked; counts while it is the newest.
+    Clean { epoch: u32 },
 }
 
 /// An entry's header as it stands in the file.
@@ -71,7 +59,13 @@ struct Raw {
     payload_length: u32,
 }
 
-const _: () = assert!(size_of::<Raw>() == ENTRY_HEADER_BYTES && core::mem::offset_of!(Raw, payload_length) == 12);
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Raw>() == ENTRY_HEADER_BYTES);
+    assert!(offset_of!(Raw, topic_id) == 0 && offset_of!(Raw, partition) == 4);
+    assert!(offset_of!(Raw, kind) == 8 && offset_of!(Raw, flags) == 10);
+    assert!(offset_of!(Raw, payload_length) == 12);
+};
 
 const ENGINE: u16 = 1;
 const EPOCH: u16 = 2;
@@ -83,7 +77,7 @@ const TRUNCATED: u16 = 7;
 const CLEAN: u16 = 8;
 
 impl CatalogEntry {
-    /// Appends the entry's bytes.
+    /// Appends the entry's bytes, a multiple of 8.
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
         let (kind, topic_id, partition) = match self {
             CatalogEntry::Engine { .. } => (ENGINE, TopicId(0), 0),
@@ -141,31 +135,48 @@ impl CatalogEntry {
         }
     }
 
-    /// All entries of a batch's body.
-    pub(crate) fn decode_all(body: &[u8]) -> Result<Vec<CatalogEntry>, FormatError> {
-        let mut entries = Vec::new();
+    /// The entries of a batch's body, one at a time; nothing follows an error.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] for an unknown kind, flag or reserved byte, else [`FormatError::Invalid`].
+    pub(crate) fn each_of(body: &[u8]) -> impl Iterator<Item = Result<CatalogEntry, FormatError>> {
         let mut rest = body;
-        while !rest.is_empty() {
-            let Some(head) = bytes_at::<ENTRY_HEADER_BYTES>(rest, 0) else {
-                return Err(invalid("the body ends within a catalogue entry"));
-            };
-            let raw: Raw = bytemuck::must_cast(head);
-            if raw.flags != 0 {
-                return Err(newer(format!("catalogue entry flags {:#x}", raw.flags)));
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
             }
-            let length = ENTRY_HEADER_BYTES as u64 + u64::from(raw.payload_length);
-            let padded = align8(length) as usize;
-            if padded > rest.len() {
-                return Err(invalid(format!("a catalogue entry of {length} bytes, {} are left", rest.len())));
-            }
-            let (entry, after) = rest.split_at(padded);
-            entries.push(decode_one(&raw, &entry[ENTRY_HEADER_BYTES..length as usize])?);
-            rest = after;
-        }
-        Ok(entries)
+            let split = split_entry(rest);
+            rest = split.as_ref().map_or(&[], |&(_, _, after)| after);
+            Some(split.and_then(|(raw, payload, _)| decode_one(&raw, payload)))
+        })
+    }
+
+    /// All entries of a batch's body, in memory; they may take several times the bytes.
+    ///
+    /// # Errors
+    /// Those of [`each_of`](CatalogEntry::each_of).
+    pub(crate) fn decode_all(body: &[u8]) -> Result<Vec<CatalogEntry>, FormatError> {
+        CatalogEntry::each_of(body).collect()
     }
 }
 
+/// The first entry's header and payload, and what is behind it.
+fn split_entry(bytes: &[u8]) -> Result<(Raw, &[u8], &[u8]), FormatError> {
+    let Some(head) = bytes_at::<ENTRY_HEADER_BYTES>(bytes, 0) else {
+        return Err(invalid("the body ends within a catalogue entry"));
+    };
+    let raw: Raw = bytemuck::must_cast(head);
+    if raw.flags != 0 {
+        return Err(newer(format!("catalogue entry flags {:#x}", raw.flags)));
+    }
+    let length = ENTRY_HEADER_BYTES as u64 + u64::from(raw.payload_length);
+    let Some((entry, after)) = bytes.split_at_checked(align8(length) as usize) else {
+        return Err(invalid(format!("a catalogue entry of {length} bytes, {} are left", bytes.len())));
+    };
+    Ok((raw, &entry[ENTRY_HEADER_BYTES..length as usize], after))
+}
+
+/// What the entry says.
 fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
     let short = || invalid(format!("a catalogue entry of kind {} with {} bytes", raw.kind, payload.len()));
     let exactly = |bytes: usize| if payload.len() == bytes { Ok(()) } else { Err(short()) };
@@ -173,6 +184,14 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
     let u64_in = |at: usize| bytes_at(payload, at).map(u64::from_le_bytes).ok_or_else(short);
     let topic_id = TopicId(raw.topic_id);
     let partition = raw.partition;
+    let (names_topic, names_partition) = match raw.kind {
+        ENGINE | EPOCH | CLEAN => (false, false),
+        TOPIC | DELETED | EXPANDED => (true, false),
+        _ => (true, true),
+    };
+    if (!names_topic && topic_id.0 != 0) || (!names_partition && partition != 0) {
+        return Err(newer(format!("a catalogue entry of kind {} for {topic_id}/{partition}", raw.kind)));
+    }
     Ok(match raw.kind {
         ENGINE => {
             exactly(24)?;
@@ -205,6 +224,9 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
             if !rest.is_empty() {
                 return Err(short());
             }
+            if u32_in(4)? != 0 {
+                return Err(newer("reserved bytes of a catalogue entry are set"));
+            }
             let end_offsets = offsets.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
             CatalogEntry::Expanded { topic_id, partitions: u32_in(0)?, end_offsets }
         }
@@ -233,7 +255,10 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::format::unhex;
 
     fn examples() -> Vec<CatalogEntry> {
         let topic_id = TopicId(7);
@@ -267,20 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lengths_and_unknown_kinds() {
+    fn cuts_and_unknown_kinds() {
         for entry in examples() {
             let mut body = Vec::new();
             entry.encode(&mut body);
             for cut in 1..body.len() {
                 assert!(CatalogEntry::decode_all(&body[..cut]).is_err(), "{entry:?} cut at {cut}");
-            }
-            for length in [0, 1, 3, 1_000, u32::MAX] {
-                let mut bad = body.clone();
-                if bad[12..16] == length.to_le_bytes()[..] {
-                    continue;
-                }
-                bad[12..16].copy_from_slice(&length.to_le_bytes());
-                let _ = CatalogEntry::decode_all(&bad);
             }
             let mut bad = body.clone();
             bad[8] = 99;
@@ -288,6 +305,101 @@ mod tests {
             bad[8] = body[8];
             bad[10] = 1;
             assert!(matches!(CatalogEntry::decode_all(&bad), Err(FormatError::Newer(_))));
+        }
+    }
+
+    #[test]
+    fn layout() {
+        let mut body = Vec::new();
+        examples().iter().for_each(|entry| entry.encode(&mut body));
+        let expected = unhex(
+            "0000000000000000010000001800000009090909090909090909090909090909ffffffffffffffff
+             000000000000000002000000040000000400000000000000
+             0700000000000000030000001a000000050000000000000006000000060000006f7264657273613d310a000000000000
+             070000000000000005000000200000000900000000000000010000000000000002000000000000000300000000000000
+             070000000300000006000000240000000200000000000000030000000000000004000000000000000500000000000000
+             0100000000000000
+             0700000001000000070000000c00000008000000000000000900000000000000
+             07000000000000000400000000000000
+             000000000000000008000000040000000400000000000000",
+        );
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn bytes_without_a_meaning_are_newer() {
+        for entry in examples() {
+            let mut body = Vec::new();
+            entry.encode(&mut body);
+            let names_topic = body[0] != 0;
+            let names_partition = matches!(entry, CatalogEntry::Mark { .. } | CatalogEntry::Truncated { .. });
+            let mut reserved = vec![8, 10, 11];
+            reserved.extend((!names_topic).then_some(0));
+            reserved.extend((!names_partition).then_some(4));
+            reserved.extend(matches!(entry, CatalogEntry::Expanded { .. }).then_some(20));
+            for at in reserved {
+                let mut bytes = body.clone();
+                bytes[at] = 0x80;
+                let found = CatalogEntry::decode_all(&bytes);
+                assert!(matches!(found, Err(FormatError::Newer(_))), "{entry:?}, byte {at}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_wrong_payload_length_is_refused() {
+        for entry in examples() {
+            let (topic, expanded) =
+                (matches!(entry, CatalogEntry::Topic { .. }), matches!(entry, CatalogEntry::Expanded { .. }));
+            let mut body = Vec::new();
+            entry.encode(&mut body);
+            let right = u32_at(&body, 12).unwrap();
+            body.resize(4_096, 0);
+            for length in (0..200).filter(|&length| length != right) {
+                // These say how long they are: a name and lines, or whole offsets.
+                if (topic && length >= 22) || (expanded && length >= 8 && length % 8 == 0) {
+                    continue;
+                }
+                body[12..16].copy_from_slice(&length.to_le_bytes());
+                let first = CatalogEntry::each_of(&body).next();
+                assert!(
+                    matches!(first, Some(Err(FormatError::Invalid(_)))),
+                    "{entry:?} with {length} bytes: {first:?}"
+                );
+            }
+            for length in [5_000, u32::MAX - 7, u32::MAX] {
+                body[12..16].copy_from_slice(&length.to_le_bytes());
+                assert!(matches!(CatalogEntry::decode_all(&body), Err(FormatError::Invalid(_))), "{entry:?} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_follows_an_error() {
+        let mut body = Vec::new();
+        CatalogEntry::Epoch { epoch: 1 }.encode(&mut body);
+        body.resize(body.len() + 8, 0);
+        let found: Vec<_> = CatalogEntry::each_of(&body).collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0], Ok(CatalogEntry::Epoch { epoch: 1 }));
+        assert!(matches!(found[1], Err(FormatError::Invalid(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_panic(
+            kinds in proptest::collection::vec((0_u8..10, 0_u8..60, proptest::collection::vec(any::<u8>(), 0..80)), 0..6),
+        ) {
+            let mut body = Vec::new();
+            for (kind, length, payload) in kinds {
+                body.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, kind, 0, 0, 0, length, 0, 0, 0]);
+                body.extend_from_slice(&payload);
+            }
+            if let Ok(entries) = CatalogEntry::decode_all(&body) {
+                let mut again = Vec::new();
+                entries.iter().for_each(|entry| entry.encode(&mut again));
+                prop_assert_eq!(CatalogEntry::decode_all(&again), Ok(entries));
+            }
         }
     }
 }

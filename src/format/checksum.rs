@@ -1,4 +1,7 @@
 //! CRC-32 (IEEE), plain for bodies and seeded for everything that is bound to its file.
+//!
+//! A seed is the CRC-32 of a file's identity; a seeded checksum is the CRC-32 of that identity and
+//! the bytes, one behind the other. So what was written for another file never validates here.
 
 use crate::ids::LogId;
 
@@ -58,5 +61,21 @@ mod tests {
         for (at, seed) in seeds.iter().enumerate() {
             assert!(seeds[..at].iter().all(|other| other.crc(&[b"x"]) != seed.crc(&[b"x"])), "seed {at}");
         }
+    }
+
+    #[test]
+    fn the_seed_stands_before_the_bytes() {
+        let log = LogId { engine_id: EngineId(*b"0123456789abcdef"), topic_id: TopicId(7), partition: 2 };
+        let seed = Seed::new(&log, 0x1122_3344_5566_7788, 0);
+        assert_eq!(seed, Seed(0x2290_c93f));
+        let identity = [
+            &b"0123456789abcdef"[..],
+            &7_u32.to_le_bytes(),
+            &2_u32.to_le_bytes(),
+            &0x1122_3344_5566_7788_u64.to_le_bytes(),
+            &0_u32.to_le_bytes(),
+        ]
+        .concat();
+        assert_eq!(seed.crc(&[b"12", b"", b"3"]), crc(&[&identity[..], b"123"].concat()));
     }
 }

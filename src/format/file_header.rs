@@ -9,31 +9,41 @@ use super::checksum::{Seed, crc};
 use super::{BLOCK_BYTES, FORMAT_VERSION, FormatError, MAX_OFFSET, invalid, newer};
 use crate::ids::{EngineId, LogId, TopicId};
 
+/// One sector; the rest of its block is never written.
 pub(crate) const FILE_HEADER_BYTES: usize = 512;
 
 const MAGIC: [u8; 8] = *b"thalweg\0";
+/// The longest topic name.
 const NAME_BYTES_MAX: usize = 249;
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u16)]
 pub(crate) enum FileKind {
+    /// Part of a partition's log.
     Segment = 1,
+    /// A segment's sparse index.
     Index = 2,
+    /// Which topics there are.
     Catalog = 3,
+    /// How far each group got.
     Offsets = 4,
 }
 
 /// The header as it is used.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FileHeader {
+    /// What the file holds.
     pub(crate) kind: FileKind,
+    /// Whose the file is.
     pub(crate) log: LogId,
     /// Epoch of its creation.
     pub(crate) epoch: u32,
     /// Random; never 0.
     pub(crate) file_id: u64,
+    /// Of its first batch.
     pub(crate) base_offset: u64,
+    /// Wall clock at its creation, in ms.
     pub(crate) created_ms: i64,
     /// Highest term so far.
     pub(crate) term: u64,
@@ -41,12 +51,13 @@ pub(crate) struct FileHeader {
     pub(crate) log_start_offset: u64,
     /// The durable offset when this was written: evidence.
     pub(crate) durable_before: u64,
+    /// The file it continues.
     pub(crate) previous: Previous,
     /// 0 as first written, n = n-th compaction.
     pub(crate) rewrite: u32,
-    /// Of a rewritten file, else 0.
+    /// Where the offsets it stands for end; 0 unless rewritten.
     pub(crate) rewritten_end_offset: u64,
-    /// Of a rewritten file, else 0.
+    /// Bytes of it that count; 0 unless rewritten.
     pub(crate) rewritten_length: u64,
     /// The topic's name; empty for keyed logs.
     pub(crate) name: String,
@@ -57,13 +68,15 @@ pub(crate) struct FileHeader {
 pub(crate) struct Previous {
     /// 0 if there is none.
     pub(crate) file_id: u64,
+    /// Of its first batch.
     pub(crate) base_offset: u64,
+    /// Where it ends, exclusive: its records from there on no longer exist.
     pub(crate) end_offset: u64,
-    /// Bytes of it that count.
+    /// Bytes of it that count, up to the end of a batch.
     pub(crate) length: u64,
-    /// Its last append time.
+    /// Its last append time, in ms; `i64::MIN` if it has no batch.
     pub(crate) appended_ms: i64,
-    /// Its largest timestamp; `i64::MAX` if that wasn't known.
+    /// Its largest timestamp, in ms: `i64::MIN` if it has no batch, `i64::MAX` if it wasn't known.
     pub(crate) max_timestamp: i64,
 }
 
@@ -103,6 +116,7 @@ struct Raw {
 const _: () = {
     use core::mem::offset_of;
     assert!(size_of::<Raw>() == FILE_HEADER_BYTES);
+    assert!(offset_of!(Raw, magic) == 0);
     assert!(offset_of!(Raw, version) == 8 && offset_of!(Raw, header_crc) == 12);
     assert!(offset_of!(Raw, kind) == 16 && offset_of!(Raw, flags) == 18);
     assert!(offset_of!(Raw, partition) == 20 && offset_of!(Raw, topic_id) == 24);
@@ -157,7 +171,11 @@ impl FileHeader {
         bytemuck::must_cast(raw)
     }
 
-    /// Checks the first 512 bytes of a file.
+    /// Checks the first 512 bytes of a file: magic, checksum, version, then the fields.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] if the checksum fits and the version, the kind or a reserved byte is
+    /// not known, else [`FormatError::Invalid`].
     pub(crate) fn decode(bytes: &[u8]) -> Result<FileHeader, FormatError> {
         let Some(bytes) = bytes.first_chunk::<FILE_HEADER_BYTES>() else {
             return Err(invalid(format!("a file header has {FILE_HEADER_BYTES} bytes, {} are there", bytes.len())));
@@ -173,8 +191,11 @@ impl FileHeader {
                 raw.header_crc
             )));
         }
-        if raw.version != FORMAT_VERSION {
+        if raw.version > FORMAT_VERSION {
             return Err(newer(format!("file version {}, this is {FORMAT_VERSION}", raw.version)));
+        }
+        if raw.version == 0 || raw.kind == 0 {
+            return Err(invalid(format!("a file of version {} and kind {} can't be", raw.version, raw.kind)));
         }
         let kind = match raw.kind {
             1 => FileKind::Segment,
@@ -215,6 +236,16 @@ impl FileHeader {
         {
             return Err(invalid("what the file header says of its predecessor can't be"));
         }
+        let rewritten_fits = if raw.rewrite == 0 {
+            raw.rewritten_end_offset == 0 && raw.rewritten_length == 0
+        } else {
+            raw.rewritten_end_offset >= raw.base_offset
+                && raw.rewritten_length >= BLOCK_BYTES
+                && raw.rewritten_length.is_multiple_of(8)
+        };
+        if !rewritten_fits {
+            return Err(invalid("what the file header says of its rewriting can't be"));
+        }
         Ok(FileHeader {
             kind,
             log: LogId {
@@ -238,6 +269,9 @@ impl FileHeader {
     }
 
     /// Whether the file is of this kind and belongs to this log.
+    ///
+    /// # Errors
+    /// [`FormatError::Foreign`] with what was found and expected.
     pub(crate) fn expect(&self, kind: FileKind, log: &LogId) -> Result<(), FormatError> {
         let foreign = |what: &str, found: String, expected: String| {
             Err(FormatError::Foreign(format!("its header says {what} {found}, expected {expected}")))
@@ -277,13 +311,17 @@ fn checksum(bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// Two digits a byte.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::format::unhex;
 
     pub(crate) fn example() -> FileHeader {
         FileHeader {
@@ -314,7 +352,14 @@ pub(super) mod tests {
     #[test]
     fn round_trip() {
         assert_eq!(FileHeader::decode(&example().encode()), Ok(example()));
-        let longest = FileHeader { name: "n".repeat(249), previous: Previous::default(), rewrite: 9, ..example() };
+        let longest = FileHeader {
+            name: "n".repeat(249),
+            previous: Previous::default(),
+            rewrite: 9,
+            rewritten_end_offset: 1_700,
+            rewritten_length: 8_200,
+            ..example()
+        };
         assert_eq!(FileHeader::decode(&longest.encode()), Ok(longest));
     }
 
@@ -349,5 +394,127 @@ pub(super) mod tests {
         let error = header.expect(FileKind::Segment, &other).unwrap_err();
         assert_eq!(error, FormatError::Foreign("its header says partition 2, expected 3".into()));
         assert!(header.expect(FileKind::Index, &header.log).is_err());
+    }
+
+    /// Bytes to put at places of a header.
+    type Changes<'a> = &'a [(usize, &'a [u8])];
+
+    /// The header with these bytes changed and its checksum made right again.
+    fn decode_with(changes: Changes<'_>) -> Result<FileHeader, FormatError> {
+        let mut bytes = example().encode();
+        for (at, change) in changes {
+            bytes[*at..at + change.len()].copy_from_slice(change);
+        }
+        let crc = checksum(&bytes).to_le_bytes();
+        bytes[12..16].copy_from_slice(&crc);
+        FileHeader::decode(&bytes)
+    }
+
+    #[test]
+    fn layout() {
+        let mut expected = unhex(
+            "7468616c7765670001000000f0aaf58e01000000020000000700000003000000
+             303132333435363738396162636465668877665544332211e803000000000000
+             0068e5cf8b01000005000000000000000a00000000000000de03000000000000
+             6300000000000000f401000000000000e8030000000000000020000000000000
+             ff67e5cf8b010000ffffffffffffffff00000000060000000000000000000000
+             6f7264657273",
+        );
+        expected.resize(FILE_HEADER_BYTES, 0);
+        assert_eq!(example().encode()[..], expected);
+        let rewritten = FileHeader { rewrite: 1, rewritten_end_offset: 2_000, rewritten_length: 8_192, ..example() };
+        let bytes = rewritten.encode();
+        assert_eq!((&bytes[144..148], &bytes[152..160]), (&[1, 0, 0, 0][..], &[0xd0, 7, 0, 0, 0, 0, 0, 0][..]));
+        assert_eq!(bytes[416..424], 8_192_u64.to_le_bytes());
+    }
+
+    #[test]
+    fn ranges_are_checked_behind_a_right_checksum() {
+        assert_eq!(decode_with(&[]), Ok(example()));
+        let big = (MAX_OFFSET + 1).to_le_bytes();
+        let bad: [(&str, Changes<'_>); 19] = [
+            ("version", &[(8, &[0])]),
+            ("kind", &[(16, &[0])]),
+            ("file id", &[(48, &[0; 8])]),
+            ("base offset", &[(56, &big)]),
+            ("log start", &[(80, &big)]),
+            ("durable before", &[(88, &big)]),
+            ("previous begins behind its end", &[(104, &1_001_u64.to_le_bytes())]),
+            ("previous ends behind this begins", &[(112, &1_001_u64.to_le_bytes())]),
+            ("previous shorter than its header", &[(120, &4_088_u64.to_le_bytes())]),
+            ("previous not a multiple of 8", &[(120, &8_193_u64.to_le_bytes())]),
+            ("name too long", &[(148, &[250])]),
+            ("name longer than its field", &[(148, &[0xff; 4])]),
+            ("bytes behind the name", &[(148, &[5])]),
+            ("name not UTF-8", &[(160, &[0xff])]),
+            ("rewritten end without rewriting", &[(152, &[1])]),
+            ("rewritten length without rewriting", &[(416, &[8])]),
+            ("rewritten end before the base", &[(144, &[1]), (152, &[1]), (416, &8_192_u64.to_le_bytes())]),
+            ("rewritten shorter than its header", &[(144, &[1]), (152, &[0xff; 2]), (416, &[8])]),
+            ("rewritten not a multiple of 8", &[(144, &[1]), (152, &[0xff; 2]), (416, &8_193_u64.to_le_bytes())]),
+        ];
+        for (what, changes) in bad {
+            assert!(matches!(decode_with(changes), Err(FormatError::Invalid(_))), "{what}");
+        }
+        for at in 424..FILE_HEADER_BYTES {
+            assert!(matches!(decode_with(&[(at, &[1])]), Err(FormatError::Newer(_))), "reserved byte {at}");
+        }
+        for at in [18, 19] {
+            assert!(matches!(decode_with(&[(at, &[1])]), Err(FormatError::Newer(_))), "flags, byte {at}");
+        }
+        let newer = decode_with(&[(8, &[2]), (16, &[9]), (48, &[0; 8])]);
+        assert_eq!(newer, Err(FormatError::Newer("file version 2, this is 1".into())), "the version comes first");
+    }
+
+    #[test]
+    fn every_identity_is_compared() {
+        let header = example();
+        let log = header.log;
+        for (other, reason) in [
+            (
+                LogId { engine_id: EngineId([0; 16]), ..log },
+                "its header says engine 30313233343536373839616263646566, expected 00000000000000000000000000000000",
+            ),
+            (LogId { topic_id: TopicId(8), ..log }, "its header says topic id 7, expected 8"),
+            (LogId { partition: 3, ..log }, "its header says partition 2, expected 3"),
+        ] {
+            assert_eq!(header.expect(FileKind::Segment, &other), Err(FormatError::Foreign(reason.into())));
+        }
+        let kind = header.expect(FileKind::Index, &log);
+        assert_eq!(kind, Err(FormatError::Foreign("its header says kind Segment, expected Index".into())));
+    }
+
+    #[test]
+    fn the_seed_is_the_identitys_even_if_the_header_is_damaged() {
+        let header = example();
+        assert_eq!(header.seed(), Seed::new(&header.log, header.file_id, 0));
+        let mut bytes = header.encode();
+        bytes[200] ^= 1;
+        assert_eq!(seed_as_it_stands(&bytes), header.seed());
+        assert_ne!(FileHeader { rewrite: 1, ..example() }.seed(), header.seed());
+    }
+
+    proptest! {
+        #[test]
+        fn any_fields_behind_a_right_checksum_are_decoded_without_panic(
+            mut bytes in proptest::collection::vec(prop_oneof![3 => Just(0), 1 => any::<u8>()], FILE_HEADER_BYTES),
+            sane in any::<bool>(),
+        ) {
+            bytes[..12].copy_from_slice(&example().encode()[..12]);
+            if sane {
+                bytes[16..20].copy_from_slice(&[1, 0, 0, 0]);
+                bytes[424..].fill(0);
+            }
+            let crc = checksum(&bytes).to_le_bytes();
+            bytes[12..16].copy_from_slice(&crc);
+            if let Ok(header) = FileHeader::decode(&bytes) {
+                prop_assert_eq!(&header.encode()[..], &bytes[..]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            prop_assert!(matches!(FileHeader::decode(&bytes), Err(FormatError::Invalid(_))));
+        }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) const BLOCK_BYTES: u64 = 4096;
 /// Offsets are below 2^63.
 pub(crate) const MAX_OFFSET: u64 = (1 << 63) - 1;
 
-/// The next multiple of 8.
+/// The next multiple of 8, at or above `bytes`, which is below 2^64 - 7: a sum of lengths of 32 bits.
 #[inline]
 pub(crate) const fn align8(bytes: u64) -> u64 {
     (bytes + 7) & !7
@@ -54,11 +54,13 @@ pub(crate) enum FormatError {
     Foreign(String),
 }
 
+/// See [`FormatError::Invalid`].
 #[cold]
 fn invalid(reason: impl Into<String>) -> FormatError {
     FormatError::Invalid(reason.into())
 }
 
+/// See [`FormatError::Newer`].
 #[cold]
 fn newer(what: impl Into<String>) -> FormatError {
     FormatError::Newer(what.into())
@@ -70,7 +72,15 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
+/// The number at `at`, if it is there.
 #[inline]
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes_at(bytes, at).map(u32::from_le_bytes)
+}
+
+/// Bytes from hexadecimal digits; white space is skipped.
+#[cfg(test)]
+fn unhex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }

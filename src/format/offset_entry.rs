@@ -1,6 +1,7 @@
 //! What the offset-commit log's batches hold: entries of 32 bytes and a payload padded to 8.
 //!
 //! Part of the format from the first version on; the log of commits is written by consumer groups.
+//! A payload that is too long for one entry goes on in the next; joining the pieces is the reader's.
 #![cfg_attr(not(test), expect(dead_code, reason = "consumer groups write these; the bytes are fixed now"))]
 
 use bytemuck::{Pod, Zeroable};
@@ -8,41 +9,57 @@ use bytemuck::{Pod, Zeroable};
 use super::{FormatError, align8, bytes_at, invalid, newer};
 use crate::ids::TopicId;
 
+/// Before every payload.
 const ENTRY_BYTES: usize = 32;
+/// The longest payload of one entry: the last multiple of 8 that its length can say.
+const MAX_PAYLOAD_BYTES: usize = 65_528;
+/// The longest metadata of a commit.
+const MAX_METADATA_BYTES: usize = 4_096;
+/// Flag: the payload goes on in the next entry.
 const MORE: u8 = 1;
 
 /// What an entry says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum OffsetEntryKind {
+    /// A group has read up to `offset`; the payload is its metadata.
     Commit = 1,
+    /// The group's commit for this partition no longer counts.
     Delete = 2,
     /// The payload is the group's name.
     Group = 3,
+    /// Members, generation and assignment.
     GroupState = 4,
+    /// The group has no members.
     GroupEmpty = 5,
+    /// How a transaction ended.
     TransactionDecision = 6,
 }
 
 /// One entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OffsetEntry {
+    /// What it says.
     pub(crate) kind: OffsetEntryKind,
     /// Next to read.
     pub(crate) offset: u64,
+    /// The life of the topic.
     pub(crate) topic_id: TopicId,
+    /// Of the topic.
     pub(crate) partition: u32,
-    /// Interned.
+    /// Interned: an entry of kind [`Group`](OffsetEntryKind::Group) says its name.
     pub(crate) group: u32,
+    /// The group's, when it was written.
     pub(crate) generation: u32,
     /// Of the batch that holds record `offset - 1`; 0 = no such record.
     pub(crate) epoch: u32,
     /// The payload goes on in the next entry.
     pub(crate) more: bool,
-    /// At most 65,528 bytes.
+    /// At most 65,528 bytes when read; of any length when written.
     pub(crate) payload: Vec<u8>,
 }
 
+/// An entry's header as it stands in the file.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct Raw {
@@ -57,76 +74,129 @@ struct Raw {
     flags: u8,
 }
 
-const _: () = assert!(size_of::<Raw>() == ENTRY_BYTES && core::mem::offset_of!(Raw, kind) == 30);
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Raw>() == ENTRY_BYTES);
+    assert!(offset_of!(Raw, offset) == 0 && offset_of!(Raw, topic_id) == 8);
+    assert!(offset_of!(Raw, partition) == 12 && offset_of!(Raw, group) == 16);
+    assert!(offset_of!(Raw, generation) == 20 && offset_of!(Raw, epoch) == 24);
+    assert!(offset_of!(Raw, payload_length) == 28 && offset_of!(Raw, kind) == 30);
+    assert!(offset_of!(Raw, flags) == 31);
+};
 
 impl OffsetEntry {
-    /// Appends the entry's bytes.
-    pub(crate) fn encode(&self, into: &mut Vec<u8>) {
-        let raw = Raw {
-            offset: self.offset,
-            topic_id: self.topic_id.0,
-            partition: self.partition,
-            group: self.group,
-            generation: self.generation,
-            epoch: self.epoch,
-            payload_length: self.payload.len() as u16,
-            kind: self.kind as u8,
-            flags: if self.more { MORE } else { 0 },
-        };
-        into.extend_from_slice(bytemuck::bytes_of(&raw));
-        into.extend_from_slice(&self.payload);
-        into.resize(align8(into.len() as u64) as usize, 0);
+    /// Appends the entry's bytes, a multiple of 8; a longer payload as several entries. Returns how many.
+    pub(crate) fn encode(&self, into: &mut Vec<u8>) -> u32 {
+        let mut rest = self.payload.as_slice();
+        let mut count = 0;
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(MAX_PAYLOAD_BYTES));
+            let raw = Raw {
+                offset: self.offset,
+                topic_id: self.topic_id.0,
+                partition: self.partition,
+                group: self.group,
+                generation: self.generation,
+                epoch: self.epoch,
+                payload_length: piece.len() as u16,
+                kind: self.kind as u8,
+                flags: if self.more || !after.is_empty() { MORE } else { 0 },
+            };
+            into.extend_from_slice(bytemuck::bytes_of(&raw));
+            into.extend_from_slice(piece);
+            into.resize(align8(into.len() as u64) as usize, 0);
+            count += 1;
+            rest = after;
+            if rest.is_empty() {
+                return count;
+            }
+        }
     }
 
-    /// All entries of a batch's body.
-    pub(crate) fn decode_all(body: &[u8]) -> Result<Vec<OffsetEntry>, FormatError> {
-        let mut entries = Vec::new();
+    /// The entries of a batch's body as they stand there, one at a time; nothing follows an error.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] for an unknown kind or flag, else [`FormatError::Invalid`].
+    pub(crate) fn each_of(body: &[u8]) -> impl Iterator<Item = Result<OffsetEntry, FormatError>> {
         let mut rest = body;
-        while !rest.is_empty() {
-            let Some(head) = bytes_at::<ENTRY_BYTES>(rest, 0) else {
-                return Err(invalid("the body ends within an offset entry"));
-            };
-            let raw: Raw = bytemuck::must_cast(head);
-            if raw.flags & !MORE != 0 {
-                return Err(newer(format!("offset entry flags {:#x}", raw.flags)));
+        let mut begun: Option<(OffsetEntryKind, u32)> = None;
+        std::iter::from_fn(move || {
+            if rest.is_empty() && begun.is_none() {
+                return None;
             }
-            let kind = match raw.kind {
-                1 => OffsetEntryKind::Commit,
-                2 => OffsetEntryKind::Delete,
-                3 => OffsetEntryKind::Group,
-                4 => OffsetEntryKind::GroupState,
-                5 => OffsetEntryKind::GroupEmpty,
-                6 => OffsetEntryKind::TransactionDecision,
-                other => return Err(newer(format!("offset entry of kind {other}"))),
-            };
-            let length = ENTRY_BYTES + usize::from(raw.payload_length);
-            let Some((entry, after)) = rest.split_at_checked(align8(length as u64) as usize) else {
-                return Err(invalid(format!("an offset entry of {length} bytes, {} are left", rest.len())));
-            };
-            entries.push(OffsetEntry {
-                kind,
-                offset: raw.offset,
-                topic_id: TopicId(raw.topic_id),
-                partition: raw.partition,
-                group: raw.group,
-                generation: raw.generation,
-                epoch: raw.epoch,
-                more: raw.flags & MORE != 0,
-                payload: entry[ENTRY_BYTES..length].to_vec(),
+            let entry = next_entry(&mut rest).and_then(|entry| match begun {
+                Some(first) if first != (entry.kind, entry.group) => {
+                    Err(invalid("a payload doesn't go on where it must"))
+                }
+                _ => Ok(entry),
             });
-            rest = after;
-        }
-        Ok(entries)
+            begun = entry.as_ref().ok().filter(|entry| entry.more).map(|entry| (entry.kind, entry.group));
+            if entry.is_err() {
+                rest = &[];
+            }
+            Some(entry)
+        })
     }
+
+    /// All entries of a batch's body, in memory; they may take several times the bytes.
+    ///
+    /// # Errors
+    /// Those of [`each_of`](OffsetEntry::each_of).
+    pub(crate) fn decode_all(body: &[u8]) -> Result<Vec<OffsetEntry>, FormatError> {
+        OffsetEntry::each_of(body).collect()
+    }
+}
+
+/// Takes the first entry off `rest`.
+fn next_entry(rest: &mut &[u8]) -> Result<OffsetEntry, FormatError> {
+    let Some(head) = bytes_at::<ENTRY_BYTES>(rest, 0) else {
+        return Err(invalid("the body ends within an offset entry, or before a payload goes on"));
+    };
+    let raw: Raw = bytemuck::must_cast(head);
+    if raw.flags & !MORE != 0 {
+        return Err(newer(format!("offset entry flags {:#x}", raw.flags)));
+    }
+    let kind = match raw.kind {
+        1 => OffsetEntryKind::Commit,
+        2 => OffsetEntryKind::Delete,
+        3 => OffsetEntryKind::Group,
+        4 => OffsetEntryKind::GroupState,
+        5 => OffsetEntryKind::GroupEmpty,
+        6 => OffsetEntryKind::TransactionDecision,
+        other => return Err(newer(format!("offset entry of kind {other}"))),
+    };
+    let payload_length = usize::from(raw.payload_length);
+    let limit = if kind == OffsetEntryKind::Commit { MAX_METADATA_BYTES } else { MAX_PAYLOAD_BYTES };
+    if payload_length > limit {
+        return Err(invalid(format!("an offset entry of kind {kind:?} with {payload_length} bytes")));
+    }
+    let length = ENTRY_BYTES + payload_length;
+    let Some((entry, after)) = rest.split_at_checked(align8(length as u64) as usize) else {
+        return Err(invalid(format!("an offset entry of {length} bytes, {} are left", rest.len())));
+    };
+    *rest = after;
+    Ok(OffsetEntry {
+        kind,
+        offset: raw.offset,
+        topic_id: TopicId(raw.topic_id),
+        partition: raw.partition,
+        group: raw.group,
+        generation: raw.generation,
+        epoch: raw.epoch,
+        more: raw.flags & MORE != 0,
+        payload: entry[ENTRY_BYTES..length].to_vec(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn round_trip_and_cuts() {
-        let commit = OffsetEntry {
+    use super::*;
+    use crate::format::unhex;
+
+    fn commit() -> OffsetEntry {
+        OffsetEntry {
             kind: OffsetEntryKind::Commit,
             offset: 42,
             topic_id: TopicId(1),
@@ -136,19 +206,115 @@ mod tests {
             epoch: 5,
             more: false,
             payload: Vec::new(),
-        };
-        let group =
-            OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing".to_vec(), more: true, ..commit.clone() };
+        }
+    }
+
+    fn group() -> OffsetEntry {
+        OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing".to_vec(), ..commit() }
+    }
+
+    fn state(length: usize) -> OffsetEntry {
+        OffsetEntry { kind: OffsetEntryKind::GroupState, payload: vec![7; length], ..commit() }
+    }
+
+    #[test]
+    fn round_trip_and_cuts() {
         let mut body = Vec::new();
-        commit.encode(&mut body);
+        assert_eq!(commit().encode(&mut body), 1);
         assert_eq!(body.len(), 32);
-        group.encode(&mut body);
+        assert_eq!(group().encode(&mut body), 1);
         assert_eq!(body.len(), 72);
-        assert_eq!(OffsetEntry::decode_all(&body), Ok(vec![commit, group]));
+        assert_eq!(OffsetEntry::decode_all(&body), Ok(vec![commit(), group()]));
         for cut in (1..body.len()).filter(|&cut| cut != 32) {
             assert!(OffsetEntry::decode_all(&body[..cut]).is_err(), "cut at {cut}");
         }
-        body[30] = 7;
-        assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Newer(_))));
+        for (at, byte) in [(30, 0), (30, 7), (31, 2), (31, 0x80)] {
+            let mut bytes = body.clone();
+            bytes[at] = byte;
+            assert!(matches!(OffsetEntry::decode_all(&bytes), Err(FormatError::Newer(_))), "byte {at} is {byte}");
+        }
+    }
+
+    #[test]
+    fn layout() {
+        let mut body = Vec::new();
+        commit().encode(&mut body);
+        group().encode(&mut body);
+        let expected = unhex(
+            "2a00000000000000010000000200000003000000040000000500000000000100
+             2a0000000000000001000000020000000300000004000000050000000700030062696c6c696e6700",
+        );
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_long_payload_goes_on_in_the_next_entry() {
+        for (length, lengths) in [
+            (0, &[0][..]),
+            (65_528, &[65_528]),
+            (65_529, &[65_528, 1]),
+            (131_056, &[65_528, 65_528]),
+            (131_057, &[65_528, 65_528, 1]),
+        ] {
+            let mut body = Vec::new();
+            assert_eq!(state(length).encode(&mut body) as usize, lengths.len());
+            let pieces = OffsetEntry::decode_all(&body).unwrap();
+            assert_eq!(pieces.iter().map(|piece| piece.payload.len()).collect::<Vec<_>>(), lengths);
+            let last = pieces.len() - 1;
+            assert!(pieces.iter().enumerate().all(|(at, piece)| piece.more == (at < last)));
+            let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.payload).collect();
+            assert_eq!(joined, state(length).payload);
+        }
+    }
+
+    #[test]
+    fn a_payload_that_does_not_go_on_is_refused() {
+        let begun = OffsetEntry { more: true, ..state(8) };
+        for next in [None, Some(commit()), Some(OffsetEntry { group: 9, ..state(8) })] {
+            let mut body = Vec::new();
+            begun.encode(&mut body);
+            if let Some(next) = &next {
+                next.encode(&mut body);
+            }
+            assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Invalid(_))), "{next:?}");
+        }
+        let mut body = Vec::new();
+        begun.encode(&mut body);
+        state(8).encode(&mut body);
+        assert_eq!(OffsetEntry::decode_all(&body).map(|entries| entries.len()), Ok(2));
+    }
+
+    #[test]
+    fn lengths_are_bounded() {
+        let mut body = Vec::new();
+        state(65_528).encode(&mut body);
+        body.resize(body.len() + 8, 0);
+        body[28..30].copy_from_slice(&65_529_u16.to_le_bytes());
+        assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Invalid(_))));
+        for (length, fits) in [(4_096, true), (4_097, false)] {
+            let mut body = Vec::new();
+            OffsetEntry { payload: vec![1; length], ..commit() }.encode(&mut body);
+            assert_eq!(OffsetEntry::decode_all(&body).is_ok(), fits, "metadata of {length} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_without_panic(
+            entries in proptest::collection::vec((0_u8..8, 0_u8..3, any::<u16>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..6),
+        ) {
+            let mut body = Vec::new();
+            for (kind, flags, length, payload) in entries {
+                body.resize(body.len() + 28, 1);
+                body.extend_from_slice(&(length % 64).to_le_bytes());
+                body.extend_from_slice(&[kind, flags]);
+                body.extend_from_slice(&payload);
+            }
+            if let Ok(entries) = OffsetEntry::decode_all(&body) {
+                let mut again = Vec::new();
+                entries.iter().for_each(|entry| assert_eq!(entry.encode(&mut again), 1));
+                prop_assert_eq!(OffsetEntry::decode_all(&again), Ok(entries));
+            }
+        }
     }
 }

@@ -6,13 +6,18 @@
 use super::batch::BatchHeader;
 use super::{FormatError, align8, bytes_at, invalid, newer, u32_at};
 
-pub(crate) const RECORD_HEADER_BYTES: usize = 16;
+/// A record's header, before its key.
+const RECORD_HEADER_BYTES: usize = 16;
+/// The longest key: its length has 24 bits.
 pub(crate) const MAX_KEY_BYTES: u64 = (1 << 24) - 1;
 
+/// Flags in the word of the key's length; a part that is absent has length 0.
 const KEY_PRESENT: u32 = 1 << 24;
 const VALUE_PRESENT: u32 = 1 << 25;
 const HEADERS_PRESENT: u32 = 1 << 26;
+/// Set by no version so far.
 const RESERVED: u32 = !((1 << 27) - 1);
+/// The length of a header's value that is null.
 const NULL_LENGTH: u32 = u32::MAX;
 /// Bytes of a headers section before its first header: its length and the count.
 const SECTION_HEAD_BYTES: usize = 8;
@@ -24,8 +29,11 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) timestamp_delta: i32,
     /// To the batch's base offset.
     pub(crate) offset_delta: u32,
+    /// `None` is null, which is not the same as empty.
     pub(crate) key: Option<&'a [u8]>,
+    /// `None` is null, which is not the same as empty.
     pub(crate) value: Option<&'a [u8]>,
+    /// Name and value of each, in order.
     pub(crate) headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
@@ -43,7 +51,10 @@ fn section_bytes(headers: &[(&str, Option<&[u8]>)]) -> u64 {
     align8(SECTION_HEAD_BYTES as u64 + headers.iter().map(one).sum::<u64>())
 }
 
-/// Appends a record. The lengths are within the format's limits.
+/// Appends a record to a body. The caller has compared the lengths with the limits: a key has at
+/// most [`MAX_KEY_BYTES`], and the batch with it at most 2^30 bytes.
+///
+/// If `into` has room for [`record_bytes`] more, nothing is allocated.
 #[inline]
 pub(crate) fn encode_record(into: &mut Vec<u8>, record: &RawRecord<'_>) {
     let mut flags = 0;
@@ -75,8 +86,14 @@ pub(crate) fn encode_record(into: &mut Vec<u8>, record: &RawRecord<'_>) {
 #[inline]
 fn put_padded(into: &mut Vec<u8>, bytes: &[u8]) {
     into.extend_from_slice(bytes);
-    let padding = bytes.len().wrapping_neg() & 7;
-    into.extend_from_slice(&[0; 8][..padding]);
+    let end = into.len() + (bytes.len().wrapping_neg() & 7);
+    // One store of fixed size is quicker than a copy of 0 to 7 bytes, but must not make a full buffer grow.
+    if into.capacity() - into.len() >= 8 {
+        into.extend_from_slice(&[0; 8]);
+        into.truncate(end);
+    } else {
+        into.resize(end, 0);
+    }
 }
 
 #[cold]
@@ -93,13 +110,18 @@ fn encode_headers(into: &mut Vec<u8>, headers: &[(&str, Option<&[u8]>)]) {
     into.resize(end, 0);
 }
 
-/// A record as it is read.
+/// A record as it is read. Key and value begin at a multiple of 8 of the body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RecordParts<'a> {
+    /// To the batch's base timestamp.
     pub(crate) timestamp_delta: i32,
+    /// To the batch's base offset.
     pub(crate) offset_delta: u32,
+    /// `None` is null, which is not the same as empty.
     pub(crate) key: Option<&'a [u8]>,
+    /// `None` is null, which is not the same as empty.
     pub(crate) value: Option<&'a [u8]>,
+    /// Empty if there are none.
     pub(crate) headers: HeaderSection<'a>,
 }
 
@@ -112,7 +134,7 @@ pub(crate) struct HeaderSection<'a> {
 
 impl<'a> HeaderSection<'a> {
     /// Name and value of each, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         let mut rest = self.bytes;
         let mut left = self.count;
         std::iter::from_fn(move || {
@@ -123,6 +145,7 @@ impl<'a> HeaderSection<'a> {
         })
     }
 
+    /// Every header is there, and nothing but padding behind the last.
     fn check(&self) -> Result<(), FormatError> {
         let mut rest = self.bytes;
         for _ in 0..self.count {
@@ -149,7 +172,7 @@ fn next_header(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some(((name, Some(value)), rest))
 }
 
-/// Walks the records of a body.
+/// Walks the records of a plain body.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordWalk<'a> {
     rest: &'a [u8],
@@ -193,7 +216,13 @@ impl<'a> Iterator for RecordWalk<'a> {
     }
 }
 
-/// Walks a whole plain body once: after this, iterating it can't fail.
+/// Walks a whole plain body once: after this, [`RecordWalk`] yields every record.
+///
+/// Lengths must land exactly on the end after `record_count` records, whose `offset_delta` rises
+/// strictly below `offset_count`; header sections must parse. Padding is not looked at.
+///
+/// # Errors
+/// [`FormatError::Newer`] for a reserved flag or a compressed body, else [`FormatError::Invalid`].
 pub(crate) fn check_records(header: &BatchHeader, body: &[u8]) -> Result<(), FormatError> {
     if header.attributes.codec() != 0 {
         return Err(newer(format!("a batch compressed with codec {}", header.attributes.codec())));
@@ -201,21 +230,22 @@ pub(crate) fn check_records(header: &BatchHeader, body: &[u8]) -> Result<(), For
     let mut rest = body;
     let mut next_delta = 0;
     for _ in 0..header.record_count {
-        let Some(head) = bytes_at::<RECORD_HEADER_BYTES>(rest, 0) else {
+        let Some((head, behind)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() else {
             return Err(invalid("the batch ends within a record"));
         };
-        let [_, delta, value_length, flags] = bytemuck::must_cast::<_, [u32; 4]>(head);
-        if flags & RESERVED != 0 {
-            return Err(newer(format!("record flags {flags:#010x}")));
-        }
+        let [_, delta, value_length, flags] = bytemuck::must_cast::<_, [u32; 4]>(*head);
         let key_length = flags & MAX_KEY_BYTES as u32;
-        let absent = (flags & KEY_PRESENT == 0 && key_length != 0) || (flags & VALUE_PRESENT == 0 && value_length != 0);
-        if absent || delta < next_delta || delta >= header.offset_count {
-            return Err(invalid("a record's header doesn't fit its batch"));
+        let length = align8(u64::from(key_length)) + align8(u64::from(value_length));
+        let Some((_, behind)) = behind.split_at_checked(length as usize) else {
+            return Err(invalid("the batch ends within a record"));
+        };
+        rest = behind;
+        let key_absent = (flags & KEY_PRESENT == 0) & (key_length != 0);
+        let value_absent = (flags & VALUE_PRESENT == 0) & (value_length != 0);
+        if key_absent | value_absent | (delta < next_delta) | (delta >= header.offset_count) | (flags & RESERVED != 0) {
+            return Err(misfit(flags));
         }
         next_delta = delta + 1;
-        let length = RECORD_HEADER_BYTES as u64 + align8(u64::from(key_length)) + align8(u64::from(value_length));
-        rest = rest.get(length as usize..).ok_or_else(|| invalid("the batch ends within a record"))?;
         if flags & HEADERS_PRESENT != 0 {
             rest = check_section(rest)?;
         }
@@ -223,6 +253,16 @@ pub(crate) fn check_records(header: &BatchHeader, body: &[u8]) -> Result<(), For
     if rest.is_empty() { Ok(()) } else { Err(invalid("the batch goes on behind its last record")) }
 }
 
+/// Why a record's header was refused.
+#[cold]
+fn misfit(flags: u32) -> FormatError {
+    if flags & RESERVED != 0 {
+        return newer(format!("record flags {flags:#010x}"));
+    }
+    invalid("a record's header doesn't fit its batch")
+}
+
+/// Checks the headers section that `bytes` begin with; returns what is behind it.
 #[cold]
 fn check_section(bytes: &[u8]) -> Result<&[u8], FormatError> {
     let short = || invalid("the batch ends within a record's headers");
@@ -334,9 +374,20 @@ mod tests {
         assert!(change(4, 1).is_err(), "deltas don't rise");
         assert!(change(8, 200).is_err(), "value too long");
         assert!(change(15, 2).is_err(), "key length without a key");
+        assert!(change(15, 1).is_err(), "value length without a value");
         assert!(matches!(change(15, 0x0b), Err(FormatError::Newer(_))), "reserved flag");
         let compressed = BatchHeader { attributes: Attributes(1), ..good };
         assert!(matches!(check_records(&compressed, &body), Err(FormatError::Newer(_))));
+    }
+
+    /// How many records the walk yields, headers and all.
+    fn walked(body: &[u8], count: u32) -> u32 {
+        let mut records = 0;
+        for parts in RecordWalk::new(body, count) {
+            records += 1;
+            assert!(parts.headers.iter().count() <= body.len());
+        }
+        records
     }
 
     fn part() -> impl Strategy<Value = Option<Vec<u8>>> {
@@ -355,7 +406,8 @@ mod tests {
             prop_assert_eq!(check_records(&header(count, &body), &body), Ok(()));
             prop_assert_eq!(decode(&body, count), records);
             for parts in RecordWalk::new(&body, count) {
-                for bytes in [parts.key, parts.value].into_iter().flatten() {
+                let section = (!parts.headers.bytes.is_empty()).then_some(parts.headers.bytes);
+                for bytes in [parts.key, parts.value, section].into_iter().flatten() {
                     let at = bytes.as_ptr() as usize - body.as_ptr() as usize;
                     prop_assert_eq!(at % 8, 0);
                 }
@@ -363,15 +415,115 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_walked_without_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0u32..9) {
+        fn any_lengths_are_walked_without_panic(
+            words in proptest::collection::vec((0_u32..40, 0_u8..8, 0_u8..20), 0..12),
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let mut body = Vec::new();
+            for (at, &(value_length, flags, key_length)) in words.iter().enumerate() {
+                body.extend_from_slice(&[0; 4]);
+                body.extend_from_slice(&(at as u32).to_le_bytes());
+                body.extend_from_slice(&value_length.to_le_bytes());
+                body.extend_from_slice(&[key_length, 0, 0, flags]);
+                body.resize(body.len() + align8(value_length.into()) as usize, 8);
+            }
+            body.extend_from_slice(&tail);
+            let count = words.len() as u32;
             let checked = check_records(&header(count, &body), &body);
-            let walked = RecordWalk::new(&body, count).fold(0, |count, parts| {
-                let _ = parts.headers.iter().count();
-                count + 1
-            });
+            let walked = walked(&body, count);
             if checked.is_ok() {
                 prop_assert_eq!(walked, count);
             }
         }
+
+        #[test]
+        fn any_bytes_are_walked_without_panic(body in proptest::collection::vec(any::<u8>(), 0..200), count in 0u32..9) {
+            let checked = check_records(&header(count, &body), &body);
+            let walked = walked(&body, count);
+            if checked.is_ok() {
+                prop_assert_eq!(walked, count);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_allocated_where_there_is_room() {
+        let parts = |length: usize| (0..length).map(|at| at as u8 | 1).collect::<Vec<u8>>();
+        for (key, value) in (0..24).flat_map(|key| (0..24).map(move |value| (key, value))) {
+            let (key, value) = (parts(key), parts(value));
+            let bytes = record_bytes(Some(key.len()), Some(value.len()), &[]) as usize;
+            for room in [0, 1, 7, 8, 9, 64] {
+                let mut body = Vec::with_capacity(bytes + room);
+                let before = (body.capacity(), body.as_ptr());
+                let (key, value) = (Some(&key[..]), Some(&value[..]));
+                encode_record(&mut body, &RawRecord { timestamp_delta: 0, offset_delta: 0, key, value, headers: &[] });
+                assert_eq!((body.capacity(), body.as_ptr()), before);
+                assert_eq!(body.len(), bytes);
+                assert_eq!(decode(&body, 1), [(key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec), vec![])]);
+            }
+        }
+    }
+
+    #[test]
+    fn gaps_that_compaction_leaves_are_walked() {
+        let mut body = Vec::new();
+        for offset_delta in [2, 3, 9] {
+            let record = RawRecord { timestamp_delta: i32::MIN, offset_delta, key: None, value: None, headers: &[] };
+            encode_record(&mut body, &record);
+        }
+        let compacted = BatchHeader { offset_count: 10, ..header(3, &body) };
+        assert_eq!(check_records(&compacted, &body), Ok(()));
+        let deltas: Vec<_> =
+            RecordWalk::new(&body, 3).map(|parts| (parts.timestamp_delta, parts.offset_delta)).collect();
+        assert_eq!(deltas, [(i32::MIN, 2), (i32::MIN, 3), (i32::MIN, 9)]);
+        let too_few = BatchHeader { offset_count: 9, ..compacted };
+        assert!(matches!(check_records(&too_few, &body), Err(FormatError::Invalid(_))));
+        assert_eq!(check_records(&BatchHeader { record_count: 0, ..compacted }, &[]), Ok(()));
+    }
+
+    #[test]
+    fn wrong_headers_are_refused() {
+        let headers = vec![("name".to_owned(), Some(b"value".to_vec())), ("n".to_owned(), None)];
+        let body = encode(&[(None, Some(vec![1; 8]), headers)]);
+        let good = header(1, &body);
+        assert_eq!(check_records(&good, &body), Ok(()));
+        for cut in 0..body.len() {
+            assert!(check_records(&good, &body[..cut]).is_err(), "cut at {cut}");
+        }
+        // The section begins at 24: its length, its count, then the first header's two lengths and its name.
+        for (at, number) in
+            [(24, 0), (24, 4), (24, 12), (24, 4_096), (28, 1), (28, 3), (28, u32::MAX), (32, 4_096), (36, 4_096)]
+        {
+            let mut body = body.clone();
+            body[at..at + 4].copy_from_slice(&u32::to_le_bytes(number));
+            assert!(matches!(check_records(&good, &body), Err(FormatError::Invalid(_))), "{number} at {at}");
+        }
+        // Whole headers in a section that doesn't end at a multiple of 8.
+        let mut odd = vec![0; 16];
+        odd[15] = 4;
+        odd.extend_from_slice(&[20, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, b'h', 0, 0, 0]);
+        assert!(matches!(check_records(&header(1, &odd), &odd), Err(FormatError::Invalid(_))));
+        let mut not_text = body.clone();
+        not_text[40] = 0xff;
+        assert!(matches!(check_records(&good, &not_text), Err(FormatError::Invalid(_))));
+        for bit in 27..32 {
+            let mut body = body.clone();
+            body[12 + bit / 8] |= 1 << (bit % 8);
+            assert!(matches!(check_records(&good, &body), Err(FormatError::Newer(_))), "flag {bit}");
+        }
+    }
+
+    #[test]
+    fn the_longest_key_has_16_mib_less_1() {
+        let key = vec![5; MAX_KEY_BYTES as usize];
+        let mut body = Vec::new();
+        encode_record(
+            &mut body,
+            &RawRecord { timestamp_delta: 0, offset_delta: 0, key: Some(&key), value: Some(b"v"), headers: &[] },
+        );
+        assert_eq!(body.len() as u64, 16 + (1 << 24) + 8);
+        assert_eq!(check_records(&header(1, &body), &body), Ok(()));
+        let parts = RecordWalk::new(&body, 1).next().unwrap();
+        assert_eq!((parts.key, parts.value), (Some(&key[..]), Some(&b"v"[..])));
     }
 }

@@ -202,7 +202,7 @@ impl Check<'_, '_> {
 
     /// Recovery found damage: looks for all of it.
     fn damaged(&mut self, candidates: &[Candidate], error: Option<Error>) -> Result<()> {
-        let start = self.files.mark.map_or(0, |mark| mark.log_start_offset);
+        let start = self.log_start();
         for (at, candidate) in candidates.iter().enumerate() {
             let next = candidates.get(at + 1);
             if next.is_some_and(|next| next.base_offset <= start) {
@@ -325,18 +325,20 @@ impl Check<'_, '_> {
     /// Behind the last batch of a segment.
     fn end(&mut self, end: Place, read: &mut Read<'_>, end_offset: Option<u64>) {
         let path = read.file.path;
-        // The last segment of a damaged log goes as far as evidence says.
+        // The last segment of a damaged log goes as far as evidence says. Below the log start
+        // nothing needs to be there.
         let should = end_offset.unwrap_or(self.evidence);
+        let missing = end.next_offset.max(self.log_start())..should;
         let gap = read.gap.take();
         let position = gap.as_ref().map_or(end.position, |gap| gap.from);
-        if end.next_offset < should {
+        if !missing.is_empty() {
             let reason = match &gap {
                 Some(gap) if gap.written_end > gap.from => gap.reason.to_string(),
                 _ => format!("offset {} should follow, nothing does", end.next_offset),
             };
             read.damage.push(Damage {
                 position: Some(position),
-                offsets: Some(end.next_offset..should),
+                offsets: Some(missing),
                 ..Damage::of_path(path, reason)
             });
         } else if let Some(gap) = gap {
@@ -347,6 +349,10 @@ impl Check<'_, '_> {
                 self.unfinished(path, gap.from, bytes);
             }
         }
+    }
+
+    fn log_start(&self) -> u64 {
+        self.files.mark.map_or(0, |mark| mark.log_start_offset)
     }
 
     /// Bytes behind what counts of a segment: a crash may have left them.

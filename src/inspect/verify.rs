@@ -146,7 +146,8 @@ impl Check<'_> {
             if prevents(&error) {
                 return Err(error);
             }
-            let same = before.is_some_and(|before| before.to_string() == error.to_string());
+            let place = |error: &Error| (error.path().map(Path::to_owned), error.position());
+            let same = before.is_some_and(|before| place(&before) == place(&error));
             if same || !self.is_live() {
                 return Ok(Err(error));
             }
@@ -190,14 +191,11 @@ impl Check<'_> {
     }
 
     fn topics(&mut self, mut state: CatalogState) -> Result<()> {
-        let ids: Vec<TopicId> = state.topics().map(|topic| topic.id).collect();
-        self.found.topics = ids.len() as u64;
-        for id in ids {
-            let mut number = 0;
-            while let Some(topic) = state.topic_by_id(id).filter(|topic| number < topic.config.partitions) {
-                let _ = topic;
+        let topics: Vec<_> = state.topics().map(|topic| (topic.id, topic.config.partitions)).collect();
+        self.found.topics = topics.len() as u64;
+        for (id, partitions) in topics {
+            for number in 0..partitions {
                 self.partition(&mut state, id, number)?;
-                number += 1;
             }
         }
         self.unknown_topics(&state)
@@ -205,18 +203,23 @@ impl Check<'_> {
 
     /// One partition; beside a live writer again, until it is well or twice the same is wrong with it.
     fn partition(&mut self, state: &mut CatalogState, id: TopicId, number: u32) -> Result<()> {
+        let places = |found: &partition::Found| -> Vec<_> {
+            found.damage.iter().map(|damage| (damage.path.clone(), damage.position)).collect()
+        };
         let mut before = None;
-        for _ in 0..LOOKS {
+        for look in 1..=LOOKS {
+            // It may have been deleted meanwhile.
             let Some(topic) = state.topic_by_id(id) else { return Ok(()) };
             let engine_id = state.engine().map_or(EngineId([0; 16]), |(id, _)| id);
             let files = files_of(self.dir, engine_id, topic, number, state.epoch());
             let found = partition::check(&*self.disk, &files, &mut self.meter)?;
-            if found.damage.is_empty() || before.as_ref() == Some(&found.damage) || !self.is_live() {
+            let wrong = places(&found);
+            if wrong.is_empty() || before.as_ref() == Some(&wrong) || look == LOOKS || !self.is_live() {
                 self.found.partitions += 1;
                 self.found.take(found);
                 return Ok(());
             }
-            before = Some(found.damage);
+            before = Some(wrong);
             if let Ok(catalog) = self.open_catalog()? {
                 *state = catalog.state().clone();
             }

@@ -413,6 +413,9 @@ impl Walk<'_> {
         }
         let (beyond, written_bytes) = self.look_beyond(at, stopped)?;
         let evidence = self.evidence.max(beyond.durable_before);
+        if stopped.next_offset < evidence && evidence <= self.recovered.log_start {
+            return Ok(self.all_below_start());
+        }
         if evidence > stopped.next_offset {
             let reason = format!(
                 "offsets below {evidence} were durable, but where offset {} should stand nothing fits: {misfit}",
@@ -516,6 +519,21 @@ impl Walk<'_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Everything that was durable lies below the log start, and what is left ends there: retention
+    /// was about to drop these files, and what came behind them was never durable.
+    fn all_below_start(mut self) -> Recovered {
+        let log_start = self.recovered.log_start;
+        for file in &self.files {
+            self.recovered.unlink.push(index_path(&file.path));
+            self.recovered.unlink.push(file.path.clone());
+        }
+        self.recovered.segments.clear();
+        self.recovered.end = None;
+        self.recovered.end_offset = log_start;
+        self.recovered.durable_offset = log_start;
+        self.recovered
     }
 
     /// No segment can be used: damage if something was durable, else a torn beginning.

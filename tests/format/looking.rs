@@ -28,6 +28,9 @@ fn verify_beside_a_live_writer_sees_no_damage() {
                 assert!(found.live_writer.unwrap().starts_with("pid "));
                 records = records.max(found.records);
                 rounds += 1;
+                let reader = Engine::builder(&dir).read_only().open().unwrap();
+                let damaged = reader.recovery().partitions;
+                assert!(damaged.is_empty(), "round {rounds}: {damaged:?}");
             }
             assert!(records > 0);
             rounds
@@ -37,7 +40,7 @@ fn verify_beside_a_live_writer_sees_no_damage() {
             let value = vec![round as u8; 700];
             for number in 0..8 {
                 let acks = if number == 7 { Acks::Synced } else { Acks::Written };
-                producer.send(Record::new(&value).partition(round as u32 % 2).acks(acks)).unwrap();
+                let _ = producer.send(Record::new(&value).partition(round as u32 % 2).acks(acks)).unwrap();
             }
             if round % 10 == 9 {
                 engine.sync().unwrap();

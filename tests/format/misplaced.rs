@@ -135,7 +135,8 @@ fn segments_that_changed_places() {
 #[test]
 fn a_segment_of_another_partition_topic_or_engine() {
     let other = Sample::closed();
-    let cases: [(&str, fn(&Sample, &Sample) -> PathBuf, u64); 4] = [
+    type From = fn(&Sample, &Sample) -> PathBuf;
+    let cases: [(&str, From, u64); 4] = [
         ("of another partition, in place of the first", |own, _| segment(&own.dir(), 1, 0), 0),
         ("of another partition, behind the last", |own, _| segment(&own.dir(), 1, 0), 40),
         ("of another engine", |_, other| segment(&other.dir(), 0, 5), 5),
@@ -153,7 +154,8 @@ fn a_segment_of_another_partition_topic_or_engine() {
 
 #[test]
 fn a_newer_version_or_a_reserved_bit() {
-    let changes: [(&str, fn(&mut [u8])); 4] = [
+    type Change = fn(&mut [u8]);
+    let changes: [(&str, Change); 4] = [
         ("version 2", |header| header[8] = 2),
         ("a file kind to come", |header| header[16] = 9),
         ("a flag", |header| header[18] = 1),
@@ -282,7 +284,8 @@ fn make_fifo(path: &Path) {
 
 #[test]
 fn what_is_no_regular_file_is_refused_and_not_opened() {
-    let kinds: [(&str, fn(&Path, &Path)); 3] = [
+    type Make = fn(&Path, &Path);
+    let kinds: [(&str, Make); 3] = [
         ("a pipe", |path, _| make_fifo(path)),
         ("a link", |path, aside| std::os::unix::fs::symlink(aside, path).unwrap()),
         ("a directory", |path, _| fs::create_dir(path).unwrap()),

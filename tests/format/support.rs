@@ -14,7 +14,6 @@ use thalweg::{Builder, Clock, Engine, Error, Event, Record, TopicConfig, Writers
 
 pub(crate) const HEADER_BYTES: u64 = 512;
 pub(crate) const BLOCK_BYTES: u64 = 4096;
-pub(crate) const BATCH_HEADER_BYTES: u64 = 96;
 pub(crate) const TOPIC: &str = "quotes";
 
 /// A clock that goes on only when it is told to.
@@ -56,7 +55,7 @@ impl Sent {
         let value = (0..bytes).map(|at| (number as usize * 31 + at * 7) as u8).collect();
         Sent {
             timestamp: 1_700_000_000_000 + number as i64 * 10,
-            key: (number % 3 != 0).then(|| format!("key {number}").into_bytes()),
+            key: (!number.is_multiple_of(3)).then(|| format!("key {number}").into_bytes()),
             value: (number % 5 != 4).then_some(value),
             headers: match number % 4 {
                 1 => vec![("trace".to_owned(), Some(number.to_string().into_bytes())), ("none".to_owned(), None)],

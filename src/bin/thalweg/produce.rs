@@ -47,7 +47,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         let (acknowledged, failure) = acknowledgements.finish();
         Settled { acknowledged, failure: failure.or(stopped) }
     } else {
-        let mut latest = Latest(vec![None; before.partitions.len()]);
+        let mut latest = Latest(vec![u64::MAX; before.partitions.len()]);
         let stopped = sender.send_all(lines, &mut latest, &progress).err();
         settle(&engine, &before, acks, stopped)?
     };
@@ -121,18 +121,17 @@ pub(crate) trait Receipts {
 
 /// Of each partition, the receipt of its latest record: a record that doesn't get the offset behind
 /// it shows that it failed.
-struct Latest(Vec<Option<Receipt>>);
+struct Latest(Vec<u64>);
 
 impl Receipts for Latest {
     #[inline]
     fn take(&mut self, receipt: Receipt) -> Result<(), Failure> {
         let Some(slot) = self.0.get_mut(receipt.partition() as usize) else { return Ok(()) };
-        if let Some(before) = slot
-            && receipt.offset() != before.offset() + 1
-        {
-            before.wait()?;
+        let offset = receipt.offset();
+        if *slot != u64::MAX && offset != *slot {
+            receipt.wait()?;
         }
-        *slot = Some(receipt);
+        *slot = offset + 1;
         Ok(())
     }
 

@@ -100,6 +100,11 @@ impl Reader {
                 at.position += u64::from(header.length);
                 continue;
             }
+            if header.base_offset > self.next_offset && at.segment.header().rewrite == 0 {
+                // Only compaction leaves gaps.
+                let segment = at.segment.clone();
+                return Err(self.missing(segment, position));
+            }
             at.check_body(&header, published).map_err(|error| self.partition.place(error, self.next_offset))?;
             at.position += u64::from(header.length);
             let from = self.next_offset.max(header.base_offset);
@@ -180,9 +185,9 @@ impl Reader {
     }
 
     #[cold]
-    fn missing(&self, segment: Arc<Segment>, published: u64) -> Error {
+    fn missing(&self, segment: Arc<Segment>, position: u64) -> Error {
         self.partition.place(
-            segment.damage(published, format!("offset {} should follow here, nothing does", self.next_offset)),
+            segment.damage(position, format!("offset {} should follow here, and does not", self.next_offset)),
             self.next_offset,
         )
     }

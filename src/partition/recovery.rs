@@ -527,7 +527,14 @@ impl Walk<'_> {
         let log_start = self.recovered.log_start;
         for file in &self.files {
             self.recovered.unlink.push(index_path(&file.path));
-            self.recovered.unlink.push(file.path.clone());
+            if file.base_offset < log_start {
+                self.recovered.unlink.push(file.path.clone());
+            } else {
+                let file_id = file.header.as_ref().map_or(0, |header| header.file_id);
+                self.recovered.set_aside.push((file.path.clone(), file_id));
+                let cut = TailCut { path: file.path.clone(), position: 0, bytes: 0 };
+                self.recovered.cut.get_or_insert(cut).bytes += file.length;
+            }
         }
         self.recovered.segments.clear();
         self.recovered.end = None;

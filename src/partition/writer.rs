@@ -689,7 +689,9 @@ fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> 
     let path = partition.dir.join(name);
     let disk = &partition.env.disk;
     let made = match disk.create(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        // Left by a roll that failed. A prepared one is never a leftover: the writer may just be giving
+        // it its name.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && name == NEXT_NAME => {
             disk.unlink(&path).and_then(|()| disk.create(&path))
         }
         made => made,

@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::AsFd;
 
+use memchr::memmem;
+
 /// Bytes asked for at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -58,7 +60,7 @@ impl<R: Read> Lines<R> {
             self.ended = read == 0;
             let fresh = self.filled.end..self.filled.end + read;
             self.filled.end = fresh.end;
-            if let Some(last) = self.buffer[fresh.clone()].iter().rposition(|&byte| byte == b'\n') {
+            if let Some(last) = memchr::memrchr(b'\n', &self.buffer[fresh.clone()]) {
                 let lines = 0..fresh.start + last + 1;
                 self.filled.start = lines.end;
                 return Ok(Block::Lines(&self.buffer[lines]));
@@ -71,39 +73,33 @@ impl<R: Read> Lines<R> {
 
 /// The lines of a block, without their `\n`.
 pub(crate) fn split(block: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = block;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let (line, after) = match find_byte(rest, b'\n') {
-            Some(at) => (&rest[..at], &rest[at + 1..]),
-            None => (rest, &rest[rest.len()..]),
-        };
-        rest = after;
-        Some(line)
+    let unfinished = block.last().is_some_and(|&last| last != b'\n').then_some(block.len());
+    let mut start = 0;
+    memchr::memchr_iter(b'\n', block).chain(unfinished).map(move |end| {
+        let line = &block[start..end];
+        start = end + 1;
+        line
     })
 }
 
-/// Key and value of a line; without the separator, no key.
-pub(crate) fn split_key<'a>(line: &'a [u8], separator: &[u8]) -> (Option<&'a [u8]>, &'a [u8]) {
-    let Some((&first, others)) = separator.split_first() else { return (None, line) };
-    let mut from = 0;
-    while let Some(found) = find_byte(&line[from..], first) {
-        let at = from + found;
-        if line[at + 1..].starts_with(others) {
-            return (Some(&line[..at]), &line[at + separator.len()..]);
-        }
-        from = at + 1;
-    }
-    (None, line)
-}
+/// What stands between a line's key and its value.
+#[derive(Debug)]
+pub(crate) struct Separator<'a>(memmem::Finder<'a>);
 
-/// Where `byte` first stands: the standard library's fast search, which only `BufRead` offers.
-fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
-    let mut rest = bytes;
-    let passed = io::BufRead::skip_until(&mut rest, byte).unwrap_or(0);
-    (passed > 0 && bytes[passed - 1] == byte).then(|| passed - 1)
+impl<'a> Separator<'a> {
+    pub(crate) fn new(text: &'a str) -> Separator<'a> {
+        Separator(memmem::Finder::new(text))
+    }
+
+    /// Key and value of a line: what stands before the first separator and behind it. Without one,
+    /// there is no key.
+    #[inline]
+    pub(crate) fn split<'l>(&self, line: &'l [u8]) -> (Option<&'l [u8]>, &'l [u8]) {
+        match self.0.find(line) {
+            Some(at) => (Some(&line[..at]), &line[at + self.0.needle().len()..]),
+            None => (None, line),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +160,7 @@ mod tests {
     #[test]
     fn keys_end_at_the_first_separator() {
         let keyed = |line: &'static str, separator: &str| {
-            let (key, value) = split_key(line.as_bytes(), separator.as_bytes());
+            let (key, value) = Separator::new(separator).split(line.as_bytes());
             (key.map(|key| std::str::from_utf8(key).unwrap()), std::str::from_utf8(value).unwrap())
         };
         assert_eq!(keyed("k:v:w", ":"), (Some("k"), "v:w"));

@@ -6,13 +6,13 @@
 use std::io::{self, IsTerminal, Read};
 use std::time::Instant;
 
-use thalweg::{Acks, Engine, ErrorKind, Producer, Receipt, Record, TopicDescription};
+use thalweg::{Acks, Clock, Engine, ErrorKind, Producer, Receipt, Record, SystemClock, TopicDescription};
 
 use crate::acknowledgements::Acknowledgements;
 use crate::args::ProduceArgs;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::lines::{self, Block, Lines};
+use crate::lines::{self, Block, Lines, Separator};
 use crate::output::{self, tell};
 use crate::progress::Progress;
 
@@ -36,7 +36,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         // What waits only at the end asks for the sync only there.
         acks: if json { acks } else { acks.min(Acks::Written) },
         partition: args.partition,
-        separator: args.key_separator.as_deref().map(str::as_bytes),
+        separator: args.key_separator.as_deref().map(Separator::new),
         max_record_bytes: before.config.max_message_bytes,
         records: 0,
         bytes: 0,
@@ -47,7 +47,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         let (acknowledged, failure) = acknowledgements.finish();
         Settled { acknowledged, failure: failure.or(stopped) }
     } else {
-        let mut latest = Latest(vec![u64::MAX; before.partitions.len()]);
+        let mut latest = Latest(vec![None; before.partitions.len()]);
         let stopped = sender.send_all(lines, &mut latest, &progress).err();
         settle(&engine, &before, acks, stopped)?
     };
@@ -121,17 +121,18 @@ pub(crate) trait Receipts {
 
 /// Of each partition, the receipt of its latest record: a record that doesn't get the offset behind
 /// it shows that it failed.
-struct Latest(Vec<u64>);
+struct Latest(Vec<Option<Receipt>>);
 
 impl Receipts for Latest {
     #[inline]
     fn take(&mut self, receipt: Receipt) -> Result<(), Failure> {
         let Some(slot) = self.0.get_mut(receipt.partition() as usize) else { return Ok(()) };
-        let offset = receipt.offset();
-        if *slot != u64::MAX && offset != *slot {
-            receipt.wait()?;
+        if let Some(before) = slot
+            && receipt.offset() != before.offset() + 1
+        {
+            before.wait()?;
         }
-        *slot = offset + 1;
+        *slot = Some(receipt);
         Ok(())
     }
 
@@ -142,7 +143,7 @@ struct Sender<'a> {
     producer: Producer,
     acks: Acks,
     partition: Option<u32>,
-    separator: Option<&'a [u8]>,
+    separator: Option<Separator<'a>>,
     max_record_bytes: u64,
     /// Records that were sent.
     records: u64,
@@ -163,8 +164,10 @@ impl Sender<'_> {
                 Block::TooLong => return Err(self.too_long()),
                 Block::End => return Ok(()),
             };
+            // Once a block is as exact as the clock that the engine asks for each record.
+            let now_ms = SystemClock.wall_ms();
             for line in lines::split(block) {
-                match self.producer.send(self.record(line)) {
+                match self.producer.send(self.record(line).timestamp(now_ms)) {
                     Ok(receipt) => {
                         self.records += 1;
                         receipts.take(receipt)?;
@@ -180,8 +183,8 @@ impl Sender<'_> {
 
     #[inline]
     fn record<'l>(&self, line: &'l [u8]) -> Record<'l> {
-        let (key, value) = match self.separator {
-            Some(separator) => lines::split_key(line, separator),
+        let (key, value) = match &self.separator {
+            Some(separator) => separator.split(line),
             None => (None, line),
         };
         let mut record = Record::new(value).acks(self.acks);

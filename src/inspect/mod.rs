@@ -6,6 +6,7 @@
 //! opening runs; here every byte is read as well.
 
 mod dump;
+mod dumped;
 mod index;
 mod keyed_file;
 mod partition;
@@ -13,9 +14,10 @@ mod report;
 mod verify;
 mod walk;
 
-pub use dump::{
-    DumpOptions, Dumped, DumpedBatch, DumpedEntry, DumpedFile, DumpedGap, DumpedIndexEntry, DumpedOffset,
-    DumpedPrevious, DumpedRecord, FileFields, IndexFields, dump,
+pub use dump::{DumpOptions, dump};
+pub use dumped::{
+    Dumped, DumpedBatch, DumpedEntry, DumpedFile, DumpedGap, DumpedIndexEntry, DumpedOffset, DumpedPrevious,
+    DumpedRecord, FileFields, IndexFields,
 };
 pub use report::{Damage, Progress, Unfinished, Verification};
 pub use verify::verify;

@@ -181,8 +181,8 @@ impl Check<'_, '_> {
         let counting = &recovered.segments;
         let mut max_timestamp = None;
         for (at, segment) in counting.iter().enumerate() {
-            let candidate = candidates.iter().find(|file| file.path == segment.path());
-            let Some(Ok(file)) = candidate.map(Candidate::segment) else { continue };
+            let candidate = candidates.binary_search_by_key(&segment.base_offset(), |file| file.base_offset);
+            let Some(Ok(file)) = candidate.ok().map(|at| candidates[at].segment()) else { continue };
             self.check_previous(file, max_timestamp);
             let end_offset = counting.get(at + 1).map_or(recovered.end_offset, |next| next.base_offset());
             let extent = Extent::Known { length: segment.published(), end_offset };
@@ -191,12 +191,10 @@ impl Check<'_, '_> {
                 self.leftover(file, segment.published())?;
             }
         }
-        for file in candidates {
-            // What retention was about to drop.
-            if counting.first().is_some_and(|first| file.base_offset < first.base_offset()) {
-                self.found.ignored.push(file.path.clone());
-            }
-        }
+        // What retention was about to drop.
+        let kept = counting.first().map_or(recovered.log_start, |first| first.base_offset());
+        let dropped = candidates.iter().filter(|file| file.base_offset < kept);
+        self.found.ignored.extend(dropped.map(|file| file.path.clone()));
         Ok(())
     }
 

@@ -110,3 +110,39 @@ fn any_bit_of_the_catalogue() {
     flip_all(&sample, &file, end, end + 200, 7);
     flip_all(&sample, &file, end, length(&file), 2_003);
 }
+
+#[test]
+fn stretches_of_garbage_or_zeros_anywhere() {
+    let sample = Sample::closed();
+    let files = files(&sample.dir());
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    for round in 0..200 {
+        let file = &files[next(files.len() as u64) as usize];
+        let end = if file.ends_with("catalog-1") { catalog(&sample).1 + 1_000 } else { length(file) };
+        let position = next(end);
+        let bytes = (1 + next(700)).min(end - position) as usize;
+        let zeros = round % 3 == 0;
+        let mut changed = false;
+        let fill = |bytes: &mut [u8]| {
+            for byte in bytes {
+                let new = if zeros { 0 } else { next(255) as u8 + 1 };
+                changed |= *byte != new;
+                *byte = new;
+            }
+        };
+        let _patch = Patch::new(file, position, fill, bytes);
+        let what = format!("round {round}: {bytes} bytes from {position} of {}", file.display());
+        let found = check(&sample.dir());
+        let is_index = file.extension().is_some_and(|extension| extension == "index");
+        let named = found.damage.iter().any(|damage| damage.path == *file)
+            || (is_index && found.unfinished.iter().any(|unfinished| unfinished.path == *file));
+        assert_eq!(named, changed, "{what}: {found:#?}");
+        read_all(&sample.dir()).assert_true_or_refused(&sample.contents, &what);
+        let shown = thalweg::inspect::DumpOptions::default().contents(true);
+        thalweg::inspect::dump(file, shown, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    }
+}

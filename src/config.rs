@@ -94,6 +94,9 @@ pub struct EngineConfig {
     /// Milliseconds after which the engine syncs unsynced bytes by itself, 1 to 3,600,000.
     /// Default: 1,000.
     pub sync_ms: u64,
+    /// Milliseconds without members and commits after which a group and its committed offsets are
+    /// forgotten, 1,000 or more; `None`: never. Default: `None`.
+    pub offsets_retention_ms: Option<u64>,
 }
 
 impl Default for EngineConfig {
@@ -108,6 +111,7 @@ impl Default for EngineConfig {
             max_batch_bytes: 16 << 20,
             sync_bytes: 64 << 20,
             sync_ms: 1_000,
+            offsets_retention_ms: None,
         }
     }
 }
@@ -124,6 +128,7 @@ impl EngineConfig {
         within("max_batch_bytes", self.max_batch_bytes as u64, 4 << 10, 1 << 30)?;
         within("sync_bytes", self.sync_bytes, 64 << 10, u64::MAX)?;
         within("sync_ms", self.sync_ms, 1, 3_600_000)?;
+        within("offsets_retention_ms", self.offsets_retention_ms.unwrap_or(1_000), 1_000, u64::MAX)?;
         if self.max_batch_bytes > self.buffer_bytes / 2 {
             return Err(invalid(
                 "max_batch_bytes",
@@ -175,6 +180,9 @@ pub struct TopicConfig {
     pub retention_ms: Option<u64>,
     /// Whether readers stop at the durable offset instead of the written one. Default: false.
     pub read_durable: bool,
+    /// Whether groups keep the order of records with equal keys when partitions are added: they get
+    /// nothing written after that before they have committed what was written before. Default: true.
+    pub fence: bool,
 }
 
 impl Default for TopicConfig {
@@ -190,6 +198,7 @@ impl Default for TopicConfig {
             retention_bytes: None,
             retention_ms: None,
             read_durable: false,
+            fence: true,
         }
     }
 }
@@ -199,7 +208,7 @@ pub(crate) const MAX_PARTITIONS: u32 = 100_000;
 
 impl TopicConfig {
     /// The keys of the text form, in the order they are listed.
-    pub const KEYS: [&'static str; 9] = [
+    pub const KEYS: [&'static str; 10] = [
         "acks",
         "segment.bytes",
         "segment.ms",
@@ -209,6 +218,7 @@ impl TopicConfig {
         "retention.bytes",
         "retention.ms",
         "read.durable",
+        "fence",
     ];
 
     /// Sets the number of partitions.
@@ -271,6 +281,12 @@ impl TopicConfig {
         self
     }
 
+    /// Sets whether groups keep the order of equal keys when partitions are added.
+    pub fn fence(mut self, fence: bool) -> TopicConfig {
+        self.fence = fence;
+        self
+    }
+
     /// The value of a key in its text form; `None` if there is no such key. "No limit" is `-1`.
     pub fn get(&self, key: &str) -> Option<String> {
         let limit = |value: Option<u64>| value.map_or_else(|| "-1".to_owned(), |value| value.to_string());
@@ -284,6 +300,7 @@ impl TopicConfig {
             "retention.bytes" => limit(self.retention_bytes),
             "retention.ms" => limit(self.retention_ms),
             "read.durable" => self.read_durable.to_string(),
+            "fence" => self.fence.to_string(),
             _ => return None,
         })
     }
@@ -303,6 +320,7 @@ impl TopicConfig {
         };
         let number = || value.parse::<u64>().map_err(|_| invalid(field, value, "it is a whole number"));
         let limit = || if value == "-1" { Ok(None) } else { number().map(Some) };
+        let flag = || value.parse().map_err(|_| invalid(field, value, "it is true or false"));
         match field {
             "acks" => self.acks = value.parse()?,
             "segment.bytes" => self.segment_bytes = number()?,
@@ -312,9 +330,8 @@ impl TopicConfig {
             "max.message.bytes" => self.max_message_bytes = number()?,
             "retention.bytes" => self.retention_bytes = limit()?,
             "retention.ms" => self.retention_ms = limit()?,
-            _ => {
-                self.read_durable = value.parse().map_err(|_| invalid(field, value, "it is true or false"))?;
-            }
+            "read.durable" => self.read_durable = flag()?,
+            _ => self.fence = flag()?,
         }
         Ok(())
     }
@@ -375,7 +392,7 @@ mod tests {
         assert_eq!(
             topic.to_text(),
             "acks=synced\nsegment.bytes=268435456\nsegment.ms=-1\nindex.interval.bytes=16384\n\
-             batch.bytes=65536\nmax.message.bytes=1048576\nretention.bytes=-1\nretention.ms=-1\nread.durable=false\n"
+             batch.bytes=65536\nmax.message.bytes=1048576\nretention.bytes=-1\nretention.ms=-1\nread.durable=false\nfence=true\n"
         );
     }
 

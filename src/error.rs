@@ -133,6 +133,61 @@ pub enum ErrorKind {
         /// Expected and found.
         reason: String,
     },
+    /// No group has this name.
+    #[error("group {group:?} does not exist: it has neither members nor committed offsets")]
+    UnknownGroup {
+        /// The name asked for.
+        group: String,
+    },
+    /// The consumer is no member of its group any more: its partitions are others' now. The next
+    /// poll joins again.
+    #[error("{member:?} is no member of group {group:?} any more: {reason}; what it had is others' now, the next poll joins again")]
+    UnknownMember {
+        /// The group.
+        group: String,
+        /// The member's id.
+        member: String,
+        /// Why it isn't.
+        reason: &'static str,
+    },
+    /// A commit of a generation that is over.
+    #[error("generation {generation} of group {group:?} is over, it is in {current}; poll, then commit what is still yours")]
+    IllegalGeneration {
+        /// The group.
+        group: String,
+        /// The commit's generation.
+        generation: u32,
+        /// The generation the member was last told of.
+        current: u32,
+    },
+    /// Another consumer came with this one's instance id and took its place.
+    #[error("another consumer of group {group:?} has the instance id of {member:?} and took its place; give each its own")]
+    FencedInstance {
+        /// The group.
+        group: String,
+        /// The id of the member that was replaced.
+        member: String,
+    },
+    /// The partition is being handed to another member, or was already.
+    #[error("the partition isn't this member's: group {group:?} gave it to another; poll, then commit what is still yours")]
+    RebalanceInProgress {
+        /// The group.
+        group: String,
+    },
+    /// The group has members, and what was asked needs it to have none.
+    #[error("group {group:?} is alive ({}); stop its members first", members.join(", "))]
+    GroupNotEmpty {
+        /// The group.
+        group: String,
+        /// The ids of its members.
+        members: Vec<String>,
+    },
+    /// The group has no committed offset here, and was told not to choose one.
+    #[error("group {group:?} has no committed offset to begin at; reset it, or choose where to start")]
+    NoCommittedOffset {
+        /// The group.
+        group: String,
+    },
     /// The file system or platform lacks something the engine relies on.
     #[error("not supported here: {reason}")]
     NotSupported {

@@ -66,6 +66,81 @@ pub enum Event {
         /// What is wrong, and where.
         error: Error,
     },
+    /// A group gave its partitions out anew.
+    GroupRebalanced {
+        /// The group.
+        group: String,
+        /// Counts its assignments.
+        generation: u32,
+        /// How many members there are.
+        members: usize,
+    },
+    /// A member of a group is gone; its partitions go to the others.
+    MemberGone {
+        /// The group.
+        group: String,
+        /// The member's id.
+        member: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A member of a group has nothing to read: there are more members than partitions.
+    MemberIdle {
+        /// The group.
+        group: String,
+        /// The member's id.
+        member: String,
+    },
+    /// A topic got more partitions, and a group must first come to the end of the old ones.
+    GroupHeld {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// An old partition in which it must come further.
+        waits_for: u32,
+        /// How far it must commit there (exclusive).
+        until_offset: u64,
+        /// How far it has come there.
+        reached_offset: u64,
+    },
+    /// A group goes on elsewhere than at its committed offset.
+    OffsetReset {
+        /// The group.
+        group: String,
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// What was committed.
+        committed: Option<u64>,
+        /// Where it goes on.
+        to: u64,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A group's committed offsets for a topic that is gone were forgotten.
+    OffsetsForgotten {
+        /// The group.
+        group: String,
+        /// The life of the topic that they were for.
+        topic_id: crate::TopicId,
+    },
+    /// A group had no members for longer than [`offsets_retention_ms`](crate::EngineConfig::offsets_retention_ms)
+    /// and was forgotten.
+    GroupExpired {
+        /// The group.
+        group: String,
+    },
+    /// The offset log is damaged: what is whole still counts, commits are refused.
+    OffsetLogCorrupt {
+        /// What is wrong, and where.
+        error: Error,
+        /// The groups whose newest commits may be lost.
+        groups: Vec<String>,
+        /// Whether groups may be lost whose names aren't known any more.
+        names_lost: bool,
+    },
     /// Work in the background did not succeed; it is tried again or done without.
     Background {
         /// What was tried.

@@ -47,10 +47,13 @@ mod format;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod group;
 mod ids;
 pub mod inspect;
 mod keyed;
 mod lock;
+#[allow(dead_code, unused_imports)]
+mod offsets;
 mod partition;
 mod segment;
 #[cfg(feature = "sim")]
@@ -61,11 +64,14 @@ mod topic;
 pub use clock::{Clock, SystemClock};
 pub use config::{Acks, EngineConfig, SyncMode, TopicConfig, Writers};
 pub use engine::{
-    Builder, Consumer, Engine, Partition, PartitionDescription, PartitionRecovery, Polled, Producer, Reading, Receipt,
-    Record, RecordMetadata, Recovery, TopicDescription,
+    Builder, CommitReceipt, CommittedOffset, Consumer, ConsumerBuilder, ConsumerStats, ConsumerStream, Engine,
+    GroupDescription, GroupOffset, GroupState, Held, MemberDescription, OffsetCommit, OffsetReset, Partition,
+    PartitionDescription, PartitionRecovery, PartitionStats, Polled, Producer, Reading, RebalanceListener, Receipt,
+    Record, RecordMetadata, Recovery, ResetTo, StartPolicy, TopicDescription, Wakeup,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use events::{Event, Listener};
+pub use group::assignor;
 pub use ids::TopicId;
 pub use partition::{Batch, FetchedRecord, RecordView, Records};
 

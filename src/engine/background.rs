@@ -1,6 +1,7 @@
 //! Work that no record waits for: *files* (index files, giving back space, making the next
 //! segment, unlinking) and *upkeep* (marks, retention). And the threads that do it and the writing.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -21,6 +22,8 @@ use crate::partition::{
 };
 use crate::topic::Catalog;
 
+use super::groups::Groups;
+
 /// How long a partition must be quiet before its mark is stored, and how often limits are looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -28,10 +31,13 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Background {
     env: Arc<Env>,
     catalog: Arc<Mutex<Catalog>>,
+    groups: Arc<Groups>,
     /// Partitions whose place hasn't been stored yet, and how far they were when last looked at.
     moving: Mutex<HashMap<(TopicId, u32), Moving>>,
     /// Partitions whose topic limits what is kept.
     limited: Mutex<Vec<Weak<Partition>>>,
+    /// When commits that nobody waits for are made durable.
+    sync_offsets_at: Mutex<Option<Duration>>,
 }
 
 /// A partition whose place hasn't been stored, and how far it was when last looked at.
@@ -41,8 +47,8 @@ struct Moving {
 }
 
 impl Background {
-    pub(crate) fn new(env: Arc<Env>, catalog: Arc<Mutex<Catalog>>) -> Background {
-        Background { env, catalog, moving: Mutex::default(), limited: Mutex::default() }
+    pub(crate) fn new(env: Arc<Env>, catalog: Arc<Mutex<Catalog>>, groups: Arc<Groups>) -> Background {
+        Background { env, catalog, groups, moving: Mutex::default(), limited: Mutex::default(), sync_offsets_at: Mutex::default() }
     }
 
     /// All that there is to do now, for an engine without threads.
@@ -50,6 +56,44 @@ impl Background {
         self.do_files();
         self.store_marks(false);
         self.keep_limits();
+        self.keep_groups();
+    }
+
+    /// Removes members that are late, makes commits durable that nobody waits for, forgets groups.
+    /// How long until that is to be done again, if it is.
+    pub(crate) fn keep_groups(&self) -> Option<Duration> {
+        let deadline = self.groups.tick();
+        let now = self.env.clock.monotonic();
+        let sync_every = Duration::from_millis(self.env.config.sync_ms);
+        let mut sync_at = lock(&self.sync_offsets_at);
+        let offsets = &self.groups.offsets;
+        if !offsets.has_unsynced() {
+            *sync_at = None;
+        } else if now >= *sync_at.get_or_insert(now + sync_every) {
+            *sync_at = None;
+            if let Err(error) = offsets.sync_all() {
+                self.env.events.emit(Event::Background { what: "syncing the offset log", error });
+            }
+        }
+        self.groups.expire();
+        let expires = self.groups.expires().then_some(UPKEEP_EVERY);
+        let wait = [deadline, *sync_at].into_iter().flatten().min().map(|at| at.saturating_sub(now));
+        wait.into_iter().chain(expires).min()
+    }
+
+    /// There is a member whose time may be over, or a commit that nobody waits for.
+    pub(crate) fn look_at_groups(&self) {
+        self.env.chores.wake_upkeep();
+    }
+
+    /// A commit was written. Wakes the upkeep only if it doesn't know yet.
+    pub(crate) fn sync_offsets_soon(&self) {
+        let mut sync_at = lock(&self.sync_offsets_at);
+        if sync_at.is_none() {
+            *sync_at = Some(self.env.clock.monotonic() + Duration::from_millis(self.env.config.sync_ms));
+            drop(sync_at);
+            self.look_at_groups();
+        }
     }
 
     /// Does what waits for the files thread; whether there was anything.
@@ -114,7 +158,7 @@ impl Background {
 
     /// Has the partition's limits kept from now on, if it has some.
     pub(crate) fn watch_limits(&self, partition: &Arc<Partition>) {
-        if partition.config.retention_bytes.is_some() || partition.config.retention_ms.is_some() {
+        if partition.config().retention_bytes.is_some() || partition.config().retention_ms.is_some() {
             lock(&self.limited).push(Arc::downgrade(partition));
         }
     }
@@ -129,7 +173,7 @@ impl Background {
         let now_ms = self.env.clock.wall_ms();
         for partition in &partitions {
             let Some(mark) = partition.mark() else { continue };
-            let start = start_by_limits(&partition.segments(), &partition.config, mark.durable_offset, now_ms);
+            let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
             if let Some(start) = start
                 && let Err(error) = self.raise_log_start(partition, start)
             {
@@ -186,17 +230,20 @@ impl Threads {
                 parker.park();
             }
         });
-        let stopping = stop.clone();
+        let next_look = Cell::new(Duration::ZERO);
+        let busy = Cell::new(false);
         threads.spawn("thalweg-upkeep", upkeep, background, &stop, move |background, parker| {
-            let moving = background.store_marks(false);
-            if background.keep_limits() || moving {
-                parker.park_timeout(UPKEEP_EVERY);
-            } else {
-                parker.park();
-                // Let what just began to move go on for a while before the first look.
-                if !stopping.load(Ordering::SeqCst) {
-                    parker.park_timeout(UPKEEP_EVERY);
-                }
+            let now = background.env.clock.monotonic();
+            if now >= next_look.get() {
+                let moving = background.store_marks(false);
+                busy.set(background.keep_limits() || moving);
+                next_look.set(now + UPKEEP_EVERY);
+            }
+            let groups = background.keep_groups();
+            let look = (busy.get() || background.env.chores.has_marks()).then(|| next_look.get().saturating_sub(now));
+            match look.into_iter().chain(groups).min() {
+                Some(limit) => parker.park_timeout(limit),
+                None => parker.park(),
             }
         });
         threads

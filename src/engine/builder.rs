@@ -109,6 +109,12 @@ impl Builder {
         self
     }
 
+    /// When groups without members are forgotten. See [`EngineConfig::offsets_retention_ms`].
+    pub fn offsets_retention_ms(mut self, ms: Option<u64>) -> Builder {
+        self.config.offsets_retention_ms = ms;
+        self
+    }
+
     /// Where the time comes from. Default: the machine's clocks.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Builder {
         self.clock = clock;

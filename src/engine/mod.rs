@@ -3,9 +3,11 @@
 //! [`Core`] is shared by all handles; when the last one goes, it closes. Writer and background
 //! threads hold no [`Core`], so they never keep an engine alive.
 
+mod alter;
 mod background;
 mod builder;
 mod consumer;
+mod groups;
 mod lock_file;
 pub(crate) mod lost_entries;
 mod open;
@@ -30,14 +32,19 @@ pub(crate) use lock_file::{LOCK_NAME, parse_closed};
 pub(crate) use open::TOPICS_NAME;
 
 pub use builder::Builder;
-pub use consumer::{Consumer, Polled};
+pub use consumer::{
+    CommitReceipt, CommittedOffset, Consumer, ConsumerBuilder, ConsumerStats, ConsumerStream, Held, OffsetCommit,
+    PartitionStats, Polled, RebalanceListener, StartPolicy, Wakeup,
+};
+pub use groups::{GroupDescription, GroupOffset, GroupState, MemberDescription, OffsetReset, ResetTo};
 pub use partition_handle::{Partition, Reading};
 pub use producer::Producer;
 pub use receipt::{Receipt, RecordMetadata};
 pub use record::Record;
 
 use background::{Background, Threads, is_failure};
-use open::{make_topic_dirs, remove_tree};
+use groups::Groups;
+use open::{TopicSpec, make_topic_dirs, remove_tree};
 
 /// An open data directory. Cheap to clone; dropping the last handle closes it.
 ///
@@ -68,6 +75,7 @@ pub(crate) struct Core {
     pub(crate) env: Arc<Env>,
     catalog: Arc<Mutex<Catalog>>,
     background: Arc<Background>,
+    pub(crate) groups: Arc<Groups>,
     topics: RwLock<HashMap<String, Arc<Topic>>>,
     /// Held while topics are made and deleted.
     admin: Mutex<()>,
@@ -88,10 +96,24 @@ pub(crate) struct Topic {
     pub(crate) config: Arc<TopicConfig>,
     pub(crate) created_ms: i64,
     pub(crate) partitions: Vec<Arc<crate::partition::Partition>>,
+    /// Each time partitions were added: the end offsets of the old ones (exclusive).
+    pub(crate) expansions: Vec<Vec<u64>>,
     pub(crate) sticky: StickyPartitioner,
+    /// What the topic is now, once it was altered.
+    next: OnceLock<Arc<Topic>>,
 }
 
 impl Topic {
+    /// The topic as it is now.
+    #[inline]
+    pub(crate) fn current(self: &Arc<Topic>) -> &Arc<Topic> {
+        let mut topic = self;
+        while let Some(next) = topic.next.get() {
+            topic = next;
+        }
+        topic
+    }
+
     pub(crate) fn partition(&self, number: u32) -> Result<&Arc<crate::partition::Partition>> {
         let partitions = self.partitions.len() as u32;
         self.partitions.get(number as usize).ok_or_else(|| {
@@ -208,7 +230,7 @@ impl Engine {
         let disk = &*core.env.disk;
         let now_ms = core.env.clock.wall_ms();
         core.clear_name(name)?;
-        let made = make_topic_dirs(disk, &core.dir, name, config.partitions)
+        let made = make_topic_dirs(disk, &core.dir, name, 0..config.partitions)
             .and_then(|()| lock(&core.catalog).create_topic(name, &config, now_ms));
         let id = match made {
             Ok(id) => id,
@@ -219,8 +241,10 @@ impl Engine {
         };
         let epoch = lock(&core.catalog).state().epoch();
         let mut recovery = Recovery { clean: true, partitions: Vec::new() };
-        let topic = core.open_topic(id, name, &config, now_ms, epoch, &|_| None, &mut recovery)?;
+        let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
+        let topic = core.open_topic(&spec, epoch, &|_| None, &mut recovery)?;
         write(&core.topics).insert(name.to_owned(), topic);
+        core.tell_groups();
         Ok(())
     }
 
@@ -234,6 +258,8 @@ impl Engine {
         let topic = core.topic(name)?;
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
         write(&core.topics).remove(name);
+        core.groups.forget_topic(id);
+        core.tell_groups();
         core.end_partitions(&topic, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
         let disk = &*core.env.disk;
@@ -325,6 +351,33 @@ impl Engine {
         Consumer::new(self.clone(), assigned)
     }
 
+    /// A consumer that belongs to a group: shares topics with the group's other members, and goes on
+    /// from what the group has committed.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = thalweg::Engine::open(dir.path())?;
+    /// use std::time::Duration;
+    /// use thalweg::{Record, TopicConfig};
+    /// engine.create_topic("orders", TopicConfig::default().partitions(6))?;
+    /// engine.producer_for("orders")?.send(Record::new("189.45").key("AAPL"))?.wait()?;
+    ///
+    /// let mut consumer = engine.consumer("billing").subscribe(["orders"]).start()?;
+    /// for batch in consumer.poll(Duration::from_secs(1))? {
+    ///     for record in &batch {
+    ///         println!("{}: {:?}", record.offset(), record.value());
+    ///     }
+    /// }
+    /// consumer.commit()?;                                // durable: the group goes on from here
+    /// assert_eq!(engine.describe_group("billing")?.offsets.iter().map(|row| row.lag()).sum::<u64>(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn consumer(&self, group: &str) -> ConsumerBuilder {
+        ConsumerBuilder::new(self.clone(), group)
+    }
+
     // ---- the whole engine
 
     /// Waits until everything sent before is written.
@@ -371,6 +424,21 @@ impl Core {
         Err(Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }))
     }
 
+    /// # Errors
+    /// [`ErrorKind::Closed`] once the engine is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed).at_path(&self.dir));
+        }
+        Ok(())
+    }
+
+    /// Topics came, went or grew: the groups give out what there is now.
+    fn tell_groups(&self) {
+        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        self.groups.set_topics(topics.iter());
+    }
+
     /// The lock under which topics are made and deleted, if that is possible here.
     fn writable(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
         if self.read_only {
@@ -401,7 +469,7 @@ impl Core {
         let mut recovery = Recovery { clean: true, partitions: Vec::new() };
         for topic in &listed {
             let opened = match known.get(&topic.name) {
-                Some(known) if known.id == topic.id => {
+                Some(known) if known.id == topic.id && known.config.partitions == topic.config.partitions => {
                     for partition in &known.partitions {
                         let start = topic.mark(partition.number).map_or(0, |mark| mark.log_start_offset);
                         partition.progress.raise_log_start(start);
@@ -411,20 +479,13 @@ impl Core {
                 }
                 _ => {
                     let marks = |partition| topic.mark(partition).copied();
-                    self.open_topic(
-                        topic.id,
-                        &topic.name,
-                        &topic.config,
-                        topic.created_ms,
-                        epoch,
-                        &marks,
-                        &mut recovery,
-                    )?
+                    self.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?
                 }
             };
             topics.insert(topic.name.clone(), opened);
         }
         *write(&self.topics) = topics;
+        self.tell_groups();
         Ok(())
     }
 
@@ -491,6 +552,8 @@ impl Core {
         if let Some(threads) = lock(&self.threads).take() {
             threads.stop();
         }
+        self.groups.note_all_empty();
+        failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));
         self.background.do_files();
         self.background.store_marks(true);
         if failure.is_none() {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
 use super::lock_file::LOCK_NAME;
+use super::groups::Groups;
 use super::lost_entries;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::{Clock, precise_wall_ms};
@@ -18,6 +19,7 @@ use crate::events::{Event, Events};
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::lock;
+use crate::offsets::Offsets;
 use crate::partition::{
     Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool,
     Recovered, WriterHandle, WriterLoop, recover,
@@ -76,9 +78,16 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     if let Some(QueueReport { driver, reason }) = options.driver.clone() {
         options.events.emit(Event::SyncDriver { driver, reason });
     }
-    let core = assemble(options, catalog, guard);
+    let access = if options.read_only { Access::Read } else { Access::Write };
+    let (offsets, cut) = Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), epoch, access)?;
+    if let Some(Cut { path, position, bytes }) = cut {
+        let (topic, partition, end_offset) = (String::new(), 0, 0);
+        options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
+    }
+    let core = assemble(options, catalog, offsets, epoch, guard);
     let engine = Engine { core };
     engine.open_topics(epoch, clean)?;
+    engine.open_groups();
     Ok(engine)
 }
 
@@ -188,7 +197,13 @@ fn check_file_system(disk: &dyn Disk, dir: &Path) -> Result<()> {
 }
 
 /// Puts the engine together: environment, writers, background threads.
-fn assemble(options: Options, catalog: Catalog, guard: Option<Box<dyn Send + Sync>>) -> Arc<Core> {
+fn assemble(
+    options: Options,
+    catalog: Catalog,
+    offsets: Offsets,
+    epoch: u32,
+    guard: Option<Box<dyn Send + Sync>>,
+) -> Arc<Core> {
     let Options { dir, config, clock, events, seed, read_only, disk, .. } = options;
     let catalog = Arc::new(Mutex::new(catalog));
     let mut loops = Vec::new();
@@ -220,7 +235,8 @@ fn assemble(options: Options, catalog: Catalog, guard: Option<Box<dyn Send + Syn
         events,
         config,
     });
-    let background = Arc::new(Background::new(env.clone(), catalog.clone()));
+    let groups = Arc::new(Groups::new(env.clone(), offsets, epoch, env.config.offsets_retention_ms));
+    let background = Arc::new(Background::new(env.clone(), catalog.clone(), groups.clone()));
     let threads = if loops.is_empty() { None } else { Some(Threads::start(&env, loops, &background)) };
     if let Drive::Inline(inline) = &env.drive {
         // Weak: the background holds the environment, which holds the drive.
@@ -236,6 +252,7 @@ fn assemble(options: Options, catalog: Catalog, guard: Option<Box<dyn Send + Syn
         env,
         catalog,
         background,
+        groups,
         topics: RwLock::default(),
         admin: Mutex::new(()),
         handles,
@@ -263,8 +280,7 @@ impl Engine {
         let mut topics = HashMap::new();
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
-            let opened =
-                core.open_topic(topic.id, &topic.name, &topic.config, topic.created_ms, epoch, &marks, &mut recovery)?;
+            let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?;
             topics.insert(topic.name.clone(), opened);
         }
         *crate::lock::write(&core.topics) = topics;
@@ -274,51 +290,116 @@ impl Engine {
         let _ = core.recovery.set(recovery);
         Ok(())
     }
+
+    /// Brings the groups' commits in line with the topics there are. Nobody is a member of any yet.
+    fn open_groups(&self) {
+        let core = &self.core;
+        let events = &core.env.events;
+        if let Some(damage) = core.groups.offsets.damage() {
+            let groups = damage.groups.into_iter().map(|group| group.name).collect();
+            events.emit(Event::OffsetLogCorrupt { error: damage.error, groups, names_lost: damage.names_lost });
+        }
+        core.tell_groups();
+        if core.read_only {
+            return;
+        }
+        let live: Vec<TopicId> = crate::lock::read(&core.topics).values().map(|topic| topic.id).collect();
+        for (group, topic_id) in core.groups.offsets.keep_topics(|id| live.contains(&id)) {
+            events.emit(Event::OffsetsForgotten { group, topic_id });
+        }
+        core.groups.note_all_empty();
+    }
 }
 
+/// What the catalogue says of a topic.
+pub(crate) struct TopicSpec<'a> {
+    pub(crate) id: TopicId,
+    pub(crate) name: &'a str,
+    pub(crate) config: &'a TopicConfig,
+    pub(crate) created_ms: i64,
+    pub(crate) expansions: Vec<Vec<u64>>,
+}
+
+impl TopicSpec<'_> {
+    pub(crate) fn of(topic: &crate::topic::Topic) -> TopicSpec<'_> {
+        TopicSpec {
+            id: topic.id,
+            name: &topic.name,
+            config: &topic.config,
+            created_ms: topic.created_ms,
+            expansions: topic.expansions.iter().map(|expansion| expansion.end_offsets.clone()).collect(),
+        }
+    }
+}
+
+/// What the catalogue says of a partition, if anything.
+pub(crate) type Marks<'a> = dyn Fn(u32) -> Option<crate::format::Mark> + 'a;
+
 impl Core {
-    /// Opens one topic's partitions, each as recovery finds it.
-    #[expect(clippy::too_many_arguments, reason = "what the catalogue says of one topic")]
+    /// Opens a topic, each of its partitions as recovery finds it.
     pub(crate) fn open_topic(
         &self,
-        id: TopicId,
-        name: &str,
-        config: &TopicConfig,
-        created_ms: i64,
+        spec: &TopicSpec<'_>,
         epoch: u32,
-        marks: &dyn Fn(u32) -> Option<crate::format::Mark>,
+        marks: &Marks<'_>,
         recovery: &mut Recovery,
     ) -> Result<Arc<Topic>> {
-        let engine_id = lock(&self.catalog).engine_id();
-        let name: Arc<str> = name.into();
-        let config = Arc::new(config.clone());
+        let name: Arc<str> = spec.name.into();
+        let config = Arc::new(spec.config.clone());
         let mut partitions = Vec::with_capacity(config.partitions as usize);
         for number in 0..config.partitions {
-            let dir = partition_dir(&self.dir, &name, number);
-            let log = LogId { engine_id, topic_id: id, partition: number };
-            let mark = marks(number);
-            let mut recovered = self.recover_partition(&dir, &log, &config, mark.as_ref())?;
-            if !self.read_only {
-                recovered.check_epoch(epoch);
-            }
-            self.report(&name, number, &recovered, recovery);
-            let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
-            let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
-            if self.read_only {
-                partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
-                partition.follow(Follower::new(&recovered));
-            } else if recovered.damage.is_none() {
-                for path in recovered.apply(&*self.env.disk, &dir)? {
-                    let reason = "it lies beyond the end that recovery found".to_owned();
-                    self.env.events.emit(Event::SetAside { path, reason });
-                }
-                self.give_to_writer(&partition, recovered, epoch);
-                self.background.watch_limits(&partition);
-            }
-            partitions.push(partition);
+            partitions.push(self.open_partition(spec.id, number, &name, &config, epoch, marks(number), recovery)?);
         }
-        let sticky = StickyPartitioner::new(config.batch_bytes, self.seed ^ u64::from(id.0));
-        Ok(Arc::new(Topic { id, name, config, created_ms, partitions, sticky }))
+        Ok(self.topic_of(spec, name, config, partitions))
+    }
+
+    /// Puts a topic together.
+    pub(crate) fn topic_of(
+        &self,
+        spec: &TopicSpec<'_>,
+        name: Arc<str>,
+        config: Arc<TopicConfig>,
+        partitions: Vec<Arc<Partition>>,
+    ) -> Arc<Topic> {
+        let sticky = StickyPartitioner::new(config.batch_bytes, self.seed ^ u64::from(spec.id.0));
+        let (id, created_ms, expansions) = (spec.id, spec.created_ms, spec.expansions.clone());
+        Arc::new(Topic { id, name, config, created_ms, partitions, expansions, sticky, next: OnceLock::new() })
+    }
+
+    /// Opens one partition, as recovery finds it.
+    #[expect(clippy::too_many_arguments, reason = "what the catalogue says of one partition")]
+    pub(crate) fn open_partition(
+        &self,
+        topic_id: TopicId,
+        number: u32,
+        name: &Arc<str>,
+        config: &Arc<TopicConfig>,
+        epoch: u32,
+        mark: Option<crate::format::Mark>,
+        recovery: &mut Recovery,
+    ) -> Result<Arc<Partition>> {
+        let dir = partition_dir(&self.dir, name, number);
+        let engine_id = lock(&self.catalog).engine_id();
+        let log = LogId { engine_id, topic_id, partition: number };
+        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref())?;
+        if !self.read_only {
+            recovered.check_epoch(epoch);
+        }
+        self.report(name, number, &recovered, recovery);
+        let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
+        let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
+        if self.read_only {
+            partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
+            partition.follow(Follower::new(&recovered));
+        } else if recovered.damage.is_none() {
+            for path in recovered.apply(&*self.env.disk, &dir)? {
+                let reason = "it lies beyond the end that recovery found".to_owned();
+                self.env.events.emit(Event::SetAside { path, reason });
+            }
+            self.give_to_writer(&partition, recovered, epoch);
+            self.background.watch_limits(&partition);
+        }
+        Ok(partition)
     }
 
     /// Recovers one partition. What can't be opened at all is reported as damage; others go on.
@@ -490,10 +571,10 @@ pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> FileChore {
 }
 
 /// The topic's directory and its partitions', made and synced before the catalogue names them.
-pub(crate) fn make_topic_dirs(disk: &dyn Disk, root: &Path, name: &str, partitions: u32) -> Result<()> {
+pub(crate) fn make_topic_dirs(disk: &dyn Disk, root: &Path, name: &str, partitions: std::ops::Range<u32>) -> Result<()> {
     let topic = topic_dir(root, name);
     let at = |error| Error::io(error).at_path(&topic);
-    for number in 0..partitions {
+    for number in partitions {
         disk.create_dir_all(&partition_dir(root, name, number)).map_err(at)?;
     }
     disk.sync_dir(&topic).map_err(at)?;

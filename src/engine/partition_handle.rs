@@ -7,7 +7,7 @@ use super::producer::incoming;
 use super::{Engine, Receipt, Record, Topic};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::partition::{Batch, FetchedRecord, Partition as Inner, Reader};
+use crate::partition::{Appended, Batch, FetchedRecord, Partition as Inner, Reader, Terms};
 
 /// A handle on one partition. Cheap to clone.
 ///
@@ -86,10 +86,12 @@ impl Partition {
         }
         let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.config.acks)).max().unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
-        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, expected_end));
-        let placed =
-            self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))?;
-        Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks))
+        let terms = Terms { expected_end, chosen_among: None };
+        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms));
+        match self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
+            Appended::Placed(placed) => Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks)),
+            Appended::Moved => Err(Error::invalid("the partition was named, and not chosen")),
+        }
     }
 
     // ---- how far it is

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, Receipt, Record, Topic};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::partition::{Incoming, Partition};
+use crate::partition::{Appended, Incoming, Partition, Terms};
 use crate::topic::partition_for_key;
 
 /// Sends records to one topic, or to any. Cheap to clone, to be used from many threads.
@@ -52,7 +52,7 @@ impl Producer {
     #[inline]
     pub fn send(&self, record: Record<'_>) -> Result<Receipt> {
         match self.try_send_ref(&record) {
-            Err(error) if error.kind() == &ErrorKind::Full => self.send_waiting(&[record], None),
+            Err(error) if error.kind() == &ErrorKind::Full => self.send_waiting(&[record]),
             result => result,
         }
     }
@@ -78,12 +78,17 @@ impl Producer {
     }
 
     #[inline]
-    fn try_send_to(&self, topic: &Topic, record: &Record<'_>) -> Result<Receipt> {
+    fn try_send_to(&self, topic: &Arc<Topic>, record: &Record<'_>) -> Result<Receipt> {
         let incoming = self.incoming(record);
-        let partition = choose(topic, record, &incoming)?;
-        let acks = record.acks.unwrap_or(topic.config.acks);
-        let placed = partition.try_append(std::slice::from_ref(&incoming), acks == Acks::Synced, None)?;
-        Ok(Receipt::new(partition.clone(), placed, 1, acks))
+        let mut topic = topic.current();
+        loop {
+            let (partition, terms) = choose(topic, record, &incoming)?;
+            let acks = record.acks.unwrap_or(topic.config.acks);
+            match partition.try_append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms)? {
+                Appended::Placed(placed) => return Ok(Receipt::new(partition.clone(), placed, 1, acks)),
+                Appended::Moved => topic = topic.current(),
+            }
+        }
     }
 
     /// Sends a record; the future is done when it has a place, not when it is acknowledged.
@@ -93,12 +98,17 @@ impl Producer {
     pub async fn send_async(&self, record: Record<'_>) -> Result<Receipt> {
         match self.try_send_ref(&record) {
             Err(error) if error.kind() == &ErrorKind::Full => {
-                let topic = self.topic_of(&record)?;
+                let mut topic = self.topic_of(&record)?;
                 let incoming = self.incoming(&record);
-                let partition = choose(&topic, &record, &incoming)?;
-                let acks = record.acks.unwrap_or(topic.config.acks);
-                let placed = partition.append(std::slice::from_ref(&incoming), acks == Acks::Synced, None).await?;
-                Ok(Receipt::new(partition.clone(), placed, 1, acks))
+                loop {
+                    topic = topic.current().clone();
+                    let (partition, terms) = choose(&topic, &record, &incoming)?;
+                    let acks = record.acks.unwrap_or(topic.config.acks);
+                    match partition.append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms).await? {
+                        Appended::Placed(placed) => return Ok(Receipt::new(partition.clone(), placed, 1, acks)),
+                        Appended::Moved => {}
+                    }
+                }
             }
             result => result,
         }
@@ -111,27 +121,31 @@ impl Producer {
     /// As [`send`](Producer::send); `RecordTooLarge` if together they exceed `max_batch_bytes`;
     /// `InvalidArgument` if there are none, or if they name or key different topics or partitions.
     pub fn send_batch(&self, records: &[Record<'_>]) -> Result<Receipt> {
-        self.send_waiting(records, None)
+        self.send_waiting(records)
     }
 
     /// The slow way: any number of records, waiting for a buffer if need be.
-    pub(super) fn send_waiting(&self, records: &[Record<'_>], to: Option<u32>) -> Result<Receipt> {
+    fn send_waiting(&self, records: &[Record<'_>]) -> Result<Receipt> {
         let Some(first) = records.first() else { return Err(Error::invalid("a batch needs at least one record")) };
-        let topic = self.topic_of(first)?;
+        let mut topic = self.topic_of(first)?;
         if let Some(other) = records.iter().find(|record| record.topic.is_some_and(|name| name != &*topic.name)) {
             let other = other.topic.unwrap_or_default();
             return Err(Error::invalid(format!("a batch goes to one topic, not to {} and {other}", topic.name)));
         }
         let incoming: Vec<_> = records.iter().map(|record| self.incoming(record)).collect();
-        let partition = match to {
-            Some(number) => topic.partition(number)?,
-            None => choose_for_all(&topic, records, &incoming)?,
-        };
-        let acks = records.iter().map(|record| record.acks.unwrap_or(topic.config.acks)).max().unwrap_or_default();
-        let append = partition.append(&incoming, acks == Acks::Synced, None);
-        let append = self.engine.core.env.drive.wait(std::pin::pin!(append), None);
-        let placed = append.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))?;
-        Ok(Receipt::new(partition.clone(), placed, records.len() as u32, acks))
+        loop {
+            topic = topic.current().clone();
+            let (partition, terms) = choose_for_all(&topic, records, &incoming)?;
+            let acks = records.iter().map(|record| record.acks.unwrap_or(topic.config.acks)).max().unwrap_or_default();
+            let append = partition.append(&incoming, acks == Acks::Synced, terms);
+            let append = self.engine.core.env.drive.wait(std::pin::pin!(append), None);
+            match append.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
+                Appended::Placed(placed) => {
+                    return Ok(Receipt::new(partition.clone(), placed, records.len() as u32, acks));
+                }
+                Appended::Moved => {}
+            }
+        }
     }
 
     fn topic_of(&self, record: &Record<'_>) -> Result<Arc<Topic>> {
@@ -162,15 +176,17 @@ pub(super) fn incoming<'a>(engine: &Engine, record: &'a Record<'_>) -> Incoming<
     }
 }
 
+/// The partition that a record goes to, and that it was chosen, if it was.
 #[inline]
-fn choose<'t>(topic: &'t Topic, record: &Record<'_>, incoming: &Incoming<'_>) -> Result<&'t Arc<Partition>> {
+fn choose<'t>(topic: &'t Topic, record: &Record<'_>, incoming: &Incoming<'_>) -> Result<(&'t Arc<Partition>, Terms)> {
     let count = topic.partitions.len() as u32;
-    let number = match (record.partition, record.key) {
-        (Some(number), _) => number,
-        (None, Some(key)) => partition_for_key(key, count),
-        (None, None) => topic.sticky.choose(count, incoming.stored_bytes()),
+    let chosen = Terms { expected_end: None, chosen_among: Some(count) };
+    let (number, terms) = match (record.partition, record.key) {
+        (Some(number), _) => (number, Terms::default()),
+        (None, Some(key)) => (partition_for_key(key, count), chosen),
+        (None, None) => (topic.sticky.choose(count, incoming.stored_bytes()), chosen),
     };
-    topic.partition(number)
+    Ok((topic.partition(number)?, terms))
 }
 
 /// One partition for all: the one named, else the one that all keys give, else any.
@@ -178,7 +194,7 @@ fn choose_for_all<'t>(
     topic: &'t Topic,
     records: &[Record<'_>],
     incoming: &[Incoming<'_>],
-) -> Result<&'t Arc<Partition>> {
+) -> Result<(&'t Arc<Partition>, Terms)> {
     let count = topic.partitions.len() as u32;
     let mut chosen: Option<u32> = None;
     for record in records {
@@ -193,6 +209,8 @@ fn choose_for_all<'t>(
             _ => {}
         }
     }
+    let named = records.iter().any(|record| record.partition.is_some());
+    let terms = Terms { expected_end: None, chosen_among: (!named).then_some(count) };
     let bytes = incoming.iter().map(Incoming::stored_bytes).sum();
-    topic.partition(chosen.unwrap_or_else(|| topic.sticky.choose(count, bytes)))
+    Ok((topic.partition(chosen.unwrap_or_else(|| topic.sticky.choose(count, bytes)))?, terms))
 }

@@ -44,6 +44,8 @@ pub(crate) enum CatalogEntry {
     Mark { topic_id: TopicId, partition: u32, mark: Mark },
     /// Records from `offset` on (inclusive) that are older than `epoch` no longer exist.
     Truncated { topic_id: TopicId, partition: u32, offset: u64, epoch: u32 },
+    /// A topic has other settings now; `config` is lines of `key=value`.
+    Configured { topic_id: TopicId, config: String },
     /// The epoch ended with everything durable and marked; counts while it is the newest.
     Clean { epoch: u32 },
 }
@@ -75,6 +77,7 @@ const EXPANDED: u16 = 5;
 const MARK: u16 = 6;
 const TRUNCATED: u16 = 7;
 const CLEAN: u16 = 8;
+const CONFIGURED: u16 = 9;
 
 impl CatalogEntry {
     /// Appends the entry's bytes, a multiple of 8.
@@ -88,6 +91,7 @@ impl CatalogEntry {
             CatalogEntry::Mark { topic_id, partition, .. } => (MARK, *topic_id, *partition),
             CatalogEntry::Truncated { topic_id, partition, .. } => (TRUNCATED, *topic_id, *partition),
             CatalogEntry::Clean { .. } => (CLEAN, TopicId(0), 0),
+            CatalogEntry::Configured { topic_id, .. } => (CONFIGURED, *topic_id, 0),
         };
         let start = into.len();
         into.extend_from_slice(&[0; ENTRY_HEADER_BYTES]);
@@ -115,6 +119,7 @@ impl CatalogEntry {
                 into.extend_from_slice(config.as_bytes());
             }
             CatalogEntry::Deleted { .. } => {}
+            CatalogEntry::Configured { config, .. } => into.extend_from_slice(config.as_bytes()),
             CatalogEntry::Expanded { partitions, end_offsets, .. } => {
                 into.extend_from_slice(&partitions.to_le_bytes());
                 into.extend_from_slice(&0u32.to_le_bytes());
@@ -176,6 +181,10 @@ fn split_entry(bytes: &[u8]) -> Result<(Raw, &[u8], &[u8]), FormatError> {
     Ok((raw, &entry[ENTRY_HEADER_BYTES..length as usize], after))
 }
 
+fn text(bytes: &[u8]) -> Result<String, FormatError> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| invalid("a text that isn't UTF-8"))
+}
+
 /// What the entry says.
 fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
     let short = || invalid(format!("a catalogue entry of kind {} with {} bytes", raw.kind, payload.len()));
@@ -186,7 +195,7 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
     let partition = raw.partition;
     let (names_topic, names_partition) = match raw.kind {
         ENGINE | EPOCH | CLEAN => (false, false),
-        TOPIC | DELETED | EXPANDED => (true, false),
+        TOPIC | DELETED | EXPANDED | CONFIGURED => (true, false),
         _ => (true, true),
     };
     if (!names_topic && topic_id.0 != 0) || (!names_partition && partition != 0) {
@@ -206,7 +215,6 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
             let name_length = u32_in(12)? as usize;
             let texts = payload.get(16..).ok_or_else(short)?;
             let (name, config) = texts.split_at_checked(name_length).ok_or_else(short)?;
-            let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| invalid("a text that isn't UTF-8"));
             CatalogEntry::Topic {
                 topic_id,
                 name: text(name)?,
@@ -249,6 +257,7 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
             exactly(4)?;
             CatalogEntry::Clean { epoch: u32_in(0)? }
         }
+        CONFIGURED => CatalogEntry::Configured { topic_id, config: text(payload)? },
         other => return Err(newer(format!("catalogue entry of kind {other}"))),
     })
 }
@@ -278,6 +287,7 @@ mod tests {
             CatalogEntry::Truncated { topic_id, partition: 1, offset: 8, epoch: 9 },
             CatalogEntry::Deleted { topic_id },
             CatalogEntry::Clean { epoch: 4 },
+            CatalogEntry::Configured { topic_id, config: "b=2\n".into() },
         ]
     }
 

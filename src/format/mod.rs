@@ -10,6 +10,7 @@ mod checksum;
 #[cfg(test)]
 mod example;
 mod file_header;
+mod group_state;
 mod index_entry;
 mod offset_entry;
 mod record;
@@ -18,8 +19,10 @@ pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, f
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
 pub(crate) use checksum::{Seed, crc};
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};
+#[allow(unused_imports)]
+pub(crate) use group_state::{GroupSnapshot, MemberSnapshot};
 pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};
-pub(crate) use offset_entry::{OffsetEntry, OffsetEntryKind};
+pub(crate) use offset_entry::{MAX_METADATA_BYTES, OffsetEntry, OffsetEntryKind};
 pub(crate) use record::{
     HeaderSection, MAX_KEY_BYTES, RawRecord, RecordWalk, check_records, encode_record, record_bytes,
 };

@@ -1,8 +1,8 @@
 //! What the offset-commit log's batches hold: entries of 32 bytes and a payload padded to 8.
 //!
-//! Part of the format from the first version on; the log of commits is written by consumer groups.
-//! A payload that is too long for one entry goes on in the next; joining the pieces is the reader's.
-#![cfg_attr(not(test), expect(dead_code, reason = "consumer groups write these; the bytes are fixed now"))]
+//! An entry is read where it stands: its payload is borrowed. One that is too long for one entry goes
+//! on in the next; joining the pieces is the reader's. Lengths, kinds and flags are checked here;
+//! whether an entry may follow those before it (groups that are known) is the offset log's to say.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -14,9 +14,13 @@ const ENTRY_BYTES: usize = 32;
 /// The longest payload of one entry: the last multiple of 8 that its length can say.
 const MAX_PAYLOAD_BYTES: usize = 65_528;
 /// The longest metadata of a commit.
-const MAX_METADATA_BYTES: usize = 4_096;
+pub(crate) const MAX_METADATA_BYTES: usize = 4_096;
 /// Flag: the payload goes on in the next entry.
 const MORE: u8 = 1;
+/// Flag: the payload begins with the time of the commit.
+const TIMED: u8 = 2;
+/// What such a time takes.
+const TIME_BYTES: usize = 8;
 
 /// What an entry says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,24 +28,26 @@ const MORE: u8 = 1;
 pub(crate) enum OffsetEntryKind {
     /// A group has read up to `offset`; the payload is its metadata.
     Commit = 1,
-    /// The group's commit for this partition no longer counts.
+    /// The group's commit for this partition no longer counts; with topic 0 the whole group is
+    /// gone, and nothing speaks of its number again.
     Delete = 2,
     /// The payload is the group's name.
     Group = 3,
-    /// Members, generation and assignment.
+    /// Members and assignment: the payload is a [`GroupSnapshot`](super::GroupSnapshot); `offset` is
+    /// the time, `epoch` the directory's, to which the generation belongs.
     GroupState = 4,
-    /// The group has no members.
+    /// The group has had no members since the time that `offset` says.
     GroupEmpty = 5,
     /// How a transaction ended.
     TransactionDecision = 6,
 }
 
 /// One entry.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct OffsetEntry {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OffsetEntry<'a> {
     /// What it says.
     pub(crate) kind: OffsetEntryKind,
-    /// Next to read.
+    /// Next to read; a time in some kinds.
     pub(crate) offset: u64,
     /// The life of the topic.
     pub(crate) topic_id: TopicId,
@@ -55,8 +61,10 @@ pub(crate) struct OffsetEntry {
     pub(crate) epoch: u32,
     /// The payload goes on in the next entry.
     pub(crate) more: bool,
+    /// When it was committed, where the batch doesn't say: only in a commit that compaction kept.
+    pub(crate) committed_ms: Option<i64>,
     /// At most 65,528 bytes when read; of any length when written.
-    pub(crate) payload: Vec<u8>,
+    pub(crate) payload: &'a [u8],
 }
 
 /// An entry's header as it stands in the file.
@@ -84,13 +92,16 @@ const _: () = {
     assert!(offset_of!(Raw, flags) == 31);
 };
 
-impl OffsetEntry {
+impl<'a> OffsetEntry<'a> {
     /// Appends the entry's bytes, a multiple of 8; a longer payload as several entries. Returns how many.
     pub(crate) fn encode(&self, into: &mut Vec<u8>) -> u32 {
-        let mut rest = self.payload.as_slice();
+        let time = self.committed_ms.map(i64::to_le_bytes);
+        let time = time.as_ref().map_or(&[][..], |time| time);
+        let mut rest = self.payload;
         let mut count = 0;
         loop {
-            let (piece, after) = rest.split_at(rest.len().min(MAX_PAYLOAD_BYTES));
+            let (piece, after) = rest.split_at(rest.len().min(MAX_PAYLOAD_BYTES - time.len()));
+            let more = if self.more || !after.is_empty() { MORE } else { 0 };
             let raw = Raw {
                 offset: self.offset,
                 topic_id: self.topic_id.0,
@@ -98,13 +109,16 @@ impl OffsetEntry {
                 group: self.group,
                 generation: self.generation,
                 epoch: self.epoch,
-                payload_length: piece.len() as u16,
+                payload_length: (time.len() + piece.len()) as u16,
                 kind: self.kind as u8,
-                flags: if self.more || !after.is_empty() { MORE } else { 0 },
+                flags: more | if time.is_empty() { 0 } else { TIMED },
             };
             into.extend_from_slice(bytemuck::bytes_of(&raw));
-            into.extend_from_slice(piece);
-            into.resize(align8(into.len() as u64) as usize, 0);
+            if !(time.is_empty() && piece.is_empty()) {
+                into.extend_from_slice(time);
+                into.extend_from_slice(piece);
+                into.resize(align8(into.len() as u64) as usize, 0);
+            }
             count += 1;
             rest = after;
             if rest.is_empty() {
@@ -113,11 +127,22 @@ impl OffsetEntry {
         }
     }
 
+    /// How many bytes [`encode`](OffsetEntry::encode) appends for a payload of one piece.
+    pub(crate) const fn encoded_bytes(payload_bytes: usize, timed: bool) -> u64 {
+        align8((ENTRY_BYTES + payload_bytes + if timed { TIME_BYTES } else { 0 }) as u64)
+    }
+
+    /// The same for a payload of any length, without a time.
+    pub(crate) const fn pieces_bytes(payload_bytes: usize) -> u64 {
+        let pieces = if payload_bytes == 0 { 1 } else { payload_bytes.div_ceil(MAX_PAYLOAD_BYTES) };
+        (pieces * ENTRY_BYTES) as u64 + align8(payload_bytes as u64)
+    }
+
     /// The entries of a batch's body as they stand there, one at a time; nothing follows an error.
     ///
     /// # Errors
     /// [`FormatError::Newer`] for an unknown kind or flag, else [`FormatError::Invalid`].
-    pub(crate) fn each_of(body: &[u8]) -> impl Iterator<Item = Result<OffsetEntry, FormatError>> {
+    pub(crate) fn each_of(body: &'a [u8]) -> impl Iterator<Item = Result<OffsetEntry<'a>, FormatError>> {
         let mut rest = body;
         let mut begun: Option<(OffsetEntryKind, u32)> = None;
         std::iter::from_fn(move || {
@@ -142,18 +167,19 @@ impl OffsetEntry {
     ///
     /// # Errors
     /// Those of [`each_of`](OffsetEntry::each_of).
-    pub(crate) fn decode_all(body: &[u8]) -> Result<Vec<OffsetEntry>, FormatError> {
+    #[cfg(test)]
+    pub(crate) fn decode_all(body: &'a [u8]) -> Result<Vec<OffsetEntry<'a>>, FormatError> {
         OffsetEntry::each_of(body).collect()
     }
 }
 
 /// Takes the first entry off `rest`.
-fn next_entry(rest: &mut &[u8]) -> Result<OffsetEntry, FormatError> {
+fn next_entry<'a>(rest: &mut &'a [u8]) -> Result<OffsetEntry<'a>, FormatError> {
     let Some(head) = bytes_at::<ENTRY_BYTES>(rest, 0) else {
         return Err(invalid("the body ends within an offset entry, or before a payload goes on"));
     };
     let raw: Raw = bytemuck::must_cast(head);
-    if raw.flags & !MORE != 0 {
+    if raw.flags & !(MORE | TIMED) != 0 {
         return Err(newer(format!("offset entry flags {:#x}", raw.flags)));
     }
     let kind = match raw.kind {
@@ -165,8 +191,13 @@ fn next_entry(rest: &mut &[u8]) -> Result<OffsetEntry, FormatError> {
         6 => OffsetEntryKind::TransactionDecision,
         other => return Err(newer(format!("offset entry of kind {other}"))),
     };
+    let timed = raw.flags & TIMED != 0;
+    if timed && kind != OffsetEntryKind::Commit {
+        return Err(newer(format!("an offset entry of kind {kind:?} with a time of its own")));
+    }
     let payload_length = usize::from(raw.payload_length);
-    let limit = if kind == OffsetEntryKind::Commit { MAX_METADATA_BYTES } else { MAX_PAYLOAD_BYTES };
+    let time_bytes = if timed { TIME_BYTES } else { 0 };
+    let limit = if kind == OffsetEntryKind::Commit { MAX_METADATA_BYTES + time_bytes } else { MAX_PAYLOAD_BYTES };
     if payload_length > limit {
         return Err(invalid(format!("an offset entry of kind {kind:?} with {payload_length} bytes")));
     }
@@ -174,6 +205,15 @@ fn next_entry(rest: &mut &[u8]) -> Result<OffsetEntry, FormatError> {
     let Some((entry, after)) = rest.split_at_checked(align8(length as u64) as usize) else {
         return Err(invalid(format!("an offset entry of {length} bytes, {} are left", rest.len())));
     };
+    let mut payload = &entry[ENTRY_BYTES..length];
+    let mut committed_ms = None;
+    if timed {
+        let Some((&time, metadata)) = payload.split_first_chunk::<TIME_BYTES>() else {
+            return Err(invalid(format!("a commit's time in {payload_length} bytes")));
+        };
+        committed_ms = Some(i64::from_le_bytes(time));
+        payload = metadata;
+    }
     *rest = after;
     Ok(OffsetEntry {
         kind,
@@ -184,7 +224,8 @@ fn next_entry(rest: &mut &[u8]) -> Result<OffsetEntry, FormatError> {
         generation: raw.generation,
         epoch: raw.epoch,
         more: raw.flags & MORE != 0,
-        payload: entry[ENTRY_BYTES..length].to_vec(),
+        committed_ms,
+        payload,
     })
 }
 
@@ -195,7 +236,7 @@ mod tests {
     use super::*;
     use crate::format::unhex;
 
-    fn commit() -> OffsetEntry {
+    fn commit() -> OffsetEntry<'static> {
         OffsetEntry {
             kind: OffsetEntryKind::Commit,
             offset: 42,
@@ -205,16 +246,17 @@ mod tests {
             generation: 4,
             epoch: 5,
             more: false,
-            payload: Vec::new(),
+            committed_ms: None,
+            payload: &[],
         }
     }
 
-    fn group() -> OffsetEntry {
-        OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing".to_vec(), ..commit() }
+    fn group() -> OffsetEntry<'static> {
+        OffsetEntry { kind: OffsetEntryKind::Group, payload: b"billing", ..commit() }
     }
 
-    fn state(length: usize) -> OffsetEntry {
-        OffsetEntry { kind: OffsetEntryKind::GroupState, payload: vec![7; length], ..commit() }
+    fn state(length: usize) -> OffsetEntry<'static> {
+        OffsetEntry { kind: OffsetEntryKind::GroupState, payload: &[7; 200_000][..length], ..commit() }
     }
 
     #[test]
@@ -228,7 +270,7 @@ mod tests {
         for cut in (1..body.len()).filter(|&cut| cut != 32) {
             assert!(OffsetEntry::decode_all(&body[..cut]).is_err(), "cut at {cut}");
         }
-        for (at, byte) in [(30, 0), (30, 7), (31, 2), (31, 0x80)] {
+        for (at, byte) in [(30, 0), (30, 7), (31, 4), (31, 0x80)] {
             let mut bytes = body.clone();
             bytes[at] = byte;
             assert!(matches!(OffsetEntry::decode_all(&bytes), Err(FormatError::Newer(_))), "byte {at} is {byte}");
@@ -240,11 +282,35 @@ mod tests {
         let mut body = Vec::new();
         commit().encode(&mut body);
         group().encode(&mut body);
+        OffsetEntry { committed_ms: Some(0x0102), payload: b"me", ..commit() }.encode(&mut body);
         let expected = unhex(
             "2a00000000000000010000000200000003000000040000000500000000000100
-             2a0000000000000001000000020000000300000004000000050000000700030062696c6c696e6700",
+             2a0000000000000001000000020000000300000004000000050000000700030062696c6c696e6700
+             2a0000000000000001000000020000000300000004000000050000000a00010202010000000000006d65000000000000",
         );
         assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn a_commit_may_carry_its_time() {
+        for metadata in [0, 1, 8, 4_096] {
+            let entry = OffsetEntry { committed_ms: Some(-7), payload: &[1; 5_000][..metadata], ..commit() };
+            let mut body = Vec::new();
+            assert_eq!(entry.encode(&mut body), 1);
+            assert_eq!(body.len() as u64, OffsetEntry::encoded_bytes(metadata, true));
+            assert_eq!(OffsetEntry::decode_all(&body), Ok(vec![entry]));
+            for cut in 1..body.len() {
+                assert!(OffsetEntry::decode_all(&body[..cut]).is_err(), "cut at {cut}");
+            }
+        }
+        let mut body = Vec::new();
+        commit().encode(&mut body);
+        body[31] = TIMED;
+        assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Invalid(_))), "no room for a time");
+        let mut body = Vec::new();
+        group().encode(&mut body);
+        body[31] = TIMED;
+        assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Newer(_))), "only commits have one");
     }
 
     #[test]
@@ -262,7 +328,7 @@ mod tests {
             assert_eq!(pieces.iter().map(|piece| piece.payload.len()).collect::<Vec<_>>(), lengths);
             let last = pieces.len() - 1;
             assert!(pieces.iter().enumerate().all(|(at, piece)| piece.more == (at < last)));
-            let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.payload).collect();
+            let joined: Vec<u8> = pieces.iter().flat_map(|piece| piece.payload).copied().collect();
             assert_eq!(joined, state(length).payload);
         }
     }
@@ -293,7 +359,7 @@ mod tests {
         assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Invalid(_))));
         for (length, fits) in [(4_096, true), (4_097, false)] {
             let mut body = Vec::new();
-            OffsetEntry { payload: vec![1; length], ..commit() }.encode(&mut body);
+            OffsetEntry { payload: &[1; 5_000][..length], ..commit() }.encode(&mut body);
             assert_eq!(OffsetEntry::decode_all(&body).is_ok(), fits, "metadata of {length} bytes");
         }
     }

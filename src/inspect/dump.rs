@@ -155,7 +155,7 @@ impl Dump<'_> {
                 }
             }
             Ok(BatchKind::Offsets) => {
-                for entry in OffsetEntry::decode_all(body).unwrap_or_default() {
+                for entry in OffsetEntry::each_of(body).map_while(|entry| entry.ok()) {
                     (self.each)(Dumped::Offset(offset_fields(entry)))?;
                 }
             }

@@ -294,6 +294,9 @@ pub(super) fn catalog_fields(entry: CatalogEntry) -> DumpedEntry {
             ];
             ("topic", fields)
         }
+        CatalogEntry::Configured { topic_id, config } => {
+            ("configured", vec![("topic_id", text(topic_id)), ("config", config.trim_end().replace('\n', " "))])
+        }
         CatalogEntry::Deleted { topic_id } => ("deleted", vec![("topic_id", text(topic_id))]),
         CatalogEntry::Expanded { topic_id, partitions, end_offsets } => {
             let ends: Vec<_> = end_offsets.iter().map(u64::to_string).collect();
@@ -327,7 +330,7 @@ pub(super) fn catalog_fields(entry: CatalogEntry) -> DumpedEntry {
     DumpedEntry { kind, fields }
 }
 
-pub(super) fn offset_fields(entry: OffsetEntry) -> DumpedOffset {
+pub(super) fn offset_fields(entry: OffsetEntry<'_>) -> DumpedOffset {
     DumpedOffset {
         kind: match entry.kind {
             OffsetEntryKind::Commit => "commit",
@@ -344,7 +347,7 @@ pub(super) fn offset_fields(entry: OffsetEntry) -> DumpedOffset {
         generation: entry.generation,
         epoch: entry.epoch,
         more: entry.more,
-        payload: entry.payload,
+        payload: entry.payload.to_vec(),
     }
 }
 

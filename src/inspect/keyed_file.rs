@@ -49,7 +49,8 @@ pub(super) fn open_offsets(
     engine_id: Option<EngineId>,
 ) -> Result<Option<(PathBuf, u64)>> {
     let (kind, access) = (FileKind::Offsets, Access::Read);
-    let mut replay = |_: &_, body: &[u8]| OffsetEntry::decode_all(body).map(|_| ()).map_err(refused);
+    let mut replay =
+        |_: &_, body: &[u8]| OffsetEntry::each_of(body).try_for_each(|entry| entry.map(|_| ())).map_err(refused);
     let opened = KeyedLog::open(disk.clone(), dir, "offsets", kind, engine_id, access, &mut replay)?;
     Ok(opened.map(|opened| (opened.log.path().to_owned(), opened.log.bytes())))
 }

@@ -168,7 +168,7 @@ fn check_contents(file: FileKind, header: &BatchHeader, body: &[u8]) -> Result<(
         BatchKind::Records => return check_records(header, body),
         BatchKind::Control | BatchKind::Filler | BatchKind::Snapshot => return Ok(()),
         BatchKind::Catalog => CatalogEntry::decode_all(body)?.len(),
-        BatchKind::Offsets => OffsetEntry::decode_all(body)?.len(),
+        BatchKind::Offsets => OffsetEntry::each_of(body).try_fold(0, |count, entry| entry.map(|_| count + 1))?,
     };
     if count == header.record_count as usize {
         return Ok(());

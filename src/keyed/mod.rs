@@ -9,6 +9,7 @@
 mod file;
 mod names;
 mod open;
+mod sync;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
@@ -29,6 +30,7 @@ use crate::segment::Place;
 use file::{Made, allocation_for, batch_header, fresh_file_id};
 
 pub(crate) use names::number_of;
+pub(crate) use sync::Syncing;
 
 /// Room kept allocated behind the last batch, so that appends work on a full disk.
 const AHEAD_BYTES: u64 = 64 << 10;
@@ -221,20 +223,6 @@ impl KeyedLog {
         self.end.next_offset = header.end_offset();
         self.appended_ms = now_ms;
         self.cut_epoch = None;
-        Ok(())
-    }
-
-    /// Makes everything appended durable. After [`ErrorKind::NoRoom`] it may be called again.
-    pub(crate) fn sync(&mut self) -> Result<()> {
-        self.check_usable()?;
-        self.settle()?;
-        if self.durable_offset == self.end.next_offset {
-            return Ok(());
-        }
-        if let Err(error) = self.file.sync() {
-            return Err(self.latch(Error::io(error).at_path(&self.path)));
-        }
-        self.durable_offset = self.end.next_offset;
         Ok(())
     }
 

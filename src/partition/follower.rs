@@ -46,7 +46,7 @@ impl Follower {
     /// Looks for the first segment of a partition that had none.
     fn begin(&mut self, partition: &Partition) -> Result<bool> {
         let env = &partition.env;
-        let found = recover(&*env.disk, &partition.dir, &partition.log, &partition.config, None)?;
+        let found = recover(&*env.disk, &partition.dir, &partition.log, &partition.config(), None)?;
         let Some(end) = found.end else { return Ok(false) };
         partition.progress.raise_log_start(found.segments.first().map_or(0, |segment| segment.base_offset()));
         for segment in found.segments {
@@ -118,13 +118,13 @@ impl Follower {
         let durable = header.durable_before;
         let next = Arc::new(Segment::new(SegmentParts {
             path,
-            reserved_bytes: length.max(partition.config.segment_bytes).next_multiple_of(BLOCK_BYTES),
-            index_interval_bytes: partition.config.index_interval_bytes,
+            reserved_bytes: length.max(partition.config().segment_bytes).next_multiple_of(BLOCK_BYTES),
+            index_interval_bytes: partition.config().index_interval_bytes,
             published: BLOCK_BYTES,
             end_offset: None,
             max_timestamp: i64::MIN,
             appended_ms: i64::MIN,
-            index: Some((SegmentIndex::new(partition.config.index_interval_bytes), BLOCK_BYTES)),
+            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
             header,
         }));
         end.segment.seal(place.next_offset);

@@ -5,6 +5,7 @@
 //! a batch's header is a draft until the writer knows its place.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pool::Pool;
 use super::progress::{Progress, WaitQueue};
@@ -63,6 +64,8 @@ pub(crate) enum Push {
         /// Only this partition is at its limit.
         own_limit: bool,
     },
+    /// The topic has another number of partitions by now: the choice of this one doesn't stand.
+    Moved,
     /// Nothing was taken.
     Refused(Error),
 }
@@ -81,12 +84,16 @@ pub(crate) struct Intake {
     lent_bytes: usize,
     next_capacity: usize,
     batch_bytes: usize,
+    /// How many partitions the topic has: a choice made among another number doesn't stand.
+    among: u32,
+    /// That number is about to change: whoever chose waits.
+    held: bool,
     /// Those who wait because this partition has its half of the buffers.
     pub(crate) queue: WaitQueue,
 }
 
 impl Intake {
-    pub(crate) fn new(next_offset: u64, batch_bytes: usize) -> Intake {
+    pub(crate) fn new(next_offset: u64, batch_bytes: usize, among: u32) -> Intake {
         Intake {
             open: None,
             closed: VecDeque::new(),
@@ -98,8 +105,26 @@ impl Intake {
             lent_bytes: 0,
             next_capacity: 0,
             batch_bytes,
+            among,
+            held: false,
             queue: WaitQueue::default(),
         }
+    }
+
+    /// The topic is about to get more partitions: takes only records whose partition was named.
+    pub(crate) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// Where the next batch is full.
+    pub(crate) fn set_batch_bytes(&mut self, bytes: usize) {
+        self.batch_bytes = bytes;
+    }
+
+    /// The topic has this many partitions now.
+    pub(crate) fn release(&mut self, among: u32) {
+        self.held = false;
+        self.among = among;
     }
 
     /// The offset the next record gets.
@@ -135,8 +160,10 @@ impl Intake {
 
     /// Takes records, all or none, into one batch.
     ///
-    /// `bytes` is what they take together; the caller has compared it with the limits.
+    /// `bytes` is what they take together; the caller has compared it with the limits. `chosen_among`:
+    /// among how many partitions this one was chosen, if it was.
     #[inline]
+    #[expect(clippy::too_many_arguments, reason = "the hot path; a struct would be put together for each record")]
     pub(crate) fn push(
         &mut self,
         records: &[Incoming<'_>],
@@ -145,9 +172,18 @@ impl Intake {
         pool: &Pool,
         progress: &Progress,
         tickets: Tickets,
+        chosen_among: Option<u32>,
     ) -> Push {
         if let Some(error) = &self.refused {
             return Push::Refused(error.clone());
+        }
+        if let Some(among) = chosen_among {
+            if among != self.among {
+                return Push::Moved;
+            }
+            if self.held {
+                return Push::Full { own_limit: true };
+            }
         }
         let bytes = bytes as usize;
         if !self.fits(records, bytes)
@@ -319,9 +355,9 @@ pub(crate) struct Tickets {
 }
 
 /// Largest record and batch, compared before anything is taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct SizeLimits {
-    pub(crate) max_message_bytes: u64,
+    pub(crate) max_message_bytes: AtomicU64,
     pub(crate) max_batch_bytes: u64,
 }
 
@@ -330,10 +366,11 @@ impl SizeLimits {
     #[inline]
     pub(crate) fn check(&self, records: &[Incoming<'_>]) -> Result<u64, Error> {
         let mut total = 0;
+        let max_message_bytes = self.max_message_bytes.load(Ordering::Relaxed);
         for record in records {
             let bytes = record.stored_bytes();
-            if bytes > self.max_message_bytes {
-                return Err(too_large(bytes, self.max_message_bytes, "max.message.bytes"));
+            if bytes > max_message_bytes {
+                return Err(too_large(bytes, max_message_bytes, "max.message.bytes"));
             }
             if record.key.is_some_and(|key| key.len() as u64 > crate::format::MAX_KEY_BYTES) {
                 return Err(too_large(bytes, crate::format::MAX_KEY_BYTES, "nothing: a key has at most 16 MiB - 1"));

@@ -116,6 +116,16 @@ impl Chores {
         }
     }
 
+    pub(crate) fn wake_upkeep(&self) {
+        if let Some([_, upkeep]) = self.wakers.get() {
+            upkeep.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn has_marks(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
     pub(crate) fn next_mark(&self) -> Option<Arc<Partition>> {
         self.marks.pop()
     }
@@ -136,7 +146,7 @@ pub(crate) struct Partition {
     pub(crate) topic: Arc<str>,
     pub(crate) number: u32,
     pub(crate) log: LogId,
-    pub(crate) config: Arc<TopicConfig>,
+    config: RwLock<Arc<TopicConfig>>,
     pub(crate) dir: PathBuf,
     pub(crate) progress: Progress,
     limits: SizeLimits,
@@ -197,16 +207,41 @@ pub(crate) struct Placed {
     pub(crate) run: u32,
 }
 
+/// What became of an append that was not refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Appended {
+    Placed(Placed),
+    /// The topic got more partitions after this one was chosen: choose again.
+    Moved,
+}
+
+/// On what terms records are taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    /// Only if the first record gets this offset.
+    pub(crate) expected_end: Option<u64>,
+    /// Only while the topic has this many partitions: it was chosen among so many. `None`: it was named.
+    pub(crate) chosen_among: Option<u32>,
+}
+
+/// Why nothing was taken for now.
+enum Untaken {
+    /// This partition has its half of the buffers, or is held.
+    OwnLimit,
+    NoBuffer,
+    Moved,
+}
+
 impl Partition {
     /// A partition as recovery found it; `mark` is the catalogue's.
     pub(crate) fn new(env: Arc<Env>, place: PartitionPlace, recovered: &Recovered, mark: Option<Mark>) -> Partition {
         let PartitionPlace { topic, log, config, dir } = place;
         let limits = SizeLimits {
-            max_message_bytes: config.max_message_bytes,
+            max_message_bytes: config.max_message_bytes.into(),
             max_batch_bytes: env.config.max_batch_bytes as u64,
         };
         let batch_bytes = config.batch_bytes.min(env.config.write_bytes as u64) as usize;
-        let mut intake = Intake::new(recovered.end_offset, batch_bytes);
+        let mut intake = Intake::new(recovered.end_offset, batch_bytes, config.partitions);
         if let Some(damage) = &recovered.damage {
             intake.refuse(damage.clone());
         }
@@ -235,9 +270,22 @@ impl Partition {
             follower: Mutex::default(),
             env,
             topic,
-            config,
+            config: RwLock::new(config),
             dir,
         }
+    }
+
+    /// The topic's settings as they are now.
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        read(&self.config).clone()
+    }
+
+    /// The topic's settings from now on; a segment's size holds from the next segment on.
+    pub(crate) fn set_config(&self, config: Arc<TopicConfig>) {
+        self.limits.max_message_bytes.store(config.max_message_bytes, Ordering::Relaxed);
+        let batch_bytes = config.batch_bytes.min(self.env.config.write_bytes as u64) as usize;
+        lock(&self.intake).set_batch_bytes(batch_bytes);
+        *write(&self.config) = config;
     }
 
     /// Says who writes this partition. Called once.
@@ -258,30 +306,28 @@ impl Partition {
     // ---- appending
 
     /// Takes records, all or none, if there is a buffer; never waits.
-    ///
-    /// With `expected_end`, only if the next offset is that one.
     #[inline]
-    pub(crate) fn try_append(&self, records: &[Incoming<'_>], sync: bool, expected_end: Option<u64>) -> Result<Placed> {
+    pub(crate) fn try_append(&self, records: &[Incoming<'_>], sync: bool, terms: Terms) -> Result<Appended> {
         let bytes = self.limits.check(records).map_err(|error| error.at_partition(&self.topic, self.number))?;
-        match self.push(records, bytes, sync, expected_end, Tickets::default())? {
-            Ok(placed) => Ok(placed),
-            Err(_own_limit) => Err(Error::new(ErrorKind::Full).at_partition(&self.topic, self.number)),
+        match self.push(records, bytes, sync, terms, Tickets::default())? {
+            Ok(placed) => Ok(Appended::Placed(placed)),
+            Err(Untaken::Moved) => Ok(Appended::Moved),
+            Err(_) => Err(Error::new(ErrorKind::Full).at_partition(&self.topic, self.number)),
         }
     }
 
-    /// The inner error says that there is no buffer, and whether this partition's own limit is why.
     #[inline]
     fn push(
         &self,
         records: &[Incoming<'_>],
         bytes: u64,
         sync: bool,
-        expected_end: Option<u64>,
+        terms: Terms,
         tickets: Tickets,
-    ) -> Result<std::result::Result<Placed, bool>> {
+    ) -> Result<std::result::Result<Placed, Untaken>> {
         let pushed = {
             let mut intake = lock(&self.intake);
-            if let Some(expected) = expected_end
+            if let Some(expected) = terms.expected_end
                 && expected != intake.next_offset()
                 && intake.refused().is_none()
             {
@@ -289,7 +335,7 @@ impl Partition {
                 drop(intake);
                 return Err(Error::new(ErrorKind::EndMismatch { expected, end }).at_partition(&self.topic, self.number));
             }
-            intake.push(records, bytes, sync, &self.env.pool, &self.progress, tickets)
+            intake.push(records, bytes, sync, &self.env.pool, &self.progress, tickets, terms.chosen_among)
         };
         match pushed {
             Push::Taken { offset, run, notify } => {
@@ -298,7 +344,9 @@ impl Partition {
                 }
                 Ok(Ok(Placed { offset, run }))
             }
-            Push::Full { own_limit } => Ok(Err(own_limit)),
+            Push::Full { own_limit: true } => Ok(Err(Untaken::OwnLimit)),
+            Push::Full { own_limit: false } => Ok(Err(Untaken::NoBuffer)),
+            Push::Moved => Ok(Err(Untaken::Moved)),
             Push::Refused(error) => Err(error.at_partition(&self.topic, self.number)),
         }
     }
@@ -308,8 +356,8 @@ impl Partition {
         self: &'a Arc<Partition>,
         records: &'a [Incoming<'a>],
         sync: bool,
-        expected_end: Option<u64>,
-    ) -> impl Future<Output = Result<Placed>> + use<'a> {
+        terms: Terms,
+    ) -> impl Future<Output = Result<Appended>> + use<'a> {
         let mut turn = Turn { partition: self, tickets: Tickets::default() };
         FnFuture(move |context: &mut std::task::Context<'_>| {
             let bytes = match self.limits.check(records) {
@@ -319,14 +367,15 @@ impl Partition {
             // A buffer may come between the try and the place in the queue: so once more behind it.
             let (mut waits_own, mut waits_pool) = (false, false);
             loop {
-                let waits = match self.push(records, bytes, sync, expected_end, turn.tickets()) {
+                let waits = match self.push(records, bytes, sync, terms, turn.tickets()) {
                     Err(error) => return Poll::Ready(Err(error)),
-                    Ok(Ok(placed)) => return Poll::Ready(Ok(placed)),
-                    Ok(Err(true)) => {
+                    Ok(Ok(placed)) => return Poll::Ready(Ok(Appended::Placed(placed))),
+                    Ok(Err(Untaken::Moved)) => return Poll::Ready(Ok(Appended::Moved)),
+                    Ok(Err(Untaken::OwnLimit)) => {
                         turn.wait_own(context.waker());
                         &mut waits_own
                     }
-                    Ok(Err(false)) => {
+                    Ok(Err(Untaken::NoBuffer)) => {
                         turn.wait_pool(context.waker());
                         &mut waits_pool
                     }
@@ -372,6 +421,28 @@ impl Partition {
         for waker in wakers {
             waker.wake();
         }
+    }
+
+    /// Holds all of a topic's partitions at one moment: records that aren't sent to one by name wait
+    /// from now on. The offset that each one's next record gets.
+    pub(crate) fn hold_all(partitions: &[Arc<Partition>]) -> Vec<u64> {
+        let mut intakes: Vec<_> = partitions.iter().map(|partition| lock(&partition.intake)).collect();
+        intakes.iter_mut().for_each(|intake| intake.hold());
+        intakes.iter().map(|intake| intake.next_offset()).collect()
+    }
+
+    /// Ends [`hold_all`](Partition::hold_all): the topic has `among` partitions now, which
+    /// `announce`, called while nobody can append, makes known.
+    pub(crate) fn release_all(partitions: &[Arc<Partition>], among: u32, announce: impl FnOnce()) {
+        let mut intakes: Vec<_> = partitions.iter().map(|partition| lock(&partition.intake)).collect();
+        announce();
+        let mut wakers = Vec::new();
+        for intake in &mut intakes {
+            intake.release(among);
+            wakers.extend(intake.queue.all());
+        }
+        drop(intakes);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Waits until what ends at `end_offset` is acknowledged at `level`, or has failed.

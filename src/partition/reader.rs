@@ -63,6 +63,31 @@ impl Reader {
     /// # Errors
     /// `OffsetOutOfRange` below the log start or beyond the end; `Corrupt` where the log is damaged.
     pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>> {
+        while let Some(header) = self.next_header()? {
+            let Some(at) = &mut self.at else { continue };
+            let (position, published) = (at.position, at.segment.published());
+            let end_offset = header.end_offset().min(at.segment.end_offset());
+            at.check_body(&header, published).map_err(|error| self.partition.place(error, self.next_offset))?;
+            at.position += u64::from(header.length);
+            let from = self.next_offset.max(header.base_offset);
+            self.next_offset = end_offset;
+            if header.attributes.kind().ok() != Some(BatchKind::Records) {
+                continue;
+            }
+            return Ok(Some(Batch::new(
+                at.view.clone(),
+                position,
+                header,
+                self.partition.topic.clone(),
+                self.partition.number,
+                from..end_offset,
+            )));
+        }
+        Ok(None)
+    }
+
+    /// The header of the batch that holds the next offset; its body isn't looked at.
+    fn next_header(&mut self) -> Result<Option<BatchHeader>> {
         loop {
             let limit = self.readable();
             if self.next_offset >= limit {
@@ -105,22 +130,34 @@ impl Reader {
                 let segment = at.segment.clone();
                 return Err(self.missing(segment, position));
             }
-            at.check_body(&header, published).map_err(|error| self.partition.place(error, self.next_offset))?;
-            at.position += u64::from(header.length);
-            let from = self.next_offset.max(header.base_offset);
-            self.next_offset = end_offset;
-            if header.attributes.kind().ok() != Some(BatchKind::Records) {
-                continue;
-            }
-            return Ok(Some(Batch::new(
-                at.view.clone(),
-                position,
-                header,
-                self.partition.topic.clone(),
-                self.partition.number,
-                from..end_offset,
-            )));
+            return Ok(Some(header));
         }
+    }
+
+    /// The epoch of the batch that holds the record before `offset`; 0 if the log has no such record.
+    pub(crate) fn epoch_before(partition: &Arc<Partition>, offset: u64) -> Result<u32> {
+        if offset <= partition.progress.log_start() || offset > partition.progress.written() {
+            return Ok(0);
+        }
+        let header = Reader::new(partition.clone(), offset - 1, false).next_header()?;
+        Ok(header.map_or(0, |header| header.epoch))
+    }
+
+    /// The offset of the first record that was written in a later epoch; the end if there is none.
+    pub(crate) fn first_after_epoch(partition: &Arc<Partition>, epoch: u32) -> Result<u64> {
+        // Epochs never fall along a log, and a segment's header has that of its beginning.
+        let segments = partition.segments();
+        let before = segments.iter().rev().find(|segment| segment.header().epoch <= epoch).or(segments.first());
+        let start = partition.progress.log_start();
+        let from = before.map_or(start, |segment| segment.base_offset().max(start));
+        let mut reader = Reader::new(partition.clone(), from, false);
+        while let Some(header) = reader.next_header()? {
+            if header.epoch > epoch {
+                return Ok(header.base_offset.max(from));
+            }
+            reader.next_offset = header.end_offset();
+        }
+        Ok(partition.progress.written())
     }
 
     /// The offset of the first record with a timestamp of at least `timestamp`, at or after the next

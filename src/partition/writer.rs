@@ -280,9 +280,9 @@ impl PartitionWriter {
         }
         let too_far = draft.end_offset() - segment.base_offset() > u64::from(u32::MAX);
         let too_long = end + u64::from(draft.length)
-            > segment.reserved_bytes().min(self.partition.config.segment_bytes.max(BLOCK_BYTES));
+            > segment.reserved_bytes().min(self.partition.config().segment_bytes.max(BLOCK_BYTES));
         let age = now.wall_ms.saturating_sub(segment.header().created_ms);
-        let too_old = self.partition.config.segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
+        let too_old = self.partition.config().segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
         too_far || too_long || too_old
     }
 
@@ -421,7 +421,7 @@ impl PartitionWriter {
             name: partition.topic.to_string(),
         };
         let length = BLOCK_BYTES + u64::from(first.length);
-        let reserved_bytes = partition.config.segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
+        let reserved_bytes = partition.config().segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
         let ahead = lock(&partition.prepared).take();
         let prepared = match ahead {
             Some(prepared) => prepared,
@@ -440,12 +440,12 @@ impl PartitionWriter {
             path,
             header,
             reserved_bytes,
-            index_interval_bytes: partition.config.index_interval_bytes,
+            index_interval_bytes: partition.config().index_interval_bytes,
             published: BLOCK_BYTES,
             end_offset: None,
             max_timestamp: i64::MIN,
             appended_ms: i64::MIN,
-            index: Some((SegmentIndex::new(partition.config.index_interval_bytes), BLOCK_BYTES)),
+            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
         }));
         partition.add_segment(segment.clone());
         let step_bytes = prepared.allocated.clamp(FIRST_STEP_BYTES, LAST_STEP_BYTES / 2) * 2;

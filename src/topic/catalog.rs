@@ -134,6 +134,36 @@ impl Catalog {
         Ok(topic_id)
     }
 
+    /// Gives a topic more partitions (`end_offsets`: those of the old ones at that moment) or other
+    /// settings, or both, durably.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopic`], [`ErrorKind::InvalidConfig`]; those of [`KeyedLog::append`].
+    pub(crate) fn alter_topic(
+        &mut self,
+        name: &str,
+        config: &TopicConfig,
+        end_offsets: &[u64],
+        now_ms: i64,
+    ) -> Result<()> {
+        config.check().map_err(|error| error.at_topic(name))?;
+        let topic = self.state.topic(name);
+        let topic = topic.ok_or_else(|| Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }))?;
+        let (topic_id, partitions) = (topic.id, config.partitions);
+        let mut entries = Vec::new();
+        if partitions != topic.config.partitions {
+            entries.push(CatalogEntry::Expanded { topic_id, partitions, end_offsets: end_offsets.to_vec() });
+        }
+        if config.to_text() != topic.config.to_text() {
+            entries.push(CatalogEntry::Configured { topic_id, config: config.to_text() });
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.compact_if_due(now_ms)?;
+        self.put(&entries, now_ms, true)
+    }
+
     /// Nothing is left of a deleted topic's files: the next compaction need not remember it.
     pub(crate) fn forget_deleted(&mut self, id: TopicId) {
         self.state.forget_deleted(id);

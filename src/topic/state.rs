@@ -164,6 +164,9 @@ impl CatalogState {
                 parse_config(*partitions, config).map(|_| ())
             }
             CatalogEntry::Deleted { topic_id } => self.known(*topic_id).map(|_| ()),
+            CatalogEntry::Configured { topic_id, config } => {
+                parse_config(self.known(*topic_id)?.config.partitions, config).map(|_| ())
+            }
             CatalogEntry::Expanded { topic_id, partitions, end_offsets } => {
                 let before = self.known(*topic_id)?.config.partitions;
                 let rises = before < *partitions && *partitions <= MAX_PARTITIONS;
@@ -232,6 +235,11 @@ impl CatalogState {
                 if let Some(topic) = self.topics.get_mut(topic_id) {
                     topic.config.partitions = *partitions;
                     topic.expansions.push(Expansion { partitions: *partitions, end_offsets: end_offsets.clone() });
+                }
+            }
+            CatalogEntry::Configured { topic_id, config } => {
+                if let Some(topic) = self.topics.get_mut(topic_id) {
+                    topic.config = parse_config(topic.config.partitions, config)?;
                 }
             }
             CatalogEntry::Mark { topic_id, partition, mark } => {

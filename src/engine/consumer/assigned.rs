@@ -1,0 +1,212 @@
+//! The partitions a consumer reads: a reader and a position each, and which have something new.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::ids::TopicId;
+use crate::partition::{Batch, Partition, Reader, ReadySet};
+
+/// A partition that is read.
+pub(super) struct Assigned {
+    pub(super) partition: Arc<Partition>,
+    reader: Reader,
+    pub(super) paused: bool,
+    /// What a poll left of a batch.
+    rest: Option<Batch>,
+    /// The offset that the next poll begins with.
+    pub(super) position: u64,
+    /// Epoch of the record before the position, where that is known.
+    epoch_before: Option<u32>,
+    /// What this consumer last committed, or found committed.
+    pub(super) committed: Option<u64>,
+    /// Records from here on (inclusive) are held back (G7).
+    pub(super) limit: u64,
+}
+
+impl Assigned {
+    /// The next batch that may be seen, with at most `max_records` offsets.
+    pub(super) fn next_batch(&mut self, max_records: u64) -> Result<Option<Batch>> {
+        if self.position >= self.limit || max_records == 0 {
+            return Ok(None);
+        }
+        let batch = match self.rest.take() {
+            Some(batch) => batch,
+            None => match self.reader.next_batch()? {
+                Some(batch) => batch,
+                None => return Ok(None),
+            },
+        };
+        let offsets = batch.offsets();
+        let end = offsets.end.min(self.limit).min(offsets.start.saturating_add(max_records));
+        if end <= offsets.start {
+            self.rest = Some(batch);
+            return Ok(None);
+        }
+        self.epoch_before = Some(batch.epoch());
+        self.position = end;
+        if end < offsets.end {
+            self.rest = Some(batch.clone().narrowed(end..offsets.end));
+            return Ok(Some(batch.narrowed(offsets.start..end)));
+        }
+        Ok(Some(batch))
+    }
+
+    pub(super) fn seek(&mut self, offset: u64) {
+        self.rest = None;
+        self.reader.seek(offset);
+        self.position = offset;
+        self.epoch_before = None;
+    }
+
+    /// The end of what may be read now.
+    pub(super) fn readable(&self) -> u64 {
+        self.reader.readable()
+    }
+
+    /// Epoch of the record before the position.
+    pub(super) fn epoch_before(&mut self) -> Result<u32> {
+        match self.epoch_before {
+            Some(epoch) => Ok(epoch),
+            None => {
+                let epoch = Reader::epoch_before(&self.partition, self.position)?;
+                self.epoch_before = Some(epoch);
+                Ok(epoch)
+            }
+        }
+    }
+
+    pub(super) fn key(&self) -> (TopicId, u32) {
+        (self.partition.log.topic_id, self.partition.number)
+    }
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct AssignedSet {
+    pub(super) ready: Arc<ReadySet>,
+    slots: Vec<Option<Assigned>>,
+    free: Vec<usize>,
+    by_name: BTreeMap<Arc<str>, BTreeMap<u32, usize>>,
+    /// Where the next look begins, so that each gets its turn.
+    next: usize,
+}
+
+impl AssignedSet {
+    /// Reads this partition too, from `offset` on; from now on its writer tells of new records.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is read already.
+    pub(super) fn add(&mut self, partition: Arc<Partition>, offset: u64, durable_only: bool) -> Result<&mut Assigned> {
+        if self.find(&partition.topic, partition.number).is_some() {
+            return Err(
+                Error::invalid("a partition is assigned twice").at_partition(&partition.topic, partition.number)
+            );
+        }
+        let slot = self.free.pop().unwrap_or(self.slots.len());
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.ready.grow(slot + 1);
+        partition.subscribe(self.ready.clone(), slot);
+        let _awake = self.ready.set(slot);
+        self.by_name.entry(partition.topic.clone()).or_default().insert(partition.number, slot);
+        let reader = Reader::new(partition.clone(), offset, durable_only);
+        Ok(self.slots[slot].insert(Assigned {
+            partition,
+            reader,
+            paused: false,
+            rest: None,
+            position: offset,
+            epoch_before: None,
+            committed: None,
+            limit: u64::MAX,
+        }))
+    }
+
+    pub(super) fn remove(&mut self, topic: &str, partition: u32) {
+        let Some(slot) = self.find(topic, partition) else { return };
+        if let Some(assigned) = self.slots[slot].take() {
+            assigned.partition.unsubscribe(&self.ready);
+            self.free.push(slot);
+        }
+        if let Some(partitions) = self.by_name.get_mut(topic) {
+            partitions.remove(&partition);
+            if partitions.is_empty() {
+                self.by_name.remove(topic);
+            }
+        }
+    }
+
+    fn find(&self, topic: &str, partition: u32) -> Option<usize> {
+        self.by_name.get(topic)?.get(&partition).copied()
+    }
+
+    /// The partition, if it is read here.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it isn't.
+    pub(super) fn get(&self, topic: &str, partition: u32) -> Result<&Assigned> {
+        let slot = self.find(topic, partition).and_then(|slot| self.slots[slot].as_ref());
+        slot.ok_or_else(|| not_assigned(topic, partition))
+    }
+
+    /// The same to change; it is looked at in the next poll.
+    pub(super) fn get_mut(&mut self, topic: &str, partition: u32) -> Result<&mut Assigned> {
+        let slot = self.find(topic, partition).ok_or_else(|| not_assigned(topic, partition))?;
+        let _awake = self.ready.set(slot);
+        self.slots[slot].as_mut().ok_or_else(|| not_assigned(topic, partition))
+    }
+
+    /// All, by topic and number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Assigned> {
+        self.by_name.values().flat_map(|slots| slots.values()).filter_map(|&slot| self.slots[slot].as_ref())
+    }
+
+    /// All to change, in no order.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Assigned> {
+        self.slots.iter_mut().flatten()
+    }
+
+    /// Looks at all of them in the next poll.
+    pub(super) fn look_at_all(&self) {
+        for slot in 0..self.slots.len() {
+            let _awake = self.ready.set(slot);
+        }
+    }
+
+    /// The next that may have something new, with its place for [`look_again`](AssignedSet::look_again).
+    pub(super) fn next_ready(&mut self) -> Option<(usize, &mut Assigned)> {
+        loop {
+            let slot = self.ready.take_from(self.next)?;
+            self.next = slot + 1;
+            // The check and the look are two steps for the borrow checker's sake.
+            if self.slots.get(slot).is_some_and(|assigned| assigned.as_ref().is_some_and(|assigned| !assigned.paused)) {
+                return self.slots[slot].as_mut().map(|assigned| (slot, assigned));
+            }
+        }
+    }
+
+    pub(super) fn look_again(&self, slot: usize) {
+        let _awake = self.ready.set(slot);
+    }
+
+    pub(super) fn clear(&mut self) {
+        for assigned in self.slots.iter().flatten() {
+            assigned.partition.unsubscribe(&self.ready);
+        }
+        self.slots.clear();
+        self.free.clear();
+        self.by_name.clear();
+    }
+}
+
+impl Drop for AssignedSet {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+fn not_assigned(topic: &str, partition: u32) -> Error {
+    Error::invalid("the partition isn't assigned to this consumer").at_partition(topic, partition)
+}

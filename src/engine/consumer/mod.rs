@@ -1,0 +1,376 @@
+//! Reading several partitions: those assigned by hand, or a member's share of its group's topics.
+
+mod assigned;
+mod builder;
+mod commit;
+mod membership;
+mod polled;
+mod start;
+mod stats;
+mod stream;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::partition::{Drive, FnFuture, Partition, ReadySet};
+
+use assigned::AssignedSet;
+use membership::InGroup;
+
+pub use builder::{ConsumerBuilder, StartPolicy};
+pub use commit::{CommitReceipt, CommittedOffset, OffsetCommit};
+pub use membership::RebalanceListener;
+pub use polled::{Held, Polled};
+pub use stats::{ConsumerStats, PartitionStats};
+pub use stream::ConsumerStream;
+
+/// Bytes of batches after which a poll returns.
+const POLL_BYTES: u64 = 4 << 20;
+/// How often a read-only engine looks for what another process has written.
+const FOLLOW_EVERY: Duration = Duration::from_millis(2);
+
+/// Reads partitions in turn, each in order: those that [`Engine::assign`] names, or a member's share
+/// of its group's topics. See [`Engine::consumer`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let engine = thalweg::Engine::open(dir.path())?;
+/// use std::time::Duration;
+/// use thalweg::{Record, TopicConfig};
+/// engine.create_topic("ticks", TopicConfig::default())?;
+/// engine.partition("ticks", 0)?.append(&Record::new("189.45"))?.wait()?;
+///
+/// let mut consumer = engine.assign([("ticks", 0)])?;
+/// for batch in consumer.poll(Duration::from_secs(1))? {
+///     for record in &batch {
+///         println!("{}: {:?}", record.offset(), record.value());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Consumer {
+    engine: Engine,
+    set: AssignedSet,
+    group: Option<InGroup>,
+    woken: Arc<AtomicBool>,
+    /// Whether something may be held back (G7).
+    limited: bool,
+}
+
+/// Ends a consumer's poll from another thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Wakeup {
+    ready: Arc<ReadySet>,
+    woken: Arc<AtomicBool>,
+}
+
+impl Wakeup {
+    /// Has the poll that waits now, or else the next one, return at once with what there is.
+    pub fn wake(&self) {
+        self.woken.store(true, Ordering::SeqCst);
+        if let Some(waker) = self.ready.call() {
+            waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Consumer")
+            .field("group", &self.group.as_ref().map(|in_group| &in_group.group.name))
+            .field("assignment", &self.assignment().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer {
+    fn empty(engine: Engine, group: Option<InGroup>) -> Consumer {
+        Consumer { engine, set: AssignedSet::default(), group, woken: Arc::default(), limited: false }
+    }
+
+    /// Without a group, from each log start.
+    pub(super) fn new(engine: Engine, partitions: Vec<Arc<Partition>>) -> Result<Consumer> {
+        let mut consumer = Consumer::empty(engine, None);
+        for partition in partitions {
+            let (start, durable_only) = (partition.progress.log_start(), partition.config().read_durable);
+            consumer.set.add(partition, start, durable_only)?;
+        }
+        Ok(consumer)
+    }
+
+    fn in_group(&self) -> Result<&InGroup> {
+        self.group.as_ref().ok_or_else(|| {
+            Error::invalid("this consumer belongs to no group, and so commits nothing; use Engine::consumer")
+        })
+    }
+
+    /// The partitions it reads, by topic and number. A member has none before its first poll.
+    pub fn assignment(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.set.iter().map(|assigned| (&*assigned.partition.topic, assigned.partition.number))
+    }
+
+    /// The group's name, if it belongs to one.
+    pub fn group(&self) -> Option<&str> {
+        self.group.as_ref().map(|in_group| &*in_group.group.name)
+    }
+
+    /// This member's id in its group, while it is a member.
+    pub fn member_id(&self) -> Option<&str> {
+        self.group.as_ref()?.member.as_deref()
+    }
+
+    /// The generation of the assignment that it follows; 0 before the first poll.
+    pub fn generation(&self) -> u32 {
+        self.group.as_ref().map_or(0, |in_group| in_group.generation)
+    }
+
+    /// Records that came since the last poll; waits at most `timeout` for the first. It wakes at once
+    /// when a record arrives, and returns early and empty when it is woken by [`wakeup`](Consumer::wakeup).
+    ///
+    /// A member of a group takes over here what its group decided, and its listener is told.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` if a position is below the log start or beyond the end: seek, then go on (in
+    /// a group its start policy goes on by itself). `Corrupt` where a log is damaged; what was read
+    /// before was returned before. In a group: `FencedInstance` if another consumer took this one's
+    /// place, `NoCommittedOffset` if the start policy says so, `Corrupt` if the offset log is damaged
+    /// where its partitions' offsets may be.
+    pub fn poll(&mut self, timeout: Duration) -> Result<Polled> {
+        let engine = self.engine.clone();
+        let env = &engine.core.env;
+        if engine.core.read_only {
+            return self.poll_following(timeout);
+        }
+        self.begin_poll()?;
+        let deadline = env.clock.monotonic().saturating_add(timeout);
+        loop {
+            self.follow_group()?;
+            let polled = self.collect()?;
+            let now = env.clock.monotonic();
+            if !polled.is_empty() || self.take_wakeup() {
+                env.drive.nudge();
+                return Ok(polled);
+            }
+            if now >= deadline {
+                env.drive.nudge();
+                return self.collect();
+            }
+            // Somebody has to see that another member died; whoever waits, does.
+            let group_deadline = self.group.as_ref().and_then(|in_group| in_group.group.next_deadline());
+            self.promise(deadline);
+            let until = group_deadline.filter(|&until| until > now).map_or(deadline, |until| until.min(deadline));
+            let ready = self.set.ready.clone();
+            let news = FnFuture(|context: &mut Context<'_>| match ready.sleep(context.waker()) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            });
+            let woken = env.drive.wait(news, Some((until - now, &*env.clock)));
+            self.set.ready.awake();
+            let after = env.clock.monotonic();
+            self.promise(after);
+            if woken.is_none() && after == now {
+                // A simulated clock stands still while nothing happens: the time counts as passed.
+                self.follow_group()?;
+                return self.collect();
+            }
+        }
+    }
+
+    /// The twin of [`poll`](Consumer::poll) for async code: done when there are records, or when it is
+    /// woken by [`wakeup`](Consumer::wakeup).
+    ///
+    /// In a read-only engine nothing wakes it; use `poll` there.
+    ///
+    /// # Errors
+    /// As [`poll`](Consumer::poll).
+    pub fn next_batches(&mut self) -> impl Future<Output = Result<Polled>> + Unpin + '_ {
+        let mut polling = InPoll { consumer: self, begun: false };
+        FnFuture(move |context: &mut Context<'_>| polling.poll(context))
+    }
+
+    /// What ends its poll from elsewhere.
+    pub fn wakeup(&self) -> Wakeup {
+        Wakeup { ready: self.set.ready.clone(), woken: self.woken.clone() }
+    }
+
+    fn take_wakeup(&self) -> bool {
+        self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// What a poll does before it looks.
+    fn begin_poll(&mut self) -> Result<()> {
+        if self.group.as_ref().is_some_and(|in_group| in_group.in_callback) {
+            return Err(Error::invalid("a rebalance listener can't poll"));
+        }
+        self.auto_commit_if_due();
+        if self.limited {
+            self.set_limits();
+        }
+        Ok(())
+    }
+
+    /// Beside a writer in another process: looks again and again.
+    fn poll_following(&mut self, timeout: Duration) -> Result<Polled> {
+        let clock = self.engine.core.env.clock.clone();
+        let deadline = clock.monotonic().saturating_add(timeout);
+        loop {
+            for assigned in self.set.iter() {
+                assigned.partition.refresh()?;
+            }
+            let polled = self.collect()?;
+            let left = deadline.saturating_sub(clock.monotonic());
+            if !polled.is_empty() || left.is_zero() || self.take_wakeup() {
+                return Ok(polled);
+            }
+            let nothing = std::future::pending::<()>();
+            Drive::Threads.wait(nothing, Some((left.min(FOLLOW_EVERY), &*clock)));
+        }
+    }
+
+    /// What the ready partitions have, without waiting.
+    fn collect(&mut self) -> Result<Polled> {
+        let mut polled = Polled::default();
+        let mut bytes = 0;
+        let mut records = self.group.as_ref().map_or(u64::MAX, |in_group| in_group.settings.max_poll_records);
+        while bytes < POLL_BYTES
+            && records > 0
+            && let Some((slot, assigned)) = self.set.next_ready()
+        {
+            while bytes < POLL_BYTES && records > 0 {
+                match assigned.next_batch(records) {
+                    Ok(Some(batch)) => {
+                        bytes += batch.stored_bytes();
+                        records = records.saturating_sub(batch.offsets().end - batch.offsets().start);
+                        polled.batches.push(batch);
+                    }
+                    Ok(None) => break,
+                    Err(error) => {
+                        let (partition, position) = (assigned.partition.clone(), assigned.position);
+                        self.set.look_again(slot);
+                        if !polled.is_empty() {
+                            return Ok(polled);
+                        }
+                        let anew = match error.kind() {
+                            ErrorKind::OffsetOutOfRange { .. } => self.start_anew(&partition, position)?,
+                            _ => None,
+                        };
+                        let Some(to) = anew else { return Err(error) };
+                        self.set.get_mut(&partition.topic, partition.number)?.seek(to);
+                        break;
+                    }
+                }
+            }
+            if bytes >= POLL_BYTES || records == 0 {
+                self.set.look_again(slot);
+            }
+        }
+        if self.limited {
+            polled.held = self.held();
+        }
+        Ok(polled)
+    }
+
+    /// The offset that the next poll begins with.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition isn't assigned to this consumer.
+    pub fn position(&self, topic: &str, partition: u32) -> Result<u64> {
+        self.touch();
+        Ok(self.set.get(topic, partition)?.position)
+    }
+
+    /// Goes to an offset. It is checked at the next poll.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition isn't assigned to this consumer.
+    pub fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        self.touch();
+        self.set.get_mut(topic, partition)?.seek(offset);
+        Ok(())
+    }
+
+    /// Goes to the log start.
+    ///
+    /// # Errors
+    /// As [`seek`](Consumer::seek).
+    pub fn seek_to_beginning(&mut self, topic: &str, partition: u32) -> Result<()> {
+        let start = self.set.get(topic, partition)?.partition.progress.log_start();
+        self.seek(topic, partition, start)
+    }
+
+    /// Goes to the end: the next poll returns what comes from now on.
+    ///
+    /// # Errors
+    /// As [`seek`](Consumer::seek).
+    pub fn seek_to_end(&mut self, topic: &str, partition: u32) -> Result<()> {
+        let assigned = self.set.get(topic, partition)?;
+        assigned.partition.refresh()?;
+        let end = assigned.readable();
+        self.seek(topic, partition, end)
+    }
+
+    /// Returns no records of this partition until it is resumed.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition isn't assigned to this consumer.
+    pub fn pause(&mut self, topic: &str, partition: u32) -> Result<()> {
+        self.touch();
+        self.set.get_mut(topic, partition)?.paused = true;
+        Ok(())
+    }
+
+    /// Goes on where it was paused.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition isn't assigned to this consumer.
+    pub fn resume(&mut self, topic: &str, partition: u32) -> Result<()> {
+        self.touch();
+        self.set.get_mut(topic, partition)?.paused = false;
+        Ok(())
+    }
+}
+
+/// A consumer in async polls: its member counts as alive until this is dropped.
+#[derive(Debug)]
+struct InPoll<'a> {
+    consumer: &'a mut Consumer,
+    begun: bool,
+}
+
+impl InPoll<'_> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Polled>> {
+        if !std::mem::replace(&mut self.begun, true)
+            && let Err(error) = self.consumer.begin_poll()
+        {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let looked = self.consumer.follow_group().and_then(|()| self.consumer.collect());
+            match looked {
+                Ok(polled) if polled.is_empty() && !self.consumer.take_wakeup() => {}
+                result => {
+                    self.begun = false;
+                    return Poll::Ready(result);
+                }
+            }
+            self.consumer.promise(Duration::MAX);
+            if self.consumer.set.ready.sleep(context.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for InPoll<'_> {
+    fn drop(&mut self) {
+        self.consumer.set.ready.awake();
+        self.consumer.promise(self.consumer.engine.core.env.clock.monotonic());
+    }
+}

@@ -1,0 +1,396 @@
+//! The groups of an engine: each a coordinator under one lock, and the offset log they share.
+//!
+//! A commit is checked and appended under its group's lock, so that none of a member that was just
+//! removed comes behind the next owner's. What a coordinator asks for is done here: its state
+//! stored in order, its members woken and the listener told after the lock is gone.
+
+mod admin;
+mod describe;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::{Event, Events};
+use crate::format::{GroupSnapshot, MemberSnapshot};
+use crate::group::{Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, TopicPartition, TopicTable};
+use crate::ids::TopicId;
+use crate::lock::{lock, read, write};
+use crate::offsets::{NewCommit, Offsets, Ticket};
+use crate::partition::{Env, ReadySet};
+
+use super::Topic;
+
+pub use admin::{OffsetReset, ResetTo};
+pub use describe::{GroupDescription, GroupOffset, GroupState, MemberDescription};
+
+/// The longest name of a group, member or instance.
+const MAX_NAME_BYTES: usize = 249;
+
+/// See the module.
+pub(crate) struct Groups {
+    env: Arc<Env>,
+    pub(crate) offsets: Offsets,
+    epoch: u32,
+    groups: Mutex<HashMap<String, Arc<Group>>>,
+    topics: RwLock<Arc<TopicTable>>,
+    /// Groups without members are forgotten after so long.
+    retention_ms: Option<u64>,
+}
+
+/// One group.
+pub(crate) struct Group {
+    pub(crate) name: String,
+    state: Mutex<State>,
+}
+
+struct State {
+    coordinator: Coordinator,
+    /// How to wake each member.
+    members: HashMap<String, Arc<ReadySet>>,
+    /// Where partitions without a committed offset were begun.
+    starts: HashMap<TopicPartition, u64>,
+    /// What holds the group back, by topic (G7).
+    fences: HashMap<TopicId, Fence>,
+    /// How many expansions of a topic the group has come past.
+    passed: HashMap<TopicId, usize>,
+}
+
+/// Commits to be made together.
+pub(crate) struct Committing<'a> {
+    pub(crate) member: Option<(&'a str, u32)>,
+    pub(crate) commits: &'a [NewCommit<'a>],
+}
+
+impl Groups {
+    pub(crate) fn new(env: Arc<Env>, offsets: Offsets, epoch: u32, retention_ms: Option<u64>) -> Groups {
+        Groups { env, offsets, epoch, groups: Mutex::default(), topics: RwLock::default(), retention_ms }
+    }
+
+    /// The group of this name; it is made if need be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for a name that is empty or too long.
+    pub(crate) fn group(&self, name: &str) -> Result<Arc<Group>> {
+        check_name("a group's name", name)?;
+        let mut groups = lock(&self.groups);
+        if let Some(group) = groups.get(name) {
+            return Ok(group.clone());
+        }
+        let generation = self.offsets.with(|state| state.group(name).map_or(0, |group| group.generation));
+        let coordinator = Coordinator::new(name, self.epoch, generation, read(&self.topics).clone());
+        let state = State {
+            coordinator,
+            members: HashMap::new(),
+            starts: HashMap::new(),
+            fences: HashMap::new(),
+            passed: HashMap::new(),
+        };
+        let group = Arc::new(Group { name: name.to_owned(), state: Mutex::new(state) });
+        groups.insert(name.to_owned(), group.clone());
+        Ok(group)
+    }
+
+    /// The group if it is in use in this engine.
+    fn known(&self, name: &str) -> Option<Arc<Group>> {
+        lock(&self.groups).get(name).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Group>> {
+        lock(&self.groups).values().cloned().collect()
+    }
+
+    /// Topics came, went or grew.
+    pub(crate) fn set_topics<'a>(&self, topics: impl Iterator<Item = &'a Arc<Topic>>) {
+        let table = topics.map(|topic| (topic.name.to_string(), topic.id, topic.partitions.len() as u32));
+        let table = Arc::new(TopicTable::new(table));
+        *write(&self.topics) = table.clone();
+        for group in self.all() {
+            group.act(self, |coordinator| ((), coordinator.set_topics(table.clone())));
+        }
+    }
+
+    /// The damage in which this group's newest commit for this partition may be lost, if there is some.
+    pub(crate) fn doubt(&self, group: &str, (topic_id, partition): TopicPartition) -> Option<Error> {
+        let damage = self.offsets.damage()?;
+        let unnamed = damage.names_lost && self.offsets.with(|state| state.group(group).is_none());
+        (unnamed || damage.in_doubt(group, topic_id, partition)).then_some(damage.error)
+    }
+
+    /// Removes members that weren't heard of in time; when to look again.
+    pub(crate) fn tick(&self) -> Option<Duration> {
+        let now = self.env.clock.monotonic();
+        let groups = self.all();
+        groups.iter().filter_map(|group| group.act(self, |coordinator| {
+            let effects = coordinator.tick(now);
+            (coordinator.next_deadline(), effects)
+        })).min()
+    }
+
+    /// Forgets groups that have been without members for longer than the embedder wants.
+    pub(crate) fn expire(&self) {
+        let Some(retention_ms) = self.retention_ms else { return };
+        match self.offsets.expire(self.env.clock.wall_ms(), retention_ms) {
+            Ok(expired) => {
+                for group in expired {
+                    self.env.events.emit(Event::GroupExpired { group });
+                }
+            }
+            Err(error) => self.env.events.emit(Event::Background { what: "expiring groups", error }),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &dyn crate::clock::Clock {
+        &*self.env.clock
+    }
+
+    /// Whether groups expire.
+    pub(crate) fn expires(&self) -> bool {
+        self.retention_ms.is_some()
+    }
+
+    /// No group has a member from now on: the engine was opened, or is being closed.
+    pub(crate) fn note_all_empty(&self) {
+        let groups = self.offsets.with(|state| {
+            let alive = state.groups().filter(|(_, group)| group.state.is_some() && group.empty_since_ms.is_none());
+            alive.map(|(name, group)| (name.to_owned(), group.generation)).collect::<Vec<_>>()
+        });
+        for (name, generation) in groups {
+            if let Err(error) = self.offsets.put_empty(&name, generation, self.env.clock.wall_ms()) {
+                self.env.events.emit(Event::Background { what: "storing that a group is empty", error });
+                return;
+            }
+        }
+    }
+
+    /// The topic is gone: so are its commits.
+    pub(crate) fn forget_topic(&self, id: TopicId) {
+        self.offsets.keep_topics(|topic| topic != id);
+        for group in self.all() {
+            let mut state = lock(&group.state);
+            state.fences.remove(&id);
+            state.passed.remove(&id);
+            state.starts.retain(|(topic, _), _| *topic != id);
+        }
+    }
+}
+
+impl Group {
+    /// Has the coordinator do something, and does what follows from it.
+    fn act<R>(&self, groups: &Groups, what: impl FnOnce(&mut Coordinator) -> (R, Vec<Effect>)) -> R {
+        let mut state = lock(&self.state);
+        let (result, effects) = what(&mut state.coordinator);
+        if effects.is_empty() {
+            return result;
+        }
+        let (mut woken, mut told) = (Vec::new(), Vec::new());
+        let mut stored = false;
+        for effect in effects {
+            match effect {
+                Effect::Wake(id) => woken.extend(state.members.get(&id).and_then(|ready| ready.call())),
+                Effect::Store if !stored => {
+                    stored = true;
+                    told.extend(state.store(self, groups).err().map(storing_failed));
+                }
+                Effect::Store => {}
+                Effect::Empty => {
+                    let generation = state.coordinator.generation();
+                    let now_ms = groups.env.clock.wall_ms();
+                    told.extend(groups.offsets.put_empty(&self.name, generation, now_ms).err().map(storing_failed));
+                }
+                Effect::Rebalanced => {
+                    let (group, generation) = (self.name.clone(), state.coordinator.generation());
+                    let members = state.coordinator.member_ids().count();
+                    told.push(Event::GroupRebalanced { group, generation, members });
+                }
+                Effect::Idle(member) => told.push(Event::MemberIdle { group: self.name.clone(), member }),
+                Effect::Gone(member, departure) => {
+                    let reason = match departure {
+                        Departure::Left => "it left",
+                        Departure::TimedOut => "it made no call within the session time-out",
+                        Departure::Stalled => "it did not poll within the poll time-out",
+                        Departure::Fenced => "another came with its instance id",
+                    };
+                    told.push(Event::MemberGone { group: self.name.clone(), member, reason });
+                }
+                Effect::BadAssignment(error) => {
+                    told.push(Event::Background { what: "the group's assignor, instead of which the sticky one was used", error });
+                }
+            }
+        }
+        drop(state);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        told.into_iter().for_each(|event| groups.env.events.emit(event));
+        result
+    }
+
+    /// Takes a member in; `ready` is how to wake it.
+    pub(crate) fn join(&self, groups: &Groups, join: Join, ready: &Arc<ReadySet>) -> Result<String> {
+        let now = groups.env.clock.monotonic();
+        let joined = self.act(groups, |coordinator| match coordinator.join(join, now) {
+            Ok((id, effects)) => (Ok(id), effects),
+            Err(error) => (Err(error), Vec::new()),
+        })?;
+        lock(&self.state).members.insert(joined.clone(), ready.clone());
+        Ok(joined)
+    }
+
+    pub(crate) fn leave(&self, groups: &Groups, member: &str) {
+        let now = groups.env.clock.monotonic();
+        lock(&self.state).members.remove(member);
+        self.act(groups, |coordinator| ((), coordinator.leave(member, now)));
+    }
+
+    /// A sign of life, good until `until`; with `polling`, from a poll. Whether there are changes for
+    /// the member.
+    pub(crate) fn heartbeat(&self, groups: &Groups, member: &str, until: Duration, polling: bool) -> Result<bool> {
+        let now = groups.env.clock.monotonic();
+        self.act(groups, |coordinator| {
+            let effects = coordinator.tick(now);
+            let alive = coordinator.heartbeat(member, until, polling);
+            (alive.map(|()| coordinator.has_changes(member)), effects)
+        })
+    }
+
+    /// What the member must do now.
+    pub(crate) fn changes(&self, member: &str) -> Result<Changes> {
+        lock(&self.state).coordinator.changes(member)
+    }
+
+    /// The member is done with these.
+    pub(crate) fn release(&self, groups: &Groups, member: &str, partitions: &[TopicPartition]) -> Result<()> {
+        self.act(groups, |coordinator| match coordinator.release(member, partitions) {
+            Ok(effects) => (Ok(()), effects),
+            Err(error) => (Err(error), Vec::new()),
+        })
+    }
+
+    /// When a member may have to be removed.
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
+        lock(&self.state).coordinator.next_deadline()
+    }
+
+    pub(crate) fn view(&self) -> GroupView {
+        lock(&self.state).coordinator.view()
+    }
+
+    /// Appends commits, all or none, if whoever makes them may; `None` if there are none.
+    pub(crate) fn commit(&self, groups: &Groups, committing: &Committing<'_>) -> Result<Option<Ticket>> {
+        let state = lock(&self.state);
+        let generation = match committing.member {
+            Some((member, generation)) => {
+                let partitions = committing.commits.iter().map(|commit| (commit.topic_id, commit.partition));
+                state.coordinator.check_commit(member, generation, partitions)?;
+                generation
+            }
+            None if state.coordinator.is_empty() => state.coordinator.generation(),
+            None => return Err(self.alive(&state)),
+        };
+        if committing.commits.is_empty() {
+            return Ok(None);
+        }
+        groups.offsets.commit(&self.name, generation, committing.commits, groups.env.clock.wall_ms()).map(Some)
+    }
+
+    fn alive(&self, state: &State) -> Error {
+        let members = state.coordinator.member_ids().map(str::to_owned).collect();
+        Error::new(ErrorKind::GroupNotEmpty { group: self.name.clone(), members })
+    }
+
+    /// Notes where a partition without a committed offset is begun.
+    pub(crate) fn note_start(&self, partition: TopicPartition, offset: u64) {
+        lock(&self.state).starts.insert(partition, offset);
+    }
+
+    /// What holds the group back in this topic, as of now. Members are woken when that changed.
+    pub(crate) fn fence(&self, groups: &Groups, topic: &Topic) -> Option<Fence> {
+        if topic.expansions.is_empty() || !topic.config.fence {
+            return None;
+        }
+        let mut state = lock(&self.state);
+        let passed = state.passed.get(&topic.id).copied().unwrap_or(0);
+        let before = state.fences.get(&topic.id).cloned();
+        if passed == topic.expansions.len() {
+            return None;
+        }
+        let committed: Vec<Option<u64>> = groups.offsets.with(|offsets| {
+            let group = offsets.group(&self.name);
+            let committed = |partition| group.and_then(|group| group.commits.get(&(topic.id, partition))).map(|commit| commit.offset);
+            (0..topic.partitions.len() as u32).map(committed).collect()
+        });
+        let positions = |partition: u32| Positions {
+            committed: committed.get(partition as usize).copied().flatten(),
+            started: state.starts.get(&(topic.id, partition)).copied(),
+            log_start: topic.partitions.get(partition as usize).map_or(0, |partition| partition.progress.log_start()),
+        };
+        let fence = Fence::find(topic.expansions.iter().map(|ends| &ends[..]), positions);
+        let woken: Vec<_> = if fence == before {
+            Vec::new()
+        } else {
+            match &fence {
+                Some(fence) => drop(state.fences.insert(topic.id, fence.clone())),
+                None => {
+                    state.fences.remove(&topic.id);
+                    state.passed.insert(topic.id, topic.expansions.len());
+                }
+            }
+            state.members.values().filter_map(|ready| ready.call()).collect()
+        };
+        if fence.is_none() {
+            state.passed.insert(topic.id, topic.expansions.len());
+        }
+        drop(state);
+        woken.into_iter().for_each(std::task::Waker::wake);
+        if let (Some(fence), None) = (&fence, before)
+            && let Some(&(waits_for, until_offset, reached_offset)) = fence.waits_for.first()
+        {
+            let (group, topic) = (self.name.clone(), topic.name.to_string());
+            groups.env.events.emit(Event::GroupHeld { group, topic, waits_for, until_offset, reached_offset });
+        }
+        fence
+    }
+}
+
+impl State {
+    /// Appends the group's state, unsynced: what `describe` in another process shows.
+    fn store(&self, group: &Group, groups: &Groups) -> Result<Ticket> {
+        let view = self.coordinator.view();
+        let members = view.members.into_iter().map(|member| MemberSnapshot {
+            id: member.id,
+            instance_id: member.instance_id,
+            topics: member.topics,
+            partitions: member.held,
+            awaited: member.awaited,
+        });
+        let snapshot = GroupSnapshot { assignor: view.assignor, members: members.collect() };
+        groups.offsets.put_state(&group.name, view.generation, &snapshot, groups.env.clock.wall_ms())
+    }
+}
+
+fn storing_failed(error: Error) -> Event {
+    Event::Background { what: "storing a group's state", error }
+}
+
+/// Refuses names of groups, members and instances that are empty or too long.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+        let reason = format!("{what} has 1 to {MAX_NAME_BYTES} bytes and no control characters, not {name:?}");
+        return Err(Error::invalid(reason));
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for Groups {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Groups").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// Tells of commits that no longer count as they stand.
+    pub(crate) fn reset(&self, group: &str, topic: &str, partition: u32, committed: Option<u64>, to: u64, reason: &'static str) {
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        self.emit(Event::OffsetReset { group, topic, partition, committed, to, reason });
+    }
+}

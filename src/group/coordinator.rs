@@ -1,0 +1,377 @@
+//! A group's coordinator: who is a member, who should read which partition, who holds it now.
+//!
+//! Events and the time go in, [`Effect`]s come out. A partition that moves is first given back by
+//! its holder (or the holder is removed), then granted to the next; everybody else reads on. A member
+//! asks for its changes when it polls; what it isn't told of can be taken back without asking.
+//! Model: KIP-848's reconciliation, with Kafka's names for states and errors.
+
+mod members;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::assignor::{Assignor, MemberSubscription, Sticky, Subscriptions, TopicPartitions, check};
+use super::{Subscription, TopicPartition, TopicTable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicId;
+
+/// Members that are gone and may still ask why: the oldest are forgotten beyond this.
+const REMEMBERED: usize = 1_024;
+
+/// See the module.
+pub(crate) struct Coordinator {
+    name: String,
+    /// The directory's epoch: part of members' ids, so that none is used twice.
+    epoch: u32,
+    /// Of the first member; every other must ask for the same.
+    assignor: Arc<dyn Assignor>,
+    topics: Arc<TopicTable>,
+    generation: u32,
+    last_member: u32,
+    members: BTreeMap<String, Member>,
+    /// Who holds a partition: granted, and not given back yet.
+    holders: HashMap<TopicPartition, String>,
+    departed: BTreeMap<String, Departure>,
+    /// Whether everybody holds what it should.
+    settled: bool,
+}
+
+/// What someone wants to be a member with.
+#[derive(Clone)]
+pub(crate) struct Join {
+    /// Begins the member's id, for people.
+    pub(crate) client_id: String,
+    /// Keeps its place while it is away for less than the session time-out.
+    pub(crate) instance_id: Option<String>,
+    pub(crate) subscription: Subscription,
+    pub(crate) assignor: Arc<dyn Assignor>,
+    pub(crate) session_timeout: Duration,
+    pub(crate) max_poll_interval: Duration,
+}
+
+struct Member {
+    join: Join,
+    /// Alive at least until then; the session time-out counts from here.
+    heard: Duration,
+    /// In a poll at least until then; the poll time-out counts from here.
+    polled: Duration,
+    /// Its handle is gone, its place is kept.
+    away: bool,
+    /// The generation it was last told of.
+    generation: u32,
+    /// What it should hold.
+    target: BTreeSet<TopicPartition>,
+    /// What nobody else may be granted.
+    held: BTreeSet<TopicPartition>,
+    /// The part of `held` that it hasn't been told of.
+    fresh: BTreeSet<TopicPartition>,
+    /// Taken from it because the topic is gone; to be told.
+    lost: BTreeSet<TopicPartition>,
+}
+
+/// Why someone is no member any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// It left.
+    Left,
+    /// No call on its handle within the session time-out.
+    TimedOut,
+    /// No poll within the poll time-out.
+    Stalled,
+    /// Another member came with its instance id.
+    Fenced,
+}
+
+/// What follows from an event, for the one who owns the coordinator to do.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Effect {
+    /// There is news for this member: it should not wait in its poll.
+    Wake(String),
+    /// The state is worth storing.
+    Store,
+    /// The last member is gone.
+    Empty,
+    /// A new generation began.
+    Rebalanced,
+    /// This member has nothing to do.
+    Idle(String),
+    /// This one is no member any more.
+    Gone(String, Departure),
+    /// The assignor's answer can't be used; the sticky one's was taken.
+    BadAssignment(Error),
+}
+
+/// What a member must do next, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The generation that its commits carry from now on.
+    pub(crate) generation: u32,
+    /// No longer there: forget them.
+    pub(crate) lost: Vec<TopicPartition>,
+    /// Finish with these and [`release`](Coordinator::release) them.
+    pub(crate) revoked: Vec<TopicPartition>,
+    /// Read these too.
+    pub(crate) granted: Vec<TopicPartition>,
+}
+
+/// A group as it stands, for people and for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GroupView {
+    pub(crate) generation: u32,
+    pub(crate) assignor: String,
+    /// Whether everybody holds what it should.
+    pub(crate) stable: bool,
+    pub(crate) members: Vec<MemberView>,
+}
+
+/// One of its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberView {
+    pub(crate) id: String,
+    pub(crate) instance_id: Option<String>,
+    /// The topics it subscribed to that there are.
+    pub(crate) topics: Vec<TopicId>,
+    pub(crate) held: Vec<TopicPartition>,
+    /// Its own, but still in another's hands.
+    pub(crate) awaited: Vec<TopicPartition>,
+}
+
+impl Coordinator {
+    /// A group without members; its generations go on from `generation`.
+    pub(crate) fn new(name: &str, epoch: u32, generation: u32, topics: Arc<TopicTable>) -> Coordinator {
+        Coordinator {
+            name: name.to_owned(),
+            epoch,
+            assignor: Arc::new(Sticky),
+            topics,
+            generation,
+            last_member: 0,
+            members: BTreeMap::new(),
+            holders: HashMap::new(),
+            departed: BTreeMap::new(),
+            settled: true,
+        }
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The members that are alive, as far as is known.
+    pub(crate) fn member_ids(&self) -> impl Iterator<Item = &str> {
+        self.members.keys().map(String::as_str)
+    }
+
+    /// Topics came, went or grew.
+    pub(crate) fn set_topics(&mut self, topics: Arc<TopicTable>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if *topics == *self.topics {
+            return effects;
+        }
+        self.topics = topics;
+        let partitions: HashMap<TopicId, u32> = self.topics.iter().map(|(_, id, partitions)| (id, partitions)).collect();
+        let exists = |&(id, partition): &TopicPartition| partitions.get(&id).is_some_and(|&count| partition < count);
+        let wanted = |member: &Member| {
+            self.topics.iter().any(|(name, id, count)| {
+                let has_all = (0..count).all(|partition| self.holders.contains_key(&(id, partition)));
+                member.join.subscription.wants(name) && !has_all
+            })
+        };
+        let mut changed = self.members.values().any(wanted);
+        for (id, member) in &mut self.members {
+            let gone: Vec<_> = member.held.iter().filter(|held| !exists(held)).copied().collect();
+            for partition in gone {
+                member.held.remove(&partition);
+                self.holders.remove(&partition);
+                if !member.fresh.remove(&partition) {
+                    member.lost.insert(partition);
+                }
+                changed = true;
+            }
+            if !member.lost.is_empty() {
+                effects.push(Effect::Wake(id.clone()));
+            }
+            member.target.retain(|partition| exists(partition));
+        }
+        if changed {
+            self.rebalance(&mut effects);
+        }
+        effects
+    }
+
+    /// What the member must do now. From here on its generation is the newest.
+    ///
+    /// # Errors
+    /// Those of [`heartbeat`](Coordinator::heartbeat).
+    pub(crate) fn changes(&mut self, id: &str) -> Result<Changes> {
+        let generation = self.generation;
+        let member = self.member_mut(id)?;
+        member.generation = generation;
+        let lost = std::mem::take(&mut member.lost).into_iter().collect();
+        let granted = std::mem::take(&mut member.fresh).into_iter().collect();
+        let revoked = member.held.difference(&member.target).copied().collect();
+        Ok(Changes { generation, lost, revoked, granted })
+    }
+
+    /// Whether [`changes`](Coordinator::changes) has anything but the generation.
+    pub(crate) fn has_changes(&self, id: &str) -> bool {
+        self.members.get(id).is_some_and(|member| {
+            member.generation != self.generation
+                || !member.lost.is_empty()
+                || !member.fresh.is_empty()
+                || member.held.len() != member.target.len()
+                || member.held != member.target
+        })
+    }
+
+    /// The member is done with these: they go to whom they are meant for.
+    pub(crate) fn release(&mut self, id: &str, partitions: &[TopicPartition]) -> Result<Vec<Effect>> {
+        let member = self.member_mut(id)?;
+        let given: Vec<_> = partitions.iter().filter(|partition| member.held.remove(partition)).copied().collect();
+        let mut effects = Vec::new();
+        for partition in given {
+            self.holders.remove(&partition);
+        }
+        self.reconcile(&mut effects);
+        Ok(effects)
+    }
+
+    /// Whether this member may commit for these partitions in this generation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownMember`], [`ErrorKind::FencedInstance`], [`ErrorKind::IllegalGeneration`];
+    /// [`ErrorKind::RebalanceInProgress`] for a partition that isn't in its hands.
+    pub(crate) fn check_commit(
+        &self,
+        id: &str,
+        generation: u32,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+    ) -> Result<()> {
+        let member = self.members.get(id).ok_or_else(|| self.why_gone(id))?;
+        if generation != member.generation {
+            let (group, current) = (self.name.clone(), member.generation);
+            return Err(Error::new(ErrorKind::IllegalGeneration { group, generation, current }));
+        }
+        if partitions.into_iter().any(|partition| !member.held.contains(&partition)) {
+            return Err(Error::new(ErrorKind::RebalanceInProgress { group: self.name.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Gives out everything anew: the next generation.
+    fn rebalance(&mut self, effects: &mut Vec<Effect>) {
+        self.generation = self.generation.saturating_add(1);
+        effects.push(Effect::Rebalanced);
+        let (input, ids) = self.subscriptions();
+        let mut assignment = self.assignor.assign(&input);
+        if let Err(error) = check(&input, &assignment) {
+            effects.push(Effect::BadAssignment(error));
+            assignment = Sticky.assign(&input);
+        }
+        for ((id, member), partitions) in self.members.iter_mut().zip(assignment) {
+            let was_idle = member.target.is_empty() && member.generation != 0;
+            member.target = partitions.into_iter().map(|(topic, partition)| (ids[topic], partition)).collect();
+            if member.target.is_empty() && !was_idle {
+                effects.push(Effect::Idle(id.clone()));
+            }
+        }
+        self.settled = false;
+        if !self.reconcile(effects) {
+            effects.push(Effect::Store);
+        }
+    }
+
+    /// The assignor's input, and the id of each of its topics.
+    fn subscriptions(&self) -> (Subscriptions, Vec<TopicId>) {
+        let mut topics = Vec::new();
+        let mut ids = Vec::new();
+        for (name, id, partitions) in self.topics.iter() {
+            if self.members.values().any(|member| member.join.subscription.wants(name)) {
+                topics.push(TopicPartitions { name: name.to_owned(), partitions });
+                ids.push(id);
+            }
+        }
+        let places: HashMap<TopicId, usize> = ids.iter().enumerate().map(|(at, &id)| (id, at)).collect();
+        let members = self.members.iter().map(|(id, member)| {
+            let wants = |&at: &usize| member.join.subscription.wants(&topics[at].name);
+            let wanted: Vec<usize> = (0..topics.len()).filter(wants).collect();
+            let place = |&(topic, partition): &TopicPartition| Some((*places.get(&topic)?, partition));
+            MemberSubscription {
+                id: id.clone(),
+                instance_id: member.join.instance_id.clone(),
+                owned: member.target.iter().filter_map(place).collect(),
+                topics: wanted,
+                generation: None,
+            }
+        });
+        let members = members.collect();
+        (Subscriptions { topics, members }, ids)
+    }
+
+    /// Grants what is free to those it is meant for. Whether everybody now holds what it should and
+    /// didn't before.
+    fn reconcile(&mut self, effects: &mut Vec<Effect>) -> bool {
+        for member in self.members.values_mut() {
+            // Never told of it: nobody has to ask.
+            let untold: Vec<_> = member.fresh.difference(&member.target).copied().collect();
+            for partition in untold {
+                member.fresh.remove(&partition);
+                member.held.remove(&partition);
+                self.holders.remove(&partition);
+            }
+        }
+        let mut settled = true;
+        for (id, member) in &mut self.members {
+            let before = member.held.len();
+            for &partition in member.target.difference(&member.held.clone()) {
+                if let std::collections::hash_map::Entry::Vacant(free) = self.holders.entry(partition) {
+                    free.insert(id.clone());
+                    member.held.insert(partition);
+                    member.fresh.insert(partition);
+                } else {
+                    settled = false;
+                }
+            }
+            let must_give = member.held.difference(&member.target).next().is_some();
+            settled &= !must_give;
+            if must_give || member.held.len() > before {
+                effects.push(Effect::Wake(id.clone()));
+            }
+        }
+        let newly = settled && !self.settled;
+        self.settled = settled;
+        if newly {
+            effects.push(Effect::Store);
+        }
+        newly
+    }
+
+    /// Who is in the group and holds what.
+    pub(crate) fn view(&self) -> GroupView {
+        let members = self.members.iter().map(|(id, member)| MemberView {
+            id: id.clone(),
+            instance_id: member.join.instance_id.clone(),
+            topics: self
+                .topics
+                .iter()
+                .filter(|(name, ..)| member.join.subscription.wants(name))
+                .map(|(_, id, _)| id)
+                .collect(),
+            held: member.held.iter().copied().collect(),
+            awaited: member.target.difference(&member.held).copied().collect(),
+        });
+        GroupView {
+            generation: self.generation,
+            assignor: self.assignor.name().to_owned(),
+            stable: self.settled,
+            members: members.collect(),
+        }
+    }
+}

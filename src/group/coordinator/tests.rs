@@ -1,0 +1,262 @@
+//! The coordinator by itself: events and times go in, who holds what comes out.
+
+use super::*;
+use crate::group::assignor::{Range, RoundRobin};
+
+const SESSION: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_secs(30);
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn table(topics: &[(&str, u32, u32)]) -> Arc<TopicTable> {
+    Arc::new(TopicTable::new(topics.iter().map(|&(name, id, count)| (name.to_owned(), TopicId(id), count))))
+}
+
+fn group(partitions: u32) -> Coordinator {
+    Coordinator::new("g", 3, 7, table(&[("t", 1, partitions)]))
+}
+
+fn wants(topics: &[&str]) -> Join {
+    Join {
+        client_id: "c".into(),
+        instance_id: None,
+        subscription: Subscription::Topics(topics.iter().map(|&topic| topic.to_owned()).collect()),
+        assignor: Arc::new(Sticky),
+        session_timeout: SESSION,
+        max_poll_interval: POLL,
+    }
+}
+
+fn join(group: &mut Coordinator, now: u64) -> String {
+    group.join(wants(&["t"]), at(now)).unwrap().0
+}
+
+/// A poll as a well-behaved member does it: takes its changes, gives back at once.
+fn poll(group: &mut Coordinator, id: &str, now: u64) -> Changes {
+    group.tick(at(now));
+    group.heartbeat(id, at(now), true).unwrap();
+    let changes = group.changes(id).unwrap();
+    group.release(id, &changes.revoked).unwrap();
+    changes
+}
+
+fn held(group: &Coordinator, id: &str) -> Vec<u32> {
+    let view = group.view();
+    let member = view.members.iter().find(|member| member.id == id).unwrap();
+    member.held.iter().map(|held| held.1).collect()
+}
+
+fn kind<T>(result: Result<T>) -> ErrorKind {
+    result.err().unwrap().kind().clone()
+}
+
+#[test]
+fn g1_a_partition_that_moves_is_given_back_before_the_next_gets_it() {
+    let mut group = group(4);
+    let a = join(&mut group, 0);
+    assert_eq!(poll(&mut group, &a, 0).granted.len(), 4);
+    let b = join(&mut group, 1);
+    // Nothing for b while a holds everything; a is told to look up.
+    assert_eq!(poll(&mut group, &b, 1).granted, []);
+    assert!(!group.view().stable);
+    assert!(group.has_changes(&a));
+    let changes = group.changes(&a).unwrap();
+    assert_eq!(changes.revoked.len(), 2);
+    assert_eq!(held(&group, &b), [] as [u32; 0]);
+    let kept: Vec<_> = (0..4).map(|partition| (TopicId(1), partition)).filter(|kept| !changes.revoked.contains(kept)).collect();
+    // Until it is given back a may commit for it, b may not.
+    group.check_commit(&a, changes.generation, changes.revoked.clone()).unwrap();
+    let error = kind(group.check_commit(&b, changes.generation, changes.revoked.clone()));
+    assert_eq!(error, ErrorKind::RebalanceInProgress { group: "g".into() });
+    let effects = group.release(&a, &changes.revoked).unwrap();
+    assert!(effects.contains(&Effect::Wake(b.clone())) && effects.contains(&Effect::Store), "{effects:?}");
+    assert_eq!(poll(&mut group, &b, 2).granted, changes.revoked);
+    assert!(group.view().stable);
+    assert_eq!(kind(group.check_commit(&a, changes.generation, changes.revoked)), error);
+    group.check_commit(&a, changes.generation, kept).unwrap();
+}
+
+#[test]
+fn g3_who_dies_or_stalls_is_replaced() {
+    let mut group = group(2);
+    let (a, b) = (join(&mut group, 0), join(&mut group, 0));
+    poll(&mut group, &a, 0);
+    poll(&mut group, &b, 0);
+    assert_eq!((held(&group, &a).len(), held(&group, &b).len()), (1, 1));
+    // a calls now and then but never polls; b polls.
+    for now in 1..30 {
+        group.heartbeat(&a, at(now), false).unwrap();
+        poll(&mut group, &b, now);
+    }
+    assert_eq!(group.next_deadline(), Some(at(30)));
+    assert_eq!(group.tick(at(29)), []);
+    let effects = group.tick(at(30));
+    assert!(effects.contains(&Effect::Gone(a.clone(), Departure::Stalled)), "{effects:?}");
+    assert_eq!(held(&group, &b), [0, 1]);
+    let error = kind(group.check_commit(&a, 1, []));
+    assert!(matches!(error, ErrorKind::UnknownMember { reason, .. } if reason.contains("poll")), "{error}");
+    // b sits in a poll until 100: alive all the while, and ten seconds more.
+    group.heartbeat(&b, at(100), true).unwrap();
+    assert_eq!(group.tick(at(109)), []);
+    let effects = group.tick(at(110));
+    assert!(effects.contains(&Effect::Gone(b.clone(), Departure::TimedOut)) && effects.contains(&Effect::Empty));
+    assert!(matches!(kind(group.heartbeat(&b, at(111), true)), ErrorKind::UnknownMember { .. }));
+    assert_eq!(group.next_deadline(), None);
+}
+
+#[test]
+fn g3_who_leaves_is_replaced_at_once_and_others_keep_what_they_have() {
+    let mut group = group(9);
+    let ids = [join(&mut group, 0), join(&mut group, 0), join(&mut group, 0)];
+    for _ in 0..3 {
+        ids.iter().for_each(|id| drop(poll(&mut group, id, 0)));
+    }
+    let before: Vec<_> = ids.iter().map(|id| held(&group, id)).collect();
+    assert!(before.iter().all(|held| held.len() == 3));
+    let effects = group.leave(&ids[1], at(1));
+    assert!(effects.contains(&Effect::Gone(ids[1].clone(), Departure::Left)));
+    for at in [0, 2] {
+        let after = held(&group, &ids[at]);
+        assert!(before[at].iter().all(|partition| after.contains(partition)), "{before:?} {after:?}");
+        assert!(poll(&mut group, &ids[at], 1).revoked.is_empty());
+    }
+    assert_eq!(held(&group, &ids[0]).len() + held(&group, &ids[2]).len(), 9);
+}
+
+#[test]
+fn g4_generations_rise_and_an_older_one_may_not_commit() {
+    let mut group = group(2);
+    assert_eq!(group.generation(), 7);
+    let a = join(&mut group, 0);
+    let first = poll(&mut group, &a, 0).generation;
+    assert!(first > 7);
+    let b = join(&mut group, 1);
+    // a hasn't heard of the new one: its commits count in the old.
+    group.check_commit(&a, first, [(TopicId(1), 0)]).unwrap();
+    let second = poll(&mut group, &a, 1).generation;
+    assert!(second > first);
+    let error = kind(group.check_commit(&a, first, []));
+    assert_eq!(error, ErrorKind::IllegalGeneration { group: "g".into(), generation: first, current: second });
+    assert_ne!(a, b);
+    group.leave(&a, at(2));
+    group.leave(&b, at(2));
+    let c = join(&mut group, 3);
+    assert!(c != a && c != b && poll(&mut group, &c, 3).generation > second);
+}
+
+#[test]
+fn g6_who_is_idle_takes_over() {
+    let mut group = group(1);
+    let a = join(&mut group, 0);
+    poll(&mut group, &a, 0);
+    let (b, effects) = group.join(wants(&["t"]), at(0)).unwrap();
+    assert!(effects.contains(&Effect::Idle(b.clone())), "{effects:?}");
+    poll(&mut group, &b, 0);
+    assert_eq!(held(&group, &a), [0]);
+    group.leave(&a, at(1));
+    assert_eq!(poll(&mut group, &b, 1).granted, [(TopicId(1), 0)]);
+}
+
+#[test]
+fn an_instance_keeps_its_place_while_it_is_away() {
+    let mut group = group(2);
+    let named = |name: &str| Join { instance_id: Some(name.into()), ..wants(&["t"]) };
+    let (a, _) = group.join(named("a"), at(0)).unwrap();
+    let (b, _) = group.join(named("b"), at(0)).unwrap();
+    for _ in 0..2 {
+        poll(&mut group, &a, 0);
+        poll(&mut group, &b, 0);
+    }
+    let (mine, generation) = (held(&group, &a), group.generation());
+    assert_eq!(group.leave(&a, at(5)), []);
+    assert_eq!(group.tick(at(14)), []);
+    group.heartbeat(&b, at(14), true).unwrap();
+    let (again, effects) = group.join(named("a"), at(14)).unwrap();
+    assert!(!effects.contains(&Effect::Rebalanced), "{effects:?}");
+    assert_eq!((held(&group, &again), group.generation()), (mine.clone(), generation));
+    assert_eq!(poll(&mut group, &again, 14).granted.len(), mine.len(), "it begins to read them anew");
+    // Away for too long: the other takes over.
+    group.leave(&again, at(15));
+    group.heartbeat(&b, at(24), true).unwrap();
+    let effects = group.tick(at(25));
+    assert!(effects.contains(&Effect::Gone(again, Departure::TimedOut)), "{effects:?}");
+    assert_eq!(held(&group, &b), [0, 1]);
+}
+
+#[test]
+fn of_two_with_one_instance_id_the_older_is_fenced() {
+    let mut group = group(2);
+    let named = Join { instance_id: Some("a".into()), ..wants(&["t"]) };
+    let (old, _) = group.join(named.clone(), at(0)).unwrap();
+    let generation = poll(&mut group, &old, 0).generation;
+    let (new, effects) = group.join(named, at(1)).unwrap();
+    assert!(effects.contains(&Effect::Gone(old.clone(), Departure::Fenced)) && effects.contains(&Effect::Wake(old.clone())));
+    let fenced = ErrorKind::FencedInstance { group: "g".into(), member: old.clone() };
+    assert_eq!(kind(group.heartbeat(&old, at(1), true)), fenced);
+    assert_eq!(kind(group.check_commit(&old, generation, [])), fenced);
+    assert_eq!(held(&group, &new), [0, 1]);
+    // Its handle goes: that is the new one's business no more.
+    assert_eq!(group.leave(&old, at(2)), []);
+    assert_eq!(held(&group, &new), [0, 1]);
+}
+
+#[test]
+fn topics_come_grow_and_go() {
+    let mut group = Coordinator::new("g", 1, 0, table(&[("a-1", 1, 1), ("b", 2, 1)]));
+    let by_pattern = Join { subscription: Subscription::pattern("a-.*").unwrap(), ..wants(&[]) };
+    let (a, _) = group.join(by_pattern.clone(), at(0)).unwrap();
+    assert_eq!(poll(&mut group, &a, 0).granted, [(TopicId(1), 0)]);
+    let generation = group.generation();
+    assert_eq!(group.set_topics(table(&[("a-1", 1, 1), ("b", 2, 9)])), [], "what nobody wants is nobody's concern");
+    assert_eq!(group.generation(), generation);
+    let effects = group.set_topics(table(&[("a-1", 1, 2), ("a-2", 3, 1), ("b", 2, 9), ("xa-1", 4, 1)]));
+    assert!(effects.contains(&Effect::Wake(a.clone())), "{effects:?}");
+    assert_eq!(poll(&mut group, &a, 0).granted, [(TopicId(1), 1), (TopicId(3), 0)]);
+    // Made again under the same name: what was held is lost, what is new is granted.
+    let effects = group.set_topics(table(&[("a-1", 5, 1), ("a-2", 3, 1)]));
+    assert!(effects.contains(&Effect::Wake(a.clone())), "{effects:?}");
+    let changes = poll(&mut group, &a, 0);
+    assert_eq!((changes.lost, changes.revoked), (vec![(TopicId(1), 0), (TopicId(1), 1)], vec![]));
+    assert_eq!(changes.granted, [(TopicId(5), 0)]);
+    assert!(Subscription::pattern("a(").is_err());
+}
+
+#[test]
+fn members_agree_on_the_assignor() {
+    let mut group = group(4);
+    let (a, _) = group.join(Join { assignor: Arc::new(Range), ..wants(&["t"]) }, at(0)).unwrap();
+    let error = kind(group.join(wants(&["t"]), at(0)));
+    assert!(matches!(error, ErrorKind::InvalidArgument { .. }), "{error}");
+    assert_eq!(group.view().assignor, "range");
+    group.leave(&a, at(1));
+    group.join(Join { assignor: Arc::new(RoundRobin), ..wants(&["t"]) }, at(1)).unwrap();
+    assert_eq!(group.view().assignor, "round-robin");
+}
+
+/// Gives everything to everyone.
+struct Greedy;
+
+impl Assignor for Greedy {
+    fn name(&self) -> &str {
+        "greedy"
+    }
+
+    fn assign(&self, input: &Subscriptions) -> Vec<Vec<(usize, u32)>> {
+        input.members.iter().map(|_| vec![(0, 0), (0, 1)]).collect()
+    }
+}
+
+#[test]
+fn an_assignment_that_can_not_be_is_replaced() {
+    let mut group = group(2);
+    let greedy = Join { assignor: Arc::new(Greedy), ..wants(&["t"]) };
+    let (a, effects) = group.join(greedy.clone(), at(0)).unwrap();
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::BadAssignment(_))));
+    let (b, effects) = group.join(greedy, at(0)).unwrap();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::BadAssignment(_))), "{effects:?}");
+    poll(&mut group, &a, 0);
+    poll(&mut group, &b, 0);
+    assert_eq!((held(&group, &a).len(), held(&group, &b).len()), (1, 1));
+}

@@ -1,0 +1,151 @@
+//! The offset log as threads share it: one short lock for appending and looking, another for the
+//! turn to sync.
+//!
+//! Whoever has the turn syncs for all that was appended before, without the first lock: the others
+//! append meanwhile, and those who wait find their commit durable when their turn comes.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::disk::{Access, Disk};
+use crate::error::Result;
+use crate::format::GroupSnapshot;
+use crate::ids::{EngineId, TopicId};
+use crate::keyed::Cut;
+use crate::lock::lock;
+
+use super::log::OffsetLog;
+use super::salvage::OffsetDamage;
+use super::state::{NewCommit, OffsetState};
+
+/// An entry's place in the order of all: what [`Offsets::sync_to`] waits for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Ticket(pub(super) u64);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Offsets {
+    log: Mutex<OffsetLog>,
+    /// Held while the disk syncs; taken before `log`, never while holding it.
+    turn: Mutex<()>,
+}
+
+impl Offsets {
+    /// Opens the newest file in `dir`, if there is one; says what was cut off its end. `epoch` is what
+    /// batches carry from now on: higher than in any earlier life.
+    ///
+    /// # Errors
+    /// [`NewerFormat`](crate::ErrorKind::NewerFormat), and those of the disk. Damage is no error: see
+    /// [`damage`](Offsets::damage).
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        engine_id: EngineId,
+        epoch: u32,
+        access: Access,
+    ) -> Result<(Offsets, Option<Cut>)> {
+        let (log, cut) = OffsetLog::open(disk, dir, engine_id, epoch, access)?;
+        Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()) }, cut))
+    }
+
+    /// What is wrong with the file, if anything is: then every write is refused.
+    pub(crate) fn damage(&self) -> Option<OffsetDamage> {
+        lock(&self.log).damage().cloned()
+    }
+
+    /// Looks at the state, under the lock.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&OffsetState) -> R) -> R {
+        f(lock(&self.log).state())
+    }
+
+    /// Writes commits of a group, all or none; of two for one partition the later counts.
+    ///
+    /// # Errors
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a name, offset, topic or metadata that can't be;
+    /// [`NoRoom`](crate::ErrorKind::NoRoom): nothing was written, the log goes on;
+    /// [`Failed`](crate::ErrorKind::Failed), [`Corrupt`](crate::ErrorKind::Corrupt),
+    /// [`ReadOnly`](crate::ErrorKind::ReadOnly): nothing can be.
+    pub(crate) fn commit(
+        &self,
+        group: &str,
+        generation: u32,
+        commits: &[NewCommit<'_>],
+        now_ms: i64,
+    ) -> Result<Ticket> {
+        lock(&self.log).commit(group, generation, commits, now_ms)
+    }
+
+    /// Writes who the members are; the group need not be known. Errors as of [`commit`](Offsets::commit).
+    pub(crate) fn put_state(
+        &self,
+        group: &str,
+        generation: u32,
+        snapshot: &GroupSnapshot,
+        now_ms: i64,
+    ) -> Result<Ticket> {
+        lock(&self.log).put_state(group, generation, snapshot, now_ms)
+    }
+
+    /// Writes that the members are gone: from now on expiry counts. Errors as of [`commit`](Offsets::commit).
+    pub(crate) fn put_empty(&self, group: &str, generation: u32, now_ms: i64) -> Result<Ticket> {
+        lock(&self.log).put_empty(group, generation, now_ms)
+    }
+
+    /// Deletes those commits of a group that there are, all or none. Errors as of [`commit`](Offsets::commit).
+    pub(crate) fn delete_commits(&self, group: &str, partitions: &[(TopicId, u32)], now_ms: i64) -> Result<Ticket> {
+        lock(&self.log).delete_commits(group, partitions, now_ms)
+    }
+
+    /// Deletes a group and all it committed; one that isn't known is fine. Errors as of
+    /// [`commit`](Offsets::commit).
+    pub(crate) fn delete_group(&self, group: &str, now_ms: i64) -> Result<Ticket> {
+        lock(&self.log).delete_groups(&[group], now_ms)
+    }
+
+    /// Returns when everything up to the ticket survives power loss. One sync serves all who wait.
+    ///
+    /// # Errors
+    /// [`NoRoom`](crate::ErrorKind::NoRoom): it may be called again. [`Failed`](crate::ErrorKind::Failed) if this or
+    /// an earlier sync or write failed, and what the ticket stands for isn't durable.
+    pub(crate) fn sync_to(&self, ticket: Ticket) -> Result<()> {
+        if lock(&self.log).is_durable(ticket) {
+            return Ok(());
+        }
+        let _turn = lock(&self.turn);
+        let Some(syncing) = lock(&self.log).start_sync(ticket)? else { return Ok(()) };
+        let result = syncing.run();
+        lock(&self.log).finish_sync(&syncing, result, ticket)
+    }
+
+    /// [`sync_to`](Offsets::sync_to) for all that was written.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        let end = lock(&self.log).end();
+        self.sync_to(end)
+    }
+
+    pub(crate) fn has_unsynced(&self) -> bool {
+        lock(&self.log).has_unsynced()
+    }
+
+    /// Deletes the groups that have been without members for so long (counted from their newest commit,
+    /// should that be later); their names, sorted. Errors as of [`commit`](Offsets::commit).
+    pub(crate) fn expire(&self, now_ms: i64, retention_ms: u64) -> Result<Vec<String>> {
+        lock(&self.log).expire(now_ms, retention_ms)
+    }
+
+    /// Forgets the commits of topics that are gone; which those were, by group. Writes nothing: the
+    /// catalogue knows, and the next compaction leaves them out.
+    pub(crate) fn keep_topics(&self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {
+        lock(&self.log).keep_topics(live)
+    }
+
+    /// The epoch of what is written from now on; it never gets lower.
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        lock(&self.log).set_epoch(epoch);
+    }
+
+    /// Opened for reading: takes in what was written since. True if anything was.
+    pub(crate) fn refresh(&self) -> Result<bool> {
+        lock(&self.log).refresh()
+    }
+}

@@ -1,0 +1,391 @@
+//! What the offset log says, as pure state: entries in, commits of groups out.
+//!
+//! An entry is checked before it is applied, and the same checks stand before every write, so that
+//! what was written can be read. A hostile log (right checksums, wrong contents) is an error here,
+//! never a panic, and costs no more memory than a small multiple of its bytes.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::format::{FormatError, GroupSnapshot, MAX_OFFSET, OffsetEntry, OffsetEntryKind};
+use crate::ids::TopicId;
+
+type Checked<T> = std::result::Result<T, FormatError>;
+
+/// The longest name of a group.
+const NAME_BYTES_MAX: usize = 249;
+
+/// How far a group got in a partition.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Commit {
+    /// Next to read.
+    pub(crate) offset: u64,
+    /// Of the batch that holds record `offset - 1`; 0 = no such record.
+    pub(crate) epoch: u32,
+    /// The group's, when it was committed.
+    pub(crate) generation: u32,
+    /// The user's, at most 4,096 bytes.
+    pub(crate) metadata: Box<[u8]>,
+    pub(crate) committed_ms: i64,
+}
+
+/// A commit that is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NewCommit<'a> {
+    pub(crate) topic_id: TopicId,
+    pub(crate) partition: u32,
+    /// Next to read.
+    pub(crate) offset: u64,
+    /// Of the batch that holds record `offset - 1`; 0 = no such record.
+    pub(crate) epoch: u32,
+    /// The user's, at most 4,096 bytes.
+    pub(crate) metadata: &'a [u8],
+}
+
+/// A group's members, as they were written last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct StoredState {
+    pub(crate) snapshot: GroupSnapshot,
+    /// The directory's, when it was written: the group's generation is of this epoch.
+    pub(crate) epoch: u32,
+    pub(crate) at_ms: i64,
+}
+
+/// What there is of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct GroupOffsets {
+    pub(crate) commits: HashMap<(TopicId, u32), Commit>,
+    /// The largest seen.
+    pub(crate) generation: u32,
+    /// `None` if it has no members.
+    pub(crate) state: Option<StoredState>,
+    /// Since when it has no members; `None` if it has some, or never had.
+    pub(crate) empty_since_ms: Option<i64>,
+    /// Of the newest entry that says something of members; with `generation`.
+    pub(crate) epoch: u32,
+}
+
+impl GroupOffsets {
+    pub(crate) fn commit(&self, topic_id: TopicId, partition: u32) -> Option<&Commit> {
+        self.commits.get(&(topic_id, partition))
+    }
+
+    /// Since when nothing was heard of a group without members: when it became empty, or its newest
+    /// commit, should that be later. `None` while it has members.
+    pub(crate) fn idle_since_ms(&self) -> Option<i64> {
+        if self.state.is_some() {
+            return None;
+        }
+        let newest = self.commits.values().map(|commit| commit.committed_ms).max();
+        newest.max(self.empty_since_ms)
+    }
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct OffsetState {
+    groups: HashMap<u32, Group>,
+    numbers: HashMap<Arc<str>, u32>,
+    /// The last number given in this file; none is given twice.
+    last_number: u32,
+    /// Bytes that the entries of this state take.
+    live_bytes: u64,
+    /// A group state of which pieces are still to come.
+    pieces: Vec<u8>,
+}
+
+impl OffsetState {
+    /// The group of this name.
+    pub(crate) fn group(&self, name: &str) -> Option<&GroupOffsets> {
+        let number = self.numbers.get(name)?;
+        self.groups.get(number).map(|group| &group.offsets)
+    }
+
+    /// All groups, by name.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&str, &GroupOffsets)> {
+        let mut groups: Vec<_> = self.groups.values().map(|group| (&*group.name, &group.offsets)).collect();
+        groups.sort_unstable_by_key(|(name, _)| *name);
+        groups.into_iter()
+    }
+
+    /// The number that stands for a group in the file.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// The name behind a number.
+    pub(super) fn name(&self, number: u32) -> Option<&Arc<str>> {
+        self.groups.get(&number).map(|group| &group.name)
+    }
+
+    /// The number of the next group; `None`: they are used up.
+    pub(super) fn next_number(&self) -> Option<u32> {
+        self.last_number.checked_add(1)
+    }
+
+    /// How many bytes [`entries`](OffsetState::entries) takes.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Takes in a batch's entries, in order. After an error those before the bad one are taken in.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] for what only a later version writes, else [`FormatError::Invalid`].
+    pub(super) fn apply_batch(&mut self, body: &[u8], entries: u32, appended_ms: i64) -> Checked<()> {
+        self.pieces = Vec::new();
+        let mut count = 0_u32;
+        for entry in OffsetEntry::each_of(body) {
+            self.apply(&entry?, appended_ms)?;
+            count += 1;
+        }
+        if count != entries {
+            return invalid(format!("{count} entries in a batch of {entries}"));
+        }
+        Ok(())
+    }
+
+    /// Checks an entry and takes it in; `appended_ms` is its batch's.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] for what only a later version writes, else [`FormatError::Invalid`];
+    /// nothing changed then.
+    fn apply(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Checked<()> {
+        check(entry)?;
+        if entry.kind == OffsetEntryKind::Group {
+            return self.put_name(entry);
+        }
+        let Some(group) = self.groups.get_mut(&entry.group) else {
+            return invalid(format!("an entry of kind {:?} for group {}, which has no name", entry.kind, entry.group));
+        };
+        let change = match entry.kind {
+            OffsetEntryKind::Commit => group.put_commit(entry, appended_ms),
+            OffsetEntryKind::Delete if entry.topic_id == TopicId(0) => self.remove_group(entry.group),
+            OffsetEntryKind::Delete => {
+                let commit = group.offsets.commits.remove(&(entry.topic_id, entry.partition));
+                Change { taken: 0, freed: commit.map_or(0, |commit| commit_bytes(&commit.metadata)) }
+            }
+            OffsetEntryKind::GroupState => {
+                if entry.more {
+                    self.pieces.extend_from_slice(entry.payload);
+                    return Ok(());
+                }
+                let mut payload = std::mem::take(&mut self.pieces);
+                payload.extend_from_slice(entry.payload);
+                group.put_state(entry, &payload)?
+            }
+            OffsetEntryKind::GroupEmpty => group.put_empty(entry),
+            OffsetEntryKind::Group | OffsetEntryKind::TransactionDecision => Change::default(),
+        };
+        self.live_bytes = (self.live_bytes + change.taken).saturating_sub(change.freed);
+        Ok(())
+    }
+
+    fn put_name(&mut self, entry: &OffsetEntry<'_>) -> Checked<()> {
+        let name = std::str::from_utf8(entry.payload).map_err(|_| bad("a group's name isn't UTF-8"))?;
+        check_name(name).map_err(bad)?;
+        if entry.group <= self.last_number {
+            return invalid(format!("group {} follows group {}", entry.group, self.last_number));
+        }
+        if self.numbers.contains_key(name) {
+            return invalid(format!("two groups are called {name:?}"));
+        }
+        let name: Arc<str> = name.into();
+        self.live_bytes += OffsetEntry::encoded_bytes(name.len(), false);
+        self.last_number = entry.group;
+        self.numbers.insert(name.clone(), entry.group);
+        let offsets = GroupOffsets { generation: entry.generation, ..GroupOffsets::default() };
+        self.groups.insert(entry.group, Group { name, offsets, members_bytes: 0 });
+        Ok(())
+    }
+
+    /// Removes a group; its number isn't used again.
+    fn remove_group(&mut self, number: u32) -> Change {
+        let Some(group) = self.groups.remove(&number) else { return Change::default() };
+        self.numbers.remove(&group.name);
+        let commits: u64 = group.offsets.commits.values().map(|commit| commit_bytes(&commit.metadata)).sum();
+        let name = OffsetEntry::encoded_bytes(group.name.len(), false);
+        Change { taken: 0, freed: commits + name + group.members_bytes }
+    }
+
+    /// Forgets the commits of topics that are gone; which those were, by group.
+    pub(super) fn keep_topics(&mut self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {
+        let mut gone = BTreeSet::new();
+        for group in self.groups.values_mut() {
+            group.offsets.commits.retain(|&(topic_id, _), commit| {
+                let keep = live(topic_id);
+                if !keep {
+                    self.live_bytes -= commit_bytes(&commit.metadata);
+                    gone.insert((group.name.to_string(), topic_id));
+                }
+                keep
+            });
+        }
+        gone.into_iter().collect()
+    }
+
+    /// The groups that nothing was heard of for `retention_ms`, by name.
+    pub(super) fn expired(&self, now_ms: i64, retention_ms: u64) -> Vec<String> {
+        let is_expired = |offsets: &GroupOffsets| {
+            let since_ms = offsets.idle_since_ms();
+            since_ms.is_some_and(|since| u64::try_from(now_ms.saturating_sub(since)).is_ok_and(|ms| ms >= retention_ms))
+        };
+        self.groups().filter(|(_, offsets)| is_expired(offsets)).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// The entries that lead to this state, in an order in which they may be applied.
+    pub(super) fn entries(&self, mut each: impl FnMut(OffsetEntry<'_>)) {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(number, _)| **number);
+        for (&number, Group { name, offsets, .. }) in groups {
+            let generation = offsets.generation;
+            let entry = OffsetEntry { generation, ..blank(OffsetEntryKind::Group, number) };
+            each(OffsetEntry { payload: name.as_bytes(), ..entry });
+            if let Some(state) = &offsets.state {
+                let mut payload = Vec::new();
+                // It was encoded before: it fits.
+                let _ = state.snapshot.encode(&mut payload);
+                let (kind, offset, epoch) = (OffsetEntryKind::GroupState, state.at_ms as u64, state.epoch);
+                each(OffsetEntry { kind, offset, epoch, payload: &payload, ..entry });
+            } else if let Some(since_ms) = offsets.empty_since_ms {
+                let (kind, offset, epoch) = (OffsetEntryKind::GroupEmpty, since_ms as u64, offsets.epoch);
+                each(OffsetEntry { kind, offset, epoch, ..entry });
+            }
+            let mut commits: Vec<_> = offsets.commits.iter().collect();
+            commits.sort_unstable_by_key(|(place, _)| **place);
+            for (&(topic_id, partition), commit) in commits {
+                each(OffsetEntry {
+                    offset: commit.offset,
+                    topic_id,
+                    partition,
+                    generation: commit.generation,
+                    epoch: commit.epoch,
+                    committed_ms: Some(commit.committed_ms),
+                    payload: &commit.metadata,
+                    ..blank(OffsetEntryKind::Commit, number)
+                });
+            }
+        }
+    }
+}
+
+/// By how much a state's entries grew and shrank.
+#[derive(Default)]
+struct Change {
+    taken: u64,
+    freed: u64,
+}
+
+/// A group under its number.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Group {
+    name: Arc<str>,
+    offsets: GroupOffsets,
+    /// What its entry of kind *group state* or *group empty* takes.
+    members_bytes: u64,
+}
+
+impl Group {
+    /// Allocates only for a partition's first commit, and where metadata changes its length.
+    fn put_commit(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Change {
+        let OffsetEntry { offset, epoch, generation, payload, .. } = *entry;
+        let committed_ms = entry.committed_ms.unwrap_or(appended_ms);
+        let taken = commit_bytes(payload);
+        self.offsets.generation = self.offsets.generation.max(generation);
+        match self.offsets.commits.entry((entry.topic_id, entry.partition)) {
+            Entry::Vacant(place) => {
+                place.insert(Commit { offset, epoch, generation, metadata: payload.into(), committed_ms });
+                Change { taken, freed: 0 }
+            }
+            Entry::Occupied(mut place) => {
+                let commit = place.get_mut();
+                let freed = commit_bytes(&commit.metadata);
+                if commit.metadata.len() == payload.len() {
+                    commit.metadata.copy_from_slice(payload);
+                } else {
+                    commit.metadata = payload.into();
+                }
+                (commit.offset, commit.epoch, commit.generation) = (offset, epoch, generation);
+                commit.committed_ms = committed_ms;
+                Change { taken, freed }
+            }
+        }
+    }
+
+    fn put_state(&mut self, entry: &OffsetEntry<'_>, payload: &[u8]) -> Checked<Change> {
+        let snapshot = GroupSnapshot::decode(payload)?;
+        let state = StoredState { snapshot, epoch: entry.epoch, at_ms: entry.offset as i64 };
+        self.offsets.empty_since_ms = None;
+        self.offsets.state = Some(state);
+        Ok(self.members_changed(entry, payload.len()))
+    }
+
+    fn put_empty(&mut self, entry: &OffsetEntry<'_>) -> Change {
+        self.offsets.empty_since_ms = Some(entry.offset as i64);
+        self.offsets.state = None;
+        self.members_changed(entry, 0)
+    }
+
+    fn members_changed(&mut self, entry: &OffsetEntry<'_>, payload_bytes: usize) -> Change {
+        self.offsets.generation = self.offsets.generation.max(entry.generation);
+        self.offsets.epoch = entry.epoch;
+        let taken = OffsetEntry::pieces_bytes(payload_bytes);
+        Change { taken, freed: std::mem::replace(&mut self.members_bytes, taken) }
+    }
+}
+
+/// What a commit takes in a compacted log.
+fn commit_bytes(metadata: &[u8]) -> u64 {
+    OffsetEntry::encoded_bytes(metadata.len(), true)
+}
+
+/// An entry that says nothing yet.
+pub(super) fn blank(kind: OffsetEntryKind, group: u32) -> OffsetEntry<'static> {
+    OffsetEntry {
+        kind,
+        offset: 0,
+        topic_id: TopicId(0),
+        partition: 0,
+        group,
+        generation: 0,
+        epoch: 0,
+        more: false,
+        committed_ms: None,
+        payload: &[],
+    }
+}
+
+/// What an entry may say by itself, whatever came before.
+fn check(entry: &OffsetEntry<'_>) -> Checked<()> {
+    use OffsetEntryKind::{Commit, GroupState, TransactionDecision};
+    if entry.kind == TransactionDecision {
+        return Err(FormatError::Newer("a transaction's decision in the offset log".into()));
+    }
+    if entry.offset > MAX_OFFSET {
+        return invalid(format!("offset {} is beyond the last there can be", entry.offset));
+    }
+    if entry.more && entry.kind != GroupState {
+        return invalid(format!("the payload of an entry of kind {:?} goes on in the next", entry.kind));
+    }
+    if entry.kind == Commit && entry.topic_id == TopicId(0) {
+        return invalid("a commit for topic 0, which is none");
+    }
+    Ok(())
+}
+
+/// Whether a group may be called so.
+pub(super) fn check_name(name: &str) -> std::result::Result<(), String> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(format!("a group's name has 1 to {NAME_BYTES_MAX} bytes, this has {}", name.len()));
+    }
+    Ok(())
+}
+
+fn invalid<T>(reason: impl Into<String>) -> Checked<T> {
+    Err(bad(reason))
+}
+
+fn bad(reason: impl Into<String>) -> FormatError {
+    FormatError::Invalid(reason.into())
+}

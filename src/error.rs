@@ -141,7 +141,9 @@ pub enum ErrorKind {
     },
     /// The consumer is no member of its group any more: its partitions are others' now. The next
     /// poll joins again.
-    #[error("{member:?} is no member of group {group:?} any more: {reason}; what it had is others' now, the next poll joins again")]
+    #[error(
+        "{member:?} is no member of group {group:?} any more: {reason}; what it had is others' now, the next poll joins again"
+    )]
     UnknownMember {
         /// The group.
         group: String,
@@ -151,7 +153,9 @@ pub enum ErrorKind {
         reason: &'static str,
     },
     /// A commit of a generation that is over.
-    #[error("generation {generation} of group {group:?} is over, it is in {current}; poll, then commit what is still yours")]
+    #[error(
+        "generation {generation} of group {group:?} is over, it is in {current}; poll, then commit what is still yours"
+    )]
     IllegalGeneration {
         /// The group.
         group: String,
@@ -161,7 +165,9 @@ pub enum ErrorKind {
         current: u32,
     },
     /// Another consumer came with this one's instance id and took its place.
-    #[error("another consumer of group {group:?} has the instance id of {member:?} and took its place; give each its own")]
+    #[error(
+        "another consumer of group {group:?} has the instance id of {member:?} and took its place; give each its own"
+    )]
     FencedInstance {
         /// The group.
         group: String,
@@ -169,7 +175,9 @@ pub enum ErrorKind {
         member: String,
     },
     /// The partition is being handed to another member, or was already.
-    #[error("the partition isn't this member's: group {group:?} gave it to another; poll, then commit what is still yours")]
+    #[error(
+        "the partition isn't this member's: group {group:?} gave it to another; poll, then commit what is still yours"
+    )]
     RebalanceInProgress {
         /// The group.
         group: String,

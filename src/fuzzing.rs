@@ -6,6 +6,8 @@
 //! calls them; they are no part of the API.
 
 #[cfg(feature = "sim")]
+mod offsets;
+#[cfg(feature = "sim")]
 mod open;
 #[cfg(all(test, feature = "sim"))]
 mod seeds;
@@ -19,6 +21,8 @@ use crate::format::{
 };
 use crate::ids::{EngineId, LogId, TopicId};
 
+#[cfg(feature = "sim")]
+pub use offsets::offsets_open;
 #[cfg(feature = "sim")]
 pub use open::{catalog_open, segment_open};
 
@@ -160,6 +164,12 @@ mod tests {
     #[test]
     fn corpus_of_catalog_open() {
         replay("catalog_open", catalog_open);
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn corpus_of_offsets_open() {
+        replay("offsets_open", offsets_open);
     }
 
     #[cfg(feature = "sim")]

@@ -52,7 +52,6 @@ mod ids;
 pub mod inspect;
 mod keyed;
 mod lock;
-#[allow(dead_code, unused_imports)]
 mod offsets;
 mod partition;
 mod segment;

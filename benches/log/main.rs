@@ -4,6 +4,7 @@
 //! `cargo bench -- --test` runs each once, to see that it works.
 
 mod append;
+mod assign;
 mod encode;
 mod floor;
 mod index_lookup;
@@ -51,5 +52,5 @@ impl Scratch {
     }
 }
 
-criterion_group!(benches, floor::bench, append::bench, encode::bench, read::bench, index_lookup::bench);
+criterion_group!(benches, floor::bench, append::bench, encode::bench, read::bench, index_lookup::bench, assign::bench);
 criterion_main!(benches);

@@ -120,10 +120,8 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
         let file = RealFile::new(open_regular(path, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
-        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(Locked::Held(read_holder(&file)?)),
-            Err(errno) => return Err(errno.into()),
+        if !lock_exclusively(&file)? {
+            return Ok(Locked::Held(read_holder(&file)?));
         }
         match write_holder(&file, holder) {
             Ok(()) => {}
@@ -154,6 +152,21 @@ impl Disk for RealDisk {
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
         check::check(self, dir)
     }
+}
+
+/// Whether it could be had. [`lock_holder`](Disk::lock_holder) has the lock itself for an instant, which
+/// must not look like a holder.
+fn lock_exclusively(file: &RealFile) -> io::Result<bool> {
+    const TRIES: u32 = 5;
+    for tries_left in (0..TRIES).rev() {
+        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => return Ok(true),
+            Err(Errno::WOULDBLOCK) if tries_left == 0 => {}
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(false)
 }
 
 fn read_holder(file: &RealFile) -> io::Result<String> {

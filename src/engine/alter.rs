@@ -35,7 +35,9 @@ impl Engine {
         if config.partitions == before {
             return self.configure(&topic, config);
         }
-        if let Some(error) = topic.partitions.iter().find_map(|partition| partition.damage().or_else(|| partition.stopped())) {
+        if let Some(error) =
+            topic.partitions.iter().find_map(|partition| partition.damage().or_else(|| partition.stopped()))
+        {
             return Err(error);
         }
         make_topic_dirs(&*core.env.disk, &core.dir, name, before..config.partitions)?;
@@ -101,7 +103,8 @@ impl Engine {
             partition.set_config(config.clone());
             core.background.watch_limits(partition);
         }
-        let spec = TopicSpec { id: topic.id, name: &topic.name, config: &config, created_ms: topic.created_ms, expansions };
+        let spec =
+            TopicSpec { id: topic.id, name: &topic.name, config: &config, created_ms: topic.created_ms, expansions };
         let among = config.partitions;
         let next = core.topic_of(&spec, topic.name.clone(), config.clone(), partitions);
         write(&core.topics).insert(topic.name.to_string(), next.clone());

@@ -48,7 +48,14 @@ struct Moving {
 
 impl Background {
     pub(crate) fn new(env: Arc<Env>, catalog: Arc<Mutex<Catalog>>, groups: Arc<Groups>) -> Background {
-        Background { env, catalog, groups, moving: Mutex::default(), limited: Mutex::default(), sync_offsets_at: Mutex::default() }
+        Background {
+            env,
+            catalog,
+            groups,
+            moving: Mutex::default(),
+            limited: Mutex::default(),
+            sync_offsets_at: Mutex::default(),
+        }
     }
 
     /// All that there is to do now, for an engine without threads.

@@ -439,6 +439,11 @@ impl Core {
         self.groups.set_topics(topics.iter());
     }
 
+    /// Whether some process has the directory open for writing, as far as can be found out.
+    fn may_have_writer(&self) -> bool {
+        !self.read_only || !matches!(self.env.disk.lock_holder(&self.dir.join(LOCK_NAME)), Ok(None))
+    }
+
     /// The lock under which topics are made and deleted, if that is possible here.
     fn writable(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
         if self.read_only {

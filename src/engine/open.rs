@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
-use super::lock_file::LOCK_NAME;
 use super::groups::Groups;
+use super::lock_file::LOCK_NAME;
 use super::lost_entries;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::{Clock, precise_wall_ms};
@@ -296,8 +296,8 @@ impl Engine {
         let core = &self.core;
         let events = &core.env.events;
         if let Some(damage) = core.groups.offsets.damage() {
-            let groups = damage.groups.into_iter().map(|group| group.name).collect();
-            events.emit(Event::OffsetLogCorrupt { error: damage.error, groups, names_lost: damage.names_lost });
+            let (groups, names_lost) = (damage.groups, damage.names_lost);
+            events.emit(Event::OffsetLogCorrupt { error: damage.error, groups, names_lost });
         }
         core.tell_groups();
         if core.read_only {
@@ -571,7 +571,12 @@ pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> FileChore {
 }
 
 /// The topic's directory and its partitions', made and synced before the catalogue names them.
-pub(crate) fn make_topic_dirs(disk: &dyn Disk, root: &Path, name: &str, partitions: std::ops::Range<u32>) -> Result<()> {
+pub(crate) fn make_topic_dirs(
+    disk: &dyn Disk,
+    root: &Path,
+    name: &str,
+    partitions: std::ops::Range<u32>,
+) -> Result<()> {
     let topic = topic_dir(root, name);
     let at = |error| Error::io(error).at_path(&topic);
     for number in partitions {

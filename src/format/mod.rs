@@ -19,7 +19,6 @@ pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, f
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
 pub(crate) use checksum::{Seed, crc};
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};
-#[allow(unused_imports)]
 pub(crate) use group_state::{GroupSnapshot, MemberSnapshot};
 pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};
 pub(crate) use offset_entry::{MAX_METADATA_BYTES, OffsetEntry, OffsetEntryKind};

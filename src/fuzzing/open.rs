@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch;
-use super::stamp::{stamp_batches, stamp_header, with_block};
+use super::stamp::{stamp_batches, stamp_header, with_batch, with_block};
 use super::template::{CATALOG, DIR, SEGMENT, Template};
 use crate::config::{Acks, Writers};
 use crate::engine::{Engine, Partition, Record};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, CatalogEntry, FileHeader};
+use crate::format::{BATCH_HEADER_BYTES, BatchKind, CatalogEntry};
 use crate::sim::{SimClock, SimDisk};
 
 /// The file header's identity and checksum are made right.
@@ -75,7 +75,7 @@ fn disk_with_catalog(mode: u8, bytes: &[u8]) -> SimDisk {
 }
 
 /// A file from an input, as the mode says; `like` is what stood there.
-fn dressed(mode: u8, bytes: &[u8], like: &[u8]) -> Vec<u8> {
+pub(super) fn dressed(mode: u8, bytes: &[u8], like: &[u8]) -> Vec<u8> {
     let mut file = if mode & COMPACT != 0 { with_block(bytes) } else { bytes.to_vec() };
     if mode & STAMPED_HEADER != 0 {
         stamp_header(&mut file, like);
@@ -88,33 +88,17 @@ fn dressed(mode: u8, bytes: &[u8], like: &[u8]) -> Vec<u8> {
 
 /// The catalogue with one more batch, whose body is `body`.
 fn with_entries(catalog: &[u8], body: &[u8]) -> Vec<u8> {
-    let mut file = catalog.to_vec();
-    file.truncate(catalog.iter().rposition(|&byte| byte != 0).map_or(0, |last| (last + 1).next_multiple_of(8)));
-    let Ok(header) = FileHeader::decode(&file) else { return file };
-    let (mut end_offset, mut epoch) = (header.base_offset, header.epoch);
-    let mut position = BLOCK_BYTES;
-    while let Ok(batch) = BatchHeader::decode(
-        file.get(position as usize..).unwrap_or_default(),
-        header.seed(),
-        position,
-        file.len() as u64 - position,
-    ) {
-        position += u64::from(batch.length);
-        (end_offset, epoch) = (batch.end_offset(), batch.epoch);
-    }
     let body = &body[..body.len() / 8 * 8];
     let entries = CatalogEntry::decode_all(body).unwrap_or_default();
     // An epoch begins in the batch that says so.
-    for entry in &entries {
-        if let CatalogEntry::Epoch { epoch: begun } = entry {
-            epoch = *begun;
-        }
-    }
-    let batch = batch(BatchKind::Catalog, end_offset, epoch, entries.len().max(1) as u32, body);
-    file.truncate(position as usize);
-    file.extend_from_slice(&batch.encode(header.seed(), position));
-    file.extend_from_slice(body);
-    file
+    let begun = entries.iter().rev().find_map(|entry| match entry {
+        CatalogEntry::Epoch { epoch } => Some(*epoch),
+        _ => None,
+    });
+    with_batch(catalog, body, |base_offset, epoch| {
+        let count = entries.len().max(1) as u32;
+        batch(BatchKind::Catalog, base_offset, begun.unwrap_or(epoch), count, body)
+    })
 }
 
 /// Opens the directory, reads all of it, appends where that is possible, and does it once more.

@@ -54,16 +54,17 @@ pub(super) fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     ] {
         seeds.push(("catalog_open", name, [&[mode], &bytes[..]].concat()));
     }
+    seeds.extend(super::offsets::seeds().into_iter().map(|(name, bytes)| ("offsets_open", name, bytes)));
     seeds
 }
 
 /// Without the zeros behind the header and behind the last batch.
-fn compact(file: &[u8]) -> Vec<u8> {
+pub(super) fn compact(file: &[u8]) -> Vec<u8> {
     let end = file.iter().rposition(|&byte| byte != 0).unwrap_or_default() + 1;
     [&file[..FILE_HEADER_BYTES], &file[BLOCK_BYTES as usize..end.next_multiple_of(8)]].concat()
 }
 
-fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+pub(super) fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes[at] ^= 0x10;
     bytes

@@ -48,6 +48,28 @@ pub(super) fn stamp_batches(file: &mut [u8], like: &[u8]) {
     }
 }
 
+/// A file with one more batch behind its last: `header` makes it for a base offset and an epoch.
+pub(super) fn with_batch(like: &[u8], body: &[u8], header: impl FnOnce(u64, u32) -> BatchHeader) -> Vec<u8> {
+    let mut file = like.to_vec();
+    file.truncate(like.iter().rposition(|&byte| byte != 0).map_or(0, |last| (last + 1).next_multiple_of(8)));
+    let Ok(first) = FileHeader::decode(&file) else { return file };
+    let (mut end_offset, mut epoch) = (first.base_offset, first.epoch);
+    let mut position = BLOCK_BYTES;
+    while let Ok(batch) = BatchHeader::decode(
+        file.get(position as usize..).unwrap_or_default(),
+        first.seed(),
+        position,
+        file.len() as u64 - position,
+    ) {
+        position += u64::from(batch.length);
+        (end_offset, epoch) = (batch.end_offset(), batch.epoch);
+    }
+    file.truncate(position as usize);
+    file.extend_from_slice(&header(end_offset, epoch).encode(first.seed(), position));
+    file.extend_from_slice(body);
+    file
+}
+
 fn seed_of(file: &[u8]) -> Option<Seed> {
     FileHeader::decode(file).ok().map(|header| header.seed())
 }

@@ -72,7 +72,7 @@ fn make() -> Result<Template> {
 }
 
 /// Replaces what the engine draws at random by numbers that are always the same.
-fn settle_identities(files: &mut [&mut Vec<u8>]) {
+pub(super) fn settle_identities(files: &mut [&mut Vec<u8>]) {
     let mut replaced: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for header in files.iter().filter_map(|bytes| FileHeader::decode(bytes).ok()) {
         let known = replaced.len() as u64;

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assignor::{Assignor, MemberSubscription, Sticky, Subscriptions, TopicPartitions, check};
+use super::assignor::{Assignor, MemberSubscription, Sticky, Subscriptions, TopicPartitions};
 use super::{Subscription, TopicPartition, TopicTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
@@ -176,7 +176,8 @@ impl Coordinator {
             return effects;
         }
         self.topics = topics;
-        let partitions: HashMap<TopicId, u32> = self.topics.iter().map(|(_, id, partitions)| (id, partitions)).collect();
+        let partitions: HashMap<TopicId, u32> =
+            self.topics.iter().map(|(_, id, partitions)| (id, partitions)).collect();
         let exists = |&(id, partition): &TopicPartition| partitions.get(&id).is_some_and(|&count| partition < count);
         let wanted = |member: &Member| {
             self.topics.iter().any(|(name, id, count)| {
@@ -226,8 +227,7 @@ impl Coordinator {
             member.generation != self.generation
                 || !member.lost.is_empty()
                 || !member.fresh.is_empty()
-                || member.held.len() != member.target.len()
-                || member.held != member.target
+                || !member.held.is_subset(&member.target)
         })
     }
 
@@ -271,7 +271,7 @@ impl Coordinator {
         effects.push(Effect::Rebalanced);
         let (input, ids) = self.subscriptions();
         let mut assignment = self.assignor.assign(&input);
-        if let Err(error) = check(&input, &assignment) {
+        if let Err(error) = input.check(&assignment) {
             effects.push(Effect::BadAssignment(error));
             assignment = Sticky.assign(&input);
         }
@@ -312,7 +312,8 @@ impl Coordinator {
             }
         });
         let members = members.collect();
-        (Subscriptions { topics, members }, ids)
+        // Topics come by name, each with a subscriber: they keep their places.
+        (Subscriptions::new(topics, members), ids)
     }
 
     /// Grants what is free to those it is meant for. Whether everybody now holds what it should and

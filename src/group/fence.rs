@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn g7_each_old_partition_must_be_reached_before_anything_new() {
         let find = |reached: [u64; 4]| {
-            let at = |partition: u32| Positions { committed: Some(reached[partition as usize]), ..Positions::default() };
+            let at =
+                |partition: u32| Positions { committed: Some(reached[partition as usize]), ..Positions::default() };
             Fence::find([&[5_u64, 3][..], &[9, 3, 4]], at)
         };
         let fence = find([0, 0, 0, 0]).unwrap();

@@ -21,7 +21,6 @@ impl TopicTable {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, TopicId, u32)> {
         self.0.iter().map(|(name, &(id, partitions))| (name.as_str(), id, partitions))
     }
-
 }
 
 /// What a member subscribed to.

@@ -155,8 +155,11 @@ impl Dump<'_> {
                 }
             }
             Ok(BatchKind::Offsets) => {
+                let mut pieces = Vec::new();
                 for entry in OffsetEntry::each_of(body).map_while(|entry| entry.ok()) {
-                    (self.each)(Dumped::Offset(offset_fields(entry)))?;
+                    pieces.extend_from_slice(entry.payload);
+                    let whole = if entry.more { None } else { Some(std::mem::take(&mut pieces)) };
+                    (self.each)(Dumped::Offset(offset_fields(entry, whole.as_deref())))?;
                 }
             }
             _ => {}

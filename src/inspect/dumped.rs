@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use crate::format::{
-    BatchHeader, BatchKind, CatalogEntry, FORMAT_VERSION, FileHeader, FileKind, IndexEntry, OffsetEntry,
+    BatchHeader, BatchKind, CatalogEntry, FORMAT_VERSION, FileHeader, FileKind, GroupSnapshot, IndexEntry, OffsetEntry,
     OffsetEntryKind,
 };
+use crate::ids::TopicId;
 
 /// One thing in a file, in the order of the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,9 +156,14 @@ pub struct DumpedOffset {
     pub group: u32,
     pub generation: u32,
     pub epoch: u32,
+    /// When it was committed, where the batch doesn't say.
+    pub committed_ms: Option<i64>,
     /// Whether the payload goes on in the next entry.
     pub more: bool,
     pub payload: Vec<u8>,
+    /// What it says, for people, where the fields don't: a group's name, its members, a time. Of a payload
+    /// in several entries, at the last.
+    pub meaning: Option<String>,
 }
 
 /// An entry of an index.
@@ -330,8 +336,10 @@ pub(super) fn catalog_fields(entry: CatalogEntry) -> DumpedEntry {
     DumpedEntry { kind, fields }
 }
 
-pub(super) fn offset_fields(entry: OffsetEntry<'_>) -> DumpedOffset {
+/// `payload` is all of it, at the last entry that it stands in.
+pub(super) fn offset_fields(entry: OffsetEntry<'_>, payload: Option<&[u8]>) -> DumpedOffset {
     DumpedOffset {
+        meaning: payload.and_then(|payload| meaning_of(&entry, payload)),
         kind: match entry.kind {
             OffsetEntryKind::Commit => "commit",
             OffsetEntryKind::Delete => "delete",
@@ -346,9 +354,38 @@ pub(super) fn offset_fields(entry: OffsetEntry<'_>) -> DumpedOffset {
         group: entry.group,
         generation: entry.generation,
         epoch: entry.epoch,
+        committed_ms: entry.committed_ms,
         more: entry.more,
         payload: entry.payload.to_vec(),
     }
+}
+
+fn meaning_of(entry: &OffsetEntry<'_>, payload: &[u8]) -> Option<String> {
+    match entry.kind {
+        OffsetEntryKind::Group => Some(format!("is called {:?}", String::from_utf8_lossy(payload))),
+        OffsetEntryKind::Delete if entry.topic_id.0 == 0 => Some("the whole group".to_owned()),
+        OffsetEntryKind::GroupEmpty => Some(format!("since {}", entry.offset)),
+        OffsetEntryKind::GroupState => Some(match GroupSnapshot::decode(payload) {
+            Ok(snapshot) => format!("at {}, {}", entry.offset, snapshot_text(&snapshot)),
+            Err(error) => error.to_string(),
+        }),
+        OffsetEntryKind::Commit | OffsetEntryKind::Delete | OffsetEntryKind::TransactionDecision => None,
+    }
+}
+
+fn snapshot_text(snapshot: &GroupSnapshot) -> String {
+    let mut text = format!("assignor {:?}, {} members", snapshot.assignor, snapshot.members.len());
+    for member in &snapshot.members {
+        let instance = member.instance_id.as_ref().map(|id| format!(" (instance {id:?})")).unwrap_or_default();
+        let topics: Vec<_> = member.topics.iter().map(|topic| topic.to_string()).collect();
+        let places = |places: &[(TopicId, u32)]| {
+            let places: Vec<_> = places.iter().map(|(topic, partition)| format!("{topic}/{partition}")).collect();
+            places.join(" ")
+        };
+        text += &format!("; {:?}{instance} reads topics [{}]", member.id, topics.join(" "));
+        text += &format!(", holds [{}], awaits [{}]", places(&member.partitions), places(&member.awaited));
+    }
+    text
 }
 
 pub(super) fn index_fields(entry: IndexEntry, base_offset: u64) -> IndexFields {

@@ -14,9 +14,10 @@ use super::walk::{Step, Walk, first_written, header_block, last_written};
 use crate::disk::{Access, Disk, File};
 use crate::engine::parse_closed;
 use crate::error::{Error, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, FileHeader, FileKind, OffsetEntry, find_magic};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, find_magic};
 use crate::ids::EngineId;
 use crate::keyed::{KeyedLog, refused};
+use crate::offsets::OffsetState;
 use crate::segment::Place;
 
 /// The batch of one entry that begins an epoch: what an open for writing writes first.
@@ -49,8 +50,11 @@ pub(super) fn open_offsets(
     engine_id: Option<EngineId>,
 ) -> Result<Option<(PathBuf, u64)>> {
     let (kind, access) = (FileKind::Offsets, Access::Read);
-    let mut replay =
-        |_: &_, body: &[u8]| OffsetEntry::each_of(body).try_for_each(|entry| entry.map(|_| ())).map_err(refused);
+    // What contradicts what came before is as bad as a checksum that doesn't fit.
+    let mut state = OffsetState::default();
+    let mut replay = |header: &BatchHeader, body: &[u8]| {
+        state.apply_batch(body, header.record_count, header.appended_ms).map_err(refused)
+    };
     let opened = KeyedLog::open(disk.clone(), dir, "offsets", kind, engine_id, access, &mut replay)?;
     Ok(opened.map(|opened| (opened.log.path().to_owned(), opened.log.bytes())))
 }

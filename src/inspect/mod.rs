@@ -20,6 +20,6 @@ pub use dumped::{
     DumpedRecord, FileFields, IndexFields,
 };
 pub use report::{Damage, Progress, Unfinished, Verification};
-pub use verify::verify;
 #[cfg(feature = "sim")]
 pub use verify::verify_sim;
+pub use verify::{live_writer, verify};

@@ -62,6 +62,13 @@ pub fn verify_sim(
     verify_on(Arc::new(disk.clone()), dir.as_ref(), progress)
 }
 
+/// Who has a data directory open for writing, as they wrote it down (pid, host, since when); `None`
+/// if nobody does, or it can't be found out.
+pub fn live_writer(dir: impl AsRef<Path>) -> Option<String> {
+    let disk = RealDisk::new(SyncMode::Threads, 1).ok()?;
+    holder(&disk, dir.as_ref())
+}
+
 fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
     let root = list_root(&*disk, dir)?;
     let live_writer = holder(&*disk, dir);

@@ -9,6 +9,7 @@
 mod file;
 mod names;
 mod open;
+mod salvage;
 mod sync;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -30,6 +31,7 @@ use crate::segment::Place;
 use file::{Made, allocation_for, batch_header, fresh_file_id};
 
 pub(crate) use names::number_of;
+pub(crate) use salvage::{Piece, is_damage};
 pub(crate) use sync::Syncing;
 
 /// Room kept allocated behind the last batch, so that appends work on a full disk.
@@ -140,7 +142,11 @@ impl KeyedLog {
             let _ = disk.unlink(&temporary);
             Error::io(error).at_path(&path)
         })?;
-        directory.sync().map_err(|error| Error::io(error).at_path(dir))?;
+        directory.sync().map_err(|error| {
+            // Else a later try would find a log that nobody knows of.
+            let _ = disk.unlink(&path);
+            Error::io(error).at_path(dir)
+        })?;
         Ok(KeyedLog::assemble(disk, dir, prefix, Access::Write, 1, header, made, now_ms))
     }
 

@@ -91,7 +91,7 @@ impl KeyedLog {
     }
 
     /// Opens the newest file, and reads its header only.
-    fn attach_newest(
+    pub(super) fn attach_newest(
         disk: &Arc<dyn Disk>,
         dir: &Path,
         prefix: &'static str,
@@ -187,7 +187,7 @@ impl KeyedLog {
     }
 
     /// Whether the batch holds entries; filler doesn't. Other kinds have no business here.
-    fn is_ours(&self, header: &BatchHeader) -> Result<bool> {
+    pub(super) fn is_ours(&self, header: &BatchHeader) -> Result<bool> {
         let kind = header.attributes.kind().map_err(refused)?;
         if kind == BatchKind::Filler {
             return Ok(false);
@@ -217,22 +217,34 @@ impl KeyedLog {
 /// The batches at the end of what was replayed that no evidence covers.
 #[derive(Default)]
 struct Tail {
-    /// End offset and bytes of each.
-    batches: VecDeque<(u64, Vec<u8>)>,
+    /// End offset and length of each.
+    batches: VecDeque<(u64, usize)>,
+    /// Their bytes, behind those of batches that are proven by now.
+    bytes: Vec<u8>,
+    proven_bytes: usize,
 }
 
 impl Tail {
     fn push(&mut self, bytes: &[u8], end_offset: u64, durable_offset: u64) {
-        while self.batches.front().is_some_and(|&(end, _)| end <= durable_offset) {
+        while let Some(&(end, length)) = self.batches.front()
+            && end <= durable_offset
+        {
             self.batches.pop_front();
+            self.proven_bytes += length;
+        }
+        if self.proven_bytes > self.bytes.len() / 2 {
+            self.bytes.drain(..self.proven_bytes);
+            self.proven_bytes = 0;
         }
         if end_offset > durable_offset {
-            self.batches.push_back((end_offset, bytes.to_vec()));
+            self.batches.push_back((end_offset, bytes.len()));
+            self.bytes.extend_from_slice(bytes);
         }
     }
 
-    fn unproven(self, end_position: u64) -> Option<Unproven> {
-        let bytes: Vec<u8> = self.batches.into_iter().flat_map(|(_, bytes)| bytes).collect();
+    fn unproven(mut self, end_position: u64) -> Option<Unproven> {
+        self.bytes.drain(..self.proven_bytes);
+        let bytes = self.bytes;
         (!bytes.is_empty()).then(|| Unproven { position: end_position - bytes.len() as u64, bytes })
     }
 }

@@ -11,10 +11,10 @@ use crate::format::{
     BLOCK_BYTES, BatchHeader, FileKind, GroupSnapshot, MAX_METADATA_BYTES, MAX_OFFSET, OffsetEntry, OffsetEntryKind,
 };
 use crate::ids::{EngineId, TopicId};
-use crate::keyed::{Cut, KeyedLog, Syncing, refused};
+use crate::keyed::{Cut, KeyedLog, Opened, Piece, Syncing, is_damage, refused};
 
 use super::PREFIX;
-use super::salvage::OffsetDamage;
+use super::salvage::{OffsetDamage, Salvager};
 use super::shared::Ticket;
 use super::state::{NewCommit, OffsetState, blank, check_name};
 
@@ -27,6 +27,9 @@ const RETRY_BYTES: u64 = 64 << 10;
 /// How large a compacted log's batches get.
 const BODY_BYTES: usize = 1 << 20;
 
+/// How often a reader looks again at what its writer replaces meanwhile.
+const LOOKS: u32 = 100;
+
 /// What is kept of the memory that a batch was put together in.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -38,17 +41,19 @@ pub(super) struct OffsetLog {
     engine_id: EngineId,
     epoch: u32,
     access: Access,
-    file: LogFile,
+    pub(super) file: LogFile,
     state: OffsetState,
     /// Where batches are put together; empty between calls.
     buffer: Vec<u8>,
-    /// Size of the file below which compacting isn't considered.
-    compact_at: u64,
+    /// Below this size the file is never compacted.
+    pub(super) compact_from: u64,
+    /// The same after a compaction that found no room.
+    retry_from: u64,
 }
 
 /// What stands in the directory.
 #[derive(Debug)]
-enum LogFile {
+pub(super) enum LogFile {
     /// Nothing: there was never a group.
     None,
     Open(Box<KeyedLog>),
@@ -75,7 +80,8 @@ impl OffsetLog {
             file: LogFile::None,
             state: OffsetState::default(),
             buffer: Vec::new(),
-            compact_at: COMPACT_BYTES,
+            compact_from: COMPACT_BYTES,
+            retry_from: 0,
         };
         let cut = log.load()?;
         Ok((log, cut))
@@ -84,20 +90,45 @@ impl OffsetLog {
     /// Reads the newest file from its start.
     fn load(&mut self) -> Result<Option<Cut>> {
         self.file = LogFile::None;
-        self.state = OffsetState::default();
-        let (disk, kind, engine_id) = (self.disk.clone(), FileKind::Offsets, Some(self.engine_id));
-        let mut replay = |header: &BatchHeader, body: &[u8]| replay(&mut self.state, header, body);
-        let opened = match KeyedLog::open(disk, &self.dir, PREFIX, kind, engine_id, self.access, &mut replay) {
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. } | ErrorKind::Foreign { .. }) => {
-                self.file = LogFile::Damaged(OffsetDamage { error, groups: Vec::new(), names_lost: true });
-                return Ok(None);
+        let mut looks = 1;
+        loop {
+            self.state = OffsetState::default();
+            let mut replay = |header: &BatchHeader, body: &[u8]| replay(&mut self.state, header, body);
+            let (disk, engine_id) = (self.disk.clone(), Some(self.engine_id));
+            let opened =
+                KeyedLog::open(disk, &self.dir, PREFIX, FileKind::Offsets, engine_id, self.access, &mut replay);
+            match opened {
+                Ok(None) => return Ok(None),
+                Ok(Some(Opened { mut log, cut })) => {
+                    log.set_epoch(self.epoch);
+                    self.file = LogFile::Open(Box::new(log));
+                    return Ok(cut);
+                }
+                Err(error) if is_damage(&error) => {
+                    if self.salvage()? {
+                        return Ok(None);
+                    }
+                    // A live writer has put another file in its place meanwhile.
+                    if looks == LOOKS {
+                        return Err(error);
+                    }
+                    looks += 1;
+                }
+                Err(error) => return Err(error),
             }
-            opened => opened?,
-        };
-        let Some(mut opened) = opened else { return Ok(None) };
-        opened.log.set_epoch(self.epoch);
-        self.file = LogFile::Open(Box::new(opened.log));
-        Ok(opened.cut)
+        }
+    }
+
+    /// Takes what is left of a damaged file; false if it isn't damaged.
+    fn salvage(&mut self) -> Result<bool> {
+        let mut salvager = Salvager::default();
+        let mut each = |piece: Piece<'_>| salvager.take(piece);
+        KeyedLog::salvage(&self.disk, &self.dir, PREFIX, FileKind::Offsets, self.engine_id, &mut each)?;
+        let (state, damage) = salvager.finish();
+        self.state = state;
+        let Some(damage) = damage else { return Ok(false) };
+        self.file = LogFile::Damaged(damage);
+        Ok(true)
     }
 
     pub(super) fn state(&self) -> &OffsetState {
@@ -158,6 +189,7 @@ impl OffsetLog {
     }
 
     /// Deletes those of the commits that there are.
+    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the engine deletes whole groups so far"))]
     pub(super) fn delete_commits(&mut self, group: &str, partitions: &[(TopicId, u32)], now_ms: i64) -> Result<Ticket> {
         let Some(number) = self.state.number(group) else { return Ok(self.end()) };
         let known = self.state.group(group);
@@ -190,13 +222,6 @@ impl OffsetLog {
 
     pub(super) fn keep_topics(&mut self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {
         self.state.keep_topics(live)
-    }
-
-    pub(super) fn set_epoch(&mut self, epoch: u32) {
-        self.epoch = self.epoch.max(epoch);
-        if let LogFile::Open(log) = &mut self.file {
-            log.set_epoch(self.epoch);
-        }
     }
 
     /// What everything written so far lies below.
@@ -253,7 +278,10 @@ impl OffsetLog {
         let mut replay = |header: &BatchHeader, body: &[u8]| replay(&mut state.borrow_mut(), header, body);
         let result = log.refresh(&mut reset, &mut replay);
         self.state = state.into_inner();
-        result
+        match result {
+            Err(error) if is_damage(&error) => self.load().map(|_| true),
+            result => result,
+        }
     }
 
     /// Writes one batch of a group, whose name goes first if it is new.
@@ -275,24 +303,24 @@ impl OffsetLog {
 
     /// Writes one batch, with the entries that `fill` counts, then takes it in. Nothing if there are none.
     fn write(&mut self, now_ms: i64, fill: impl FnOnce(&OffsetState, &mut Vec<u8>) -> u64) -> Result<Ticket> {
-        if self.access == Access::Read {
-            return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
-        }
-        self.compact_if_due(now_ms)?;
         let mut body = std::mem::take(&mut self.buffer);
-        body.clear();
         let entries = fill(&self.state, &mut body);
         let written = match u32::try_from(entries) {
             Ok(0) => Ok(()),
             Ok(entries) => self.put(&body, entries, now_ms),
             Err(_) => Err(Error::invalid("too many entries at once")),
         };
+        body.clear();
         body.shrink_to(BUFFER_BYTES);
         self.buffer = body;
         written.map(|()| self.end())
     }
 
     fn put(&mut self, body: &[u8], entries: u32, now_ms: i64) -> Result<()> {
+        if self.access == Access::Read {
+            return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
+        }
+        self.compact_if_due(now_ms)?;
         match &mut self.file {
             LogFile::Open(log) => log.append(body, entries, now_ms)?,
             LogFile::None => self.create(body, entries, now_ms)?,
@@ -322,13 +350,13 @@ impl OffsetLog {
     fn compact_if_due(&mut self, now_ms: i64) -> Result<()> {
         let LogFile::Open(log) = &mut self.file else { return Ok(()) };
         let bytes = log.bytes();
-        if bytes <= self.compact_at.max(2 * (BLOCK_BYTES + self.state.live_bytes())) {
+        if bytes <= self.compact_from.max(self.retry_from).max(2 * (BLOCK_BYTES + self.state.live_bytes())) {
             return Ok(());
         }
         match log.rewrite(&bodies(&self.state), now_ms) {
-            Ok(()) => self.compact_at = COMPACT_BYTES,
+            Ok(()) => self.retry_from = 0,
             // The old file does as well.
-            Err(error) if error.kind() == &ErrorKind::NoRoom => self.compact_at = bytes + RETRY_BYTES,
+            Err(error) if error.kind() == &ErrorKind::NoRoom => self.retry_from = bytes + RETRY_BYTES,
             Err(error) => return Err(error),
         }
         Ok(())

@@ -1,32 +1,175 @@
 //! What a damaged offset log still says, and of which groups it can't be sure.
+//!
+//! Each whole entry counts, before or behind the damage; so what is kept was committed once. That it
+//! is the newest is sure only of what stands behind all damage.
 
-use crate::error::Error;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{BatchHeader, FormatError, OffsetEntry, OffsetEntryKind};
 use crate::ids::TopicId;
+use crate::keyed::{Piece, refused};
 
-/// The file is damaged. Each whole entry counts, before or after the damage.
+use super::state::OffsetState;
+
+/// The file is damaged. Each whole entry counts, before or behind the damage.
 #[derive(Clone, Debug)]
 pub(crate) struct OffsetDamage {
     /// What is wrong first: path, position and reason.
     pub(crate) error: Error,
-    /// Groups whose newest commits may lie in the damage, by name.
-    pub(crate) groups: Vec<GroupInDoubt>,
-    /// Whether there may be groups besides, whose names lie in the damage.
+    /// The groups whose newest commit may lie in the damage, sorted: known before it, and without a
+    /// commit behind it for each partition of which one is known.
+    pub(crate) groups: Vec<String>,
+    /// Whether there are groups besides, whose names lie in the damage.
     pub(crate) names_lost: bool,
+    sure: Arc<BTreeMap<String, Sure>>,
 }
 
-/// A group that was known before damage.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct GroupInDoubt {
-    pub(crate) name: String,
-    /// The partitions whose newest commit (or its deletion) stands behind all damage, sorted: these
-    /// are sure. Of every other, the newest commit may be lost, also where none is known.
-    pub(crate) sure: Vec<(TopicId, u32)>,
+/// What is sure of a group.
+#[derive(Debug)]
+enum Sure {
+    /// It is first heard of behind all damage.
+    All,
+    /// The partitions whose newest commit, or its deletion, stands behind all damage.
+    Partitions(BTreeSet<(TopicId, u32)>),
 }
 
 impl OffsetDamage {
-    /// Whether a newer commit of this group for this partition may have been lost.
+    /// Whether a commit of this group for this partition may have been lost that is newer than the
+    /// one that is known, or the only one.
     pub(crate) fn in_doubt(&self, group: &str, topic_id: TopicId, partition: u32) -> bool {
-        let known = self.groups.iter().find(|known| known.name == group);
-        known.is_some_and(|known| known.sure.binary_search(&(topic_id, partition)).is_err())
+        match self.sure.get(group) {
+            Some(Sure::All) => false,
+            Some(Sure::Partitions(partitions)) => !partitions.contains(&(topic_id, partition)),
+            None => true,
+        }
+    }
+}
+
+/// Puts a state together from what is left.
+#[derive(Default)]
+pub(super) struct Salvager {
+    state: OffsetState,
+    /// The first damage.
+    error: Option<Error>,
+    /// The groups known before the newest damage, by number, and what is sure of them since.
+    doubted: HashMap<u32, BTreeSet<(TopicId, u32)>>,
+    /// Numbers of groups whose names are lost.
+    nameless: HashSet<u32>,
+    /// Not even the file's header could be read.
+    unreadable: bool,
+}
+
+impl Salvager {
+    /// Takes in the next piece.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NewerFormat`] for what only a later version writes.
+    pub(super) fn take(&mut self, piece: Piece<'_>) -> Result<()> {
+        match piece {
+            Piece::Hole(error) => {
+                self.unreadable |= error.position().is_none_or(|position| position == 0);
+                self.damaged(error);
+            }
+            Piece::Batch { header, body, position } => {
+                if let Err(error) = self.take_batch(header, body) {
+                    let error = refused(error).at_position(position);
+                    if matches!(error.kind(), ErrorKind::NewerFormat { .. }) {
+                        return Err(error);
+                    }
+                    self.damaged(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The state, and what is wrong; `None` if nothing was.
+    pub(super) fn finish(self) -> (OffsetState, Option<OffsetDamage>) {
+        let Some(error) = self.error else { return (self.state, None) };
+        let mut groups = Vec::new();
+        let mut sure = BTreeMap::new();
+        for (name, offsets) in self.state.groups() {
+            let since = self.state.number(name).and_then(|number| self.doubted.get(&number));
+            let Some(since) = since else {
+                sure.insert(name.to_owned(), Sure::All);
+                continue;
+            };
+            if since.is_empty() || !offsets.commits.keys().all(|place| since.contains(place)) {
+                groups.push(name.to_owned());
+            }
+            sure.insert(name.to_owned(), Sure::Partitions(since.clone()));
+        }
+        let names_lost = self.unreadable || !self.nameless.is_empty();
+        (self.state, Some(OffsetDamage { error, groups, names_lost, sure: Arc::new(sure) }))
+    }
+
+    /// From here on nothing is sure of what is known so far.
+    fn damaged(&mut self, error: Error) {
+        self.error.get_or_insert(error);
+        self.doubted = self.state.all_numbers().map(|number| (number, BTreeSet::new())).collect();
+    }
+
+    /// Takes in the entries that may be, and returns the first reason why another may not.
+    fn take_batch(&mut self, header: &BatchHeader, body: &[u8]) -> std::result::Result<(), FormatError> {
+        self.state.begin_batch();
+        let mut count = 0;
+        let mut first_error = None;
+        for entry in OffsetEntry::each_of(body) {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => return Err(first_error.unwrap_or(error)),
+            };
+            count += 1;
+            match self.take_entry(&entry, header.appended_ms) {
+                Err(error @ FormatError::Newer(_)) => return Err(error),
+                Err(error) => first_error = first_error.or(Some(error)),
+                Ok(()) => {}
+            }
+        }
+        if count != header.record_count {
+            let reason = format!("{count} entries in a batch of {}", header.record_count);
+            first_error = first_error.or(Some(FormatError::Invalid(reason)));
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    fn take_entry(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> std::result::Result<(), FormatError> {
+        let number = entry.group;
+        let is_name = entry.kind == OffsetEntryKind::Group;
+        let is_end = entry.kind == OffsetEntryKind::Delete && entry.topic_id == TopicId(0);
+        // The name, or that the group was deleted, lies in the damage.
+        if self.error.is_some() && !is_name && self.state.name(number).is_none() {
+            super::state::check(entry)?;
+            if is_end {
+                self.nameless.remove(&number)
+            } else {
+                self.nameless.insert(number)
+            };
+            return Ok(());
+        }
+        if self.error.is_some()
+            && is_name
+            && let Some(before) = std::str::from_utf8(entry.payload).ok().and_then(|name| self.state.number(name))
+            && before < number
+        {
+            // Two groups never have a name at a time: the first was deleted, in the damage.
+            self.state.forget_group(before);
+            self.doubted.remove(&before);
+        }
+        self.state.apply(entry, appended_ms)?;
+        match entry.kind {
+            OffsetEntryKind::Delete if is_end => {
+                self.doubted.remove(&number);
+            }
+            OffsetEntryKind::Commit | OffsetEntryKind::Delete => {
+                if let Some(sure) = self.doubted.get_mut(&number) {
+                    sure.insert((entry.topic_id, entry.partition));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }

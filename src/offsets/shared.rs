@@ -25,7 +25,7 @@ pub(crate) struct Ticket(pub(super) u64);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Offsets {
-    log: Mutex<OffsetLog>,
+    pub(super) log: Mutex<OffsetLog>,
     /// Held while the disk syncs; taken before `log`, never while holding it.
     turn: Mutex<()>,
 }
@@ -92,6 +92,7 @@ impl Offsets {
     }
 
     /// Deletes those commits of a group that there are, all or none. Errors as of [`commit`](Offsets::commit).
+    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the engine deletes whole groups so far"))]
     pub(crate) fn delete_commits(&self, group: &str, partitions: &[(TopicId, u32)], now_ms: i64) -> Result<Ticket> {
         lock(&self.log).delete_commits(group, partitions, now_ms)
     }
@@ -137,11 +138,6 @@ impl Offsets {
     /// catalogue knows, and the next compaction leaves them out.
     pub(crate) fn keep_topics(&self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {
         lock(&self.log).keep_topics(live)
-    }
-
-    /// The epoch of what is written from now on; it never gets lower.
-    pub(crate) fn set_epoch(&self, epoch: u32) {
-        lock(&self.log).set_epoch(epoch);
     }
 
     /// Opened for reading: takes in what was written since. True if anything was.

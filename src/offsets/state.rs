@@ -11,6 +11,8 @@ use std::sync::Arc;
 use crate::format::{FormatError, GroupSnapshot, MAX_OFFSET, OffsetEntry, OffsetEntryKind};
 use crate::ids::TopicId;
 
+use super::scatter::Scattered;
+
 type Checked<T> = std::result::Result<T, FormatError>;
 
 /// The longest name of a group.
@@ -55,7 +57,7 @@ pub(crate) struct StoredState {
 /// What there is of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct GroupOffsets {
-    pub(crate) commits: HashMap<(TopicId, u32), Commit>,
+    pub(crate) commits: HashMap<(TopicId, u32), Commit, Scattered>,
     /// The largest seen.
     pub(crate) generation: u32,
     /// `None` if it has no members.
@@ -85,7 +87,7 @@ impl GroupOffsets {
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct OffsetState {
-    groups: HashMap<u32, Group>,
+    groups: HashMap<u32, Group, Scattered>,
     numbers: HashMap<Arc<str>, u32>,
     /// The last number given in this file; none is given twice.
     last_number: u32,
@@ -119,6 +121,11 @@ impl OffsetState {
         self.groups.get(&number).map(|group| &group.name)
     }
 
+    /// The numbers of all groups.
+    pub(super) fn all_numbers(&self) -> impl Iterator<Item = u32> {
+        self.groups.keys().copied()
+    }
+
     /// The number of the next group; `None`: they are used up.
     pub(super) fn next_number(&self) -> Option<u32> {
         self.last_number.checked_add(1)
@@ -133,12 +140,26 @@ impl OffsetState {
     ///
     /// # Errors
     /// [`FormatError::Newer`] for what only a later version writes, else [`FormatError::Invalid`].
-    pub(super) fn apply_batch(&mut self, body: &[u8], entries: u32, appended_ms: i64) -> Checked<()> {
-        self.pieces = Vec::new();
+    pub(crate) fn apply_batch(&mut self, body: &[u8], entries: u32, appended_ms: i64) -> Checked<()> {
+        self.begin_batch();
         let mut count = 0_u32;
-        for entry in OffsetEntry::each_of(body) {
-            self.apply(&entry?, appended_ms)?;
+        let mut rest = OffsetEntry::each_of(body).peekable();
+        while let Some(entry) = rest.next() {
+            let entry = entry?;
+            self.apply(&entry, appended_ms)?;
             count += 1;
+            let goes_on = |next: &Checked<OffsetEntry<'_>>| matches!(next, Ok(next) if next.kind == OffsetEntryKind::Commit && next.group == entry.group);
+            if !rest.peek().is_some_and(goes_on) {
+                continue;
+            }
+            // Most batches are many commits of one group: it is looked up once.
+            let Some(group) = self.groups.get_mut(&entry.group) else { continue };
+            while let Some(Ok(next)) = rest.next_if(goes_on) {
+                check(&next)?;
+                let change = group.put_commit(&next, appended_ms);
+                self.live_bytes = (self.live_bytes + change.taken).saturating_sub(change.freed);
+                count += 1;
+            }
         }
         if count != entries {
             return invalid(format!("{count} entries in a batch of {entries}"));
@@ -146,12 +167,17 @@ impl OffsetState {
         Ok(())
     }
 
+    /// Before a batch's first entry: no payload goes on from the batch before.
+    pub(super) fn begin_batch(&mut self) {
+        self.pieces = Vec::new();
+    }
+
     /// Checks an entry and takes it in; `appended_ms` is its batch's.
     ///
     /// # Errors
     /// [`FormatError::Newer`] for what only a later version writes, else [`FormatError::Invalid`];
     /// nothing changed then.
-    fn apply(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Checked<()> {
+    pub(super) fn apply(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Checked<()> {
         check(entry)?;
         if entry.kind == OffsetEntryKind::Group {
             return self.put_name(entry);
@@ -207,6 +233,12 @@ impl OffsetState {
         let commits: u64 = group.offsets.commits.values().map(|commit| commit_bytes(&commit.metadata)).sum();
         let name = OffsetEntry::encoded_bytes(group.name.len(), false);
         Change { taken: 0, freed: commits + name + group.members_bytes }
+    }
+
+    /// Removes a group whose deletion was lost.
+    pub(super) fn forget_group(&mut self, number: u32) {
+        let change = self.remove_group(number);
+        self.live_bytes -= change.freed;
     }
 
     /// Forgets the commits of topics that are gone; which those were, by group.
@@ -357,7 +389,7 @@ pub(super) fn blank(kind: OffsetEntryKind, group: u32) -> OffsetEntry<'static> {
 }
 
 /// What an entry may say by itself, whatever came before.
-fn check(entry: &OffsetEntry<'_>) -> Checked<()> {
+pub(super) fn check(entry: &OffsetEntry<'_>) -> Checked<()> {
     use OffsetEntryKind::{Commit, GroupState, TransactionDecision};
     if entry.kind == TransactionDecision {
         return Err(FormatError::Newer("a transaction's decision in the offset log".into()));

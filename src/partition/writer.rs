@@ -282,7 +282,8 @@ impl PartitionWriter {
         let too_long = end + u64::from(draft.length)
             > segment.reserved_bytes().min(self.partition.config().segment_bytes.max(BLOCK_BYTES));
         let age = now.wall_ms.saturating_sub(segment.header().created_ms);
-        let too_old = self.partition.config().segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
+        let too_old =
+            self.partition.config().segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
         too_far || too_long || too_old
     }
 

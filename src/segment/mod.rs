@@ -20,7 +20,7 @@ use crate::format::{
 use crate::lock::lock;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
-pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, search};
+pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
 pub(crate) use views::Views;
 
 /// A segment file. Shared by the writer, which publishes, and all readers.

@@ -207,6 +207,19 @@ pub(crate) fn last_nonzero(bytes: &[u8]) -> Option<usize> {
 /// The first whole batch of this file beyond `after` that may stand there: its base offset and epoch
 /// are not below the expected ones. How reading goes on behind damage.
 pub(crate) fn next_batch(file: &dyn File, length: u64, seed: Seed, after: Place) -> io::Result<Option<Place>> {
+    let mut budget = u64::MAX;
+    next_batch_within(file, length, seed, after, &mut budget)
+}
+
+/// The same with a limit: `budget` is how many bytes of batches that turn out damaged may be read. A
+/// file made for it could have a header at every step, each of a batch as long as the file.
+pub(crate) fn next_batch_within(
+    file: &dyn File,
+    length: u64,
+    seed: Seed,
+    after: Place,
+    budget: &mut u64,
+) -> io::Result<Option<Place>> {
     let mut window = Window::new(file, length);
     let mut at = after.position + 8;
     while at < length {
@@ -224,6 +237,8 @@ pub(crate) fn next_batch(file: &dyn File, length: u64, seed: Seed, after: Place)
                 && header.epoch >= after.epoch
             {
                 let place = Place { position, next_offset: header.base_offset, epoch: header.epoch };
+                let Some(left) = budget.checked_sub(u64::from(header.length)) else { return Ok(None) };
+                *budget = left;
                 if let Found::Batch { .. } = Scan::new(file, length, seed, place).next()? {
                     return Ok(Some(place));
                 }

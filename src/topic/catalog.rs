@@ -261,11 +261,15 @@ fn encode(entries: &[CatalogEntry]) -> Vec<u8> {
 }
 
 fn replay(state: &mut CatalogState, header: &BatchHeader, body: &[u8]) -> Result<()> {
-    let entries = CatalogEntry::decode_all(body).map_err(refused)?;
-    if entries.len() != header.record_count as usize {
-        return Err(Error::corrupt(format!("{} entries in a batch of {}", entries.len(), header.record_count)));
+    // One at a time: all of them decoded would take several times the batch's bytes.
+    let mut count = 0_u32;
+    for entry in CatalogEntry::each_of(body) {
+        state.apply(&entry.map_err(refused)?).map_err(refused)?;
+        count += 1;
     }
-    entries.iter().try_for_each(|entry| state.apply(entry)).map_err(refused)?;
+    if count != header.record_count {
+        return Err(Error::corrupt(format!("{count} entries in a batch of {}", header.record_count)));
+    }
     if header.epoch < state.epoch() {
         return Err(Error::corrupt(format!("epoch {} begins in a batch of epoch {}", state.epoch(), header.epoch)));
     }

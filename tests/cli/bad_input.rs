@@ -22,7 +22,18 @@ fn command_lines_that_make_no_sense() {
         &["consume", "t", "--from", "somewhere"],
         &["consume", "t", "--from", "--follow"],
         &["consume", "t", "--max", "-1"],
-        &["consume", "t", "--group", "g"],
+        &["consume", "t", "--group"],
+        &["group", "frobnicate"],
+        &["group", "describe"],
+        &["group", "delete", "a", "b"],
+        &["group", "copy", "a"],
+        &["group", "reset", "g", "--topic", "t"],
+        &["group", "reset", "g", "--to", "earliest"],
+        &["group", "reset", "g", "--topic", "t", "--to", "-5"],
+        &["group", "reset", "g", "--topic", "t", "--to", "somewhere"],
+        &["topic", "alter", "t"],
+        &["topic", "alter", "t", "--partitions", "few"],
+        &["topic", "alter", "t", "--config", "fence"],
         &["dump"],
         &["demo", "--seed", "x"],
     ];
@@ -32,8 +43,9 @@ fn command_lines_that_make_no_sense() {
     // Half a command gets its help.
     assert_eq!(run(thalweg(), b"").code, Some(2));
     assert_eq!(place.run(&["topic"]).code, Some(2));
+    assert_eq!(place.run(&["group"]).code, Some(2));
     let help = place.run(&["--help"]).succeeded();
-    for command in ["demo", "topic", "produce", "consume", "verify", "dump"] {
+    for command in ["demo", "topic", "group", "produce", "consume", "verify", "dump"] {
         assert!(help.text().contains(command), "{help:?}");
     }
     assert_eq!(place.run(&["--version"]).succeeded().text(), format!("thalweg {}\n", env!("CARGO_PKG_VERSION")));
@@ -60,6 +72,10 @@ fn topics_that_are_not_there_or_there_already() {
         &["consume", "linse"],
         &["topic", "describe", "linse"],
         &["topic", "delete", "linse"],
+        &["topic", "alter", "linse", "--partitions", "2"],
+        &["consume", "linse", "--group", "g"],
+        &["group", "reset", "g", "--topic", "linse", "--to", "earliest"],
+        &["group", "reset", "g", "--topic", "linse", "--to", "earliest", "--dry-run"],
     ] {
         place
             .run(args)
@@ -118,6 +134,13 @@ fn directories_that_are_not_ours() {
         &["topic", "describe", "t"],
         &["produce", "t"],
         &["topic", "delete", "t"],
+        &["topic", "alter", "t", "--partitions", "2"],
+        &["consume", "t", "--group", "g"],
+        &["group", "list"],
+        &["group", "describe", "g"],
+        &["group", "delete", "g"],
+        &["group", "copy", "g", "h"],
+        &["group", "reset", "g", "--topic", "t", "--to", "latest"],
     ];
     for args in reading {
         place.run(args).failed(1, &["there is no thalweg data in", "topic create"]);

@@ -6,6 +6,7 @@
 mod bad_input;
 mod damage;
 mod demo;
+mod group_plan;
 mod kill;
 mod reading;
 mod round_trip;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Parser, Subcommand};
-use thalweg::Acks;
+use clap::{Parser, Subcommand, ValueEnum};
+use thalweg::{Acks, ResetTo};
 
 /// The data directory unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
@@ -28,11 +28,14 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Walk through it: 10,000 stock prices into 3 partitions and out again, checked
+    /// Walk through it: 10,000 stock prices, 3 consumers that share 3 partitions, one dies; checked
     Demo(DemoArgs),
-    /// Make, list, describe and delete topics
+    /// Make, list, describe, alter and delete topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// List, describe, reset, copy and delete consumer groups; plan what they would read
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Append the lines of stdin to a topic, one record each
     Produce(ProduceArgs),
     /// Print a topic's records
@@ -72,12 +75,108 @@ pub(crate) enum TopicCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Give a topic more partitions or other settings; says first what that means
+    Alter(AlterArgs),
     /// Delete a topic and all its records
     Delete {
         /// The topic
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    group = clap::ArgGroup::new("change").required(true).multiple(true),
+    after_help = "\
+More partitions move keys: a key goes to the partition that its hash and their number give. So that
+a group still gets each key's records in order, it gets nothing written after the change before it
+has committed all that was written before. --config fence=false lets groups read on at once.
+No other process may have the directory open for writing."
+)]
+pub(crate) struct AlterArgs {
+    /// The topic
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
+    /// How many partitions it has from now on; not fewer than it has
+    #[arg(long, value_name = "N", group = "change")]
+    pub(crate) partitions: Option<u32>,
+    /// A setting, such as retention.ms=86400000; may be given several times
+    #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_value, group = "change")]
+    pub(crate) config: Vec<(String, String)>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// List the groups
+    List,
+    /// Show a group's members, and how far it is in each partition
+    Describe {
+        /// The group
+        #[arg(value_name = "GROUP")]
+        group: String,
+    },
+    /// Set a group's committed offsets in all partitions of a topic
+    Reset(ResetArgs),
+    /// Forget a group and its committed offsets
+    Delete {
+        /// The group
+        #[arg(value_name = "GROUP")]
+        group: String,
+    },
+    /// Give a group the committed offsets of another, so that it goes on where that one is
+    Copy {
+        /// The group whose offsets are taken
+        #[arg(value_name = "FROM")]
+        from: String,
+        /// The group that gets them; made if there is none
+        #[arg(value_name = "TO")]
+        to: String,
+    },
+    /// Work out who would read what: a group on stdin, its assignment on stdout
+    Plan(PlanArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ResetArgs {
+    /// The group; made if there is none
+    #[arg(value_name = "GROUP")]
+    pub(crate) group: String,
+    /// The topic
+    #[arg(long, value_name = "TOPIC")]
+    pub(crate) topic: String,
+    /// Where the group goes on in each partition: earliest, latest (the end), an offset, or @MS (the
+    /// first record at or after MS milliseconds since 1970); what lies outside the log is moved to
+    /// its start or end
+    #[arg(long, value_name = "WHERE", value_parser = reset_to, allow_negative_numbers = true)]
+    pub(crate) to: ResetTo,
+    /// Only show what it would do; works beside a process that writes
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Stdin is a JSON document; members may leave out instance_id, owned and generation:
+
+  {\"topics\": {\"orders\": 6, \"trades\": 3},
+   \"members\": [{\"id\": \"a\", \"instance_id\": \"host-1\", \"subscriptions\": [\"orders\", \"trades\"],
+                \"owned\": [[\"orders\", 0], [\"orders\", 1]], \"generation\": 7}]}
+
+Stdout is {\"assignment\": {MEMBER: [[TOPIC, PARTITION], ..]}}, with or without --json. Topics that
+don't exist are skipped. Nothing needs a data directory.")]
+pub(crate) struct PlanArgs {
+    /// How partitions are divided: range (each topic in stretches), round-robin (one after the
+    /// other), sticky (equally many, moving as little as possible)
+    #[arg(long, value_name = "NAME", default_value = "sticky")]
+    pub(crate) assignor: AssignorName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AssignorName {
+    Range,
+    RoundRobin,
+    Sticky,
 }
 
 #[derive(Debug, clap::Args)]
@@ -103,7 +202,8 @@ pub(crate) struct ProduceArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-As text, the values are printed, a line each (an empty line if it is null), partition by partition.
+As text, the values are printed, a line each (an empty line if it is null); without --group or
+--follow, partition by partition.
 With --json, each record is {\"partition\",\"offset\",\"timestamp\",\"key\",\"value\",\"headers\"}; headers are
 [name, value] pairs. A key or value that isn't UTF-8 is base64, and named in \"base64\", a list of
 \"key\", \"value\" and \"headers[N]\" (the value of the header at place N).")]
@@ -114,8 +214,13 @@ pub(crate) struct ConsumeArgs {
     /// Read this partition [default: all]
     #[arg(long, value_name = "P")]
     pub(crate) partition: Option<u32>,
-    /// Where to begin in each partition: earliest, latest (the end), an offset, -N (the last N
-    /// records), or @MS (the first record at or after MS milliseconds since 1970)
+    /// Go on where this group's committed offsets are, and commit what has been printed; makes the
+    /// group if there is none. This writes, so no other process may
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Where to begin in each partition in which there is no committed offset: earliest, latest (the
+    /// end), an offset, -N (the last N records), or @MS (the first record at or after MS milliseconds
+    /// since 1970)
     #[arg(long, value_name = "WHERE", default_value = "earliest", allow_negative_numbers = true)]
     pub(crate) from: Start,
     /// Stop after N records
@@ -162,6 +267,16 @@ impl FromStr for Start {
                 _ => text.parse().map(Start::Offset).map_err(wrong),
             },
         }
+    }
+}
+
+fn reset_to(text: &str) -> Result<ResetTo, String> {
+    match text.parse() {
+        Ok(Start::Earliest) => Ok(ResetTo::Earliest),
+        Ok(Start::Latest) => Ok(ResetTo::Latest),
+        Ok(Start::Offset(offset)) => Ok(ResetTo::Offset(offset)),
+        Ok(Start::Timestamp(ms)) => Ok(ResetTo::Timestamp(ms)),
+        Ok(Start::Last(_)) | Err(_) => Err("it is earliest, latest, an offset such as 42, or @MILLISECONDS".to_owned()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `consume`: a topic's records to stdout.
 //!
-//! Reads beside a live writer. Without `--follow` it stops at the end that each partition had when
-//! it began.
+//! Reads beside a live writer; as a member of a group ([`consume_group`]) it writes too. Without
+//! `--follow` it stops at the end that each partition had when it began.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use thalweg::{Batch, Engine, ErrorKind, Partition, TopicId};
 
 use crate::args::{ConsumeArgs, Start};
+use crate::consume_group;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::json_record::JsonRecords;
@@ -21,6 +22,9 @@ use crate::progress::Progress;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Result<(), Failure> {
+    if let Some(group) = &args.group {
+        return consume_group::run(directory, json, args, group);
+    }
     let engine = directory.open_to_read()?;
     let topic = engine.describe_topic(&args.topic).map_err(|error| directory.explain(&engine, error))?;
     let numbers = match args.partition {
@@ -33,21 +37,16 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
         let from = start_offset(&partition, args.from, topic.config.read_durable)?;
         places.push((partition, from));
     }
-    let mut sink = Sink {
-        stdout: output::stdout()?,
-        json: json.then(JsonRecords::default),
-        left: args.max.unwrap_or(u64::MAX),
-        progress: Progress::of_output(),
-    };
+    let mut sink = Sink::new(json, args)?;
     let result = if args.follow { follow(&engine, topic.id, &places, &mut sink) } else { read(&places, &mut sink) };
-    sink.progress.done();
+    sink.done();
     // What came before an error is printed before it.
     let flushed = sink.flush();
     result.and(flushed)
 }
 
 /// The offset that reading begins with. One out of range is for the library to refuse.
-fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
+pub(crate) fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
     let end = || if durable_only { partition.durable_offset() } else { partition.end_offset() };
     Ok(match from {
         Start::Earliest => partition.log_start_offset(),
@@ -107,7 +106,7 @@ fn check_topic(engine: &Engine, id: TopicId, places: &[(Partition, u64)]) -> Res
     }
 }
 
-fn explain_range(error: thalweg::Error) -> Failure {
+pub(crate) fn explain_range(error: thalweg::Error) -> Failure {
     let out_of_range = matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. });
     let failure = Failure::from(error);
     if out_of_range {
@@ -118,7 +117,7 @@ fn explain_range(error: thalweg::Error) -> Failure {
 }
 
 /// Where the records go.
-struct Sink {
+pub(crate) struct Sink {
     stdout: BufWriter<File>,
     json: Option<JsonRecords>,
     /// How many more records are wanted.
@@ -127,10 +126,26 @@ struct Sink {
 }
 
 impl Sink {
-    /// Writes a batch's records; breaks when there were enough.
-    fn write(&mut self, batch: &Batch) -> Result<ControlFlow<()>, Failure> {
+    pub(crate) fn new(json: bool, args: &ConsumeArgs) -> Result<Sink, Failure> {
+        Ok(Sink {
+            stdout: output::stdout()?,
+            json: json.then(JsonRecords::default),
+            left: args.max.unwrap_or(u64::MAX),
+            progress: Progress::of_output(),
+        })
+    }
+
+    /// Whether there were enough.
+    pub(crate) fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Writes a batch's records, as many as are wanted; the offset behind the last one written.
+    pub(crate) fn write_up_to(&mut self, batch: &Batch) -> Result<u64, Failure> {
+        let mut next = batch.offsets().end;
         for record in batch {
             if self.left == 0 {
+                next = record.offset();
                 break;
             }
             self.left -= 1;
@@ -142,10 +157,21 @@ impl Sink {
             .map_err(Failure::stdout)?;
         }
         self.progress.moved(batch.stored_bytes() as usize);
-        Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(next)
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    /// The same; breaks when there were enough.
+    fn write(&mut self, batch: &Batch) -> Result<ControlFlow<()>, Failure> {
+        self.write_up_to(batch)?;
+        Ok(if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(Failure::stdout)
+    }
+
+    /// Takes the progress bar off the screen.
+    pub(crate) fn done(&self) {
+        self.progress.done();
     }
 }

@@ -25,7 +25,7 @@ impl Directory {
 
     /// Opens it to read, also beside a process that writes.
     pub(crate) fn open_to_read(&self) -> Result<Engine, Failure> {
-        self.checked(Engine::builder(&self.path).read_only().open())
+        self.checked(Engine::builder(&self.path).read_only().on_event(report_offset_log).open())
     }
 
     /// Opens it to write; there must be one.
@@ -48,7 +48,7 @@ impl Directory {
             }
             ErrorKind::Locked { holder } => {
                 let message = format!("{} is open for writing by another process ({holder})", self.path.display());
-                Failure::new(message).next("wait for that process or end it; consume, topic list, topic describe, verify and dump work meanwhile")
+                Failure::new(message).next("wait for that process or end it; consume without --group, list, describe, verify and dump work meanwhile")
             }
             _ => error.into(),
         })
@@ -61,17 +61,21 @@ impl Directory {
         }
     }
 
-    /// An error about a topic: if there is none of that name, says which there are.
+    /// An error about a topic or group: if there is none of that name, says which there are.
     pub(crate) fn explain(&self, engine: &Engine, error: Error) -> Failure {
-        let ErrorKind::UnknownTopic { topic } = error.kind() else { return error.into() };
-        let create = self.command(&format!("topic create {} --partitions 3", shell_word(topic)));
-        let names = engine.topics().unwrap_or_default();
-        let known = match names.len() {
-            0 => "there are none yet".to_owned(),
-            1..=8 => format!("there are: {}", names.join(", ")),
-            count => format!("there are {count} others"),
-        };
-        Failure::new(format!("topic {topic:?} does not exist; {known}")).next(create)
+        match error.kind() {
+            ErrorKind::UnknownTopic { topic } => {
+                let create = self.command(&format!("topic create {} --partitions 3", shell_word(topic)));
+                let known = known(&engine.topics().unwrap_or_default());
+                Failure::new(format!("topic {topic:?} does not exist; {known}")).next(create)
+            }
+            ErrorKind::UnknownGroup { group } => {
+                let consume = self.command(&format!("consume TOPIC --group {}", shell_word(group)));
+                let known = known(&engine.groups().unwrap_or_default());
+                Failure::new(format!("group {group:?} does not exist; {known}")).next(format!("`{consume}` makes it"))
+            }
+            _ => error.into(),
+        }
     }
 
     /// A command line that does `command` on this directory, as the user would type it.
@@ -87,7 +91,16 @@ impl Directory {
     }
 }
 
-/// What opening found that a person should know.
+/// The names there are, if they fit on a line.
+fn known(names: &[String]) -> String {
+    match names.len() {
+        0 => "there are none yet".to_owned(),
+        1..=8 => format!("there are: {}", names.join(", ")),
+        count => format!("there are {count} others"),
+    }
+}
+
+/// What the engine found that a person should know.
 fn report(event: &Event) {
     match event {
         Event::TornTailCut { topic, partition, path, position, bytes, .. } => {
@@ -97,8 +110,29 @@ fn report(event: &Event) {
         }
         Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
         Event::PartitionCorrupt { error, .. } => tell(format_args!("warning: {error}")),
+        Event::OffsetLogCorrupt { error, groups, names_lost } => {
+            let unnamed = if *names_lost { " and of groups whose names are lost" } else { "" };
+            tell(format_args!("warning: {error}; the newest commits of {}{unnamed} may be lost", listed(groups)));
+        }
+        Event::OffsetReset { group, topic, partition, committed, to, reason } => {
+            let committed = committed.map_or_else(String::new, |offset| format!(" instead of at {offset}"));
+            tell(format_args!(
+                "group {group} goes on at offset {to}{committed} in {topic} partition {partition}: {reason}"
+            ));
+        }
         _ => {}
     }
+}
+
+/// To those that only read, the topics' damage shows where they read.
+fn report_offset_log(event: &Event) {
+    if matches!(event, Event::OffsetLogCorrupt { .. }) {
+        report(event);
+    }
+}
+
+fn listed(groups: &[String]) -> String {
+    if groups.is_empty() { "no group that is known".to_owned() } else { format!("group {}", groups.join(", group ")) }
 }
 
 /// In quotes if a shell would take it apart.

@@ -190,8 +190,13 @@ fn show_offset(out: &mut BufWriter<File>, entry: &DumpedOffset) -> io::Result<()
         "             {:<9} group={} topic_id={} partition={} offset={} epoch={} generation={}",
         entry.kind, entry.group, entry.topic_id, entry.partition, entry.offset, entry.epoch, entry.generation
     )?;
-    if !entry.payload.is_empty() {
-        write!(out, " payload={}", shown(Some(&entry.payload)))?;
+    if let Some(committed_ms) = entry.committed_ms {
+        write!(out, " committed_ms={committed_ms}")?;
+    }
+    match &entry.meaning {
+        Some(meaning) => write!(out, "  {meaning}")?,
+        None if entry.payload.is_empty() => {}
+        None => write!(out, " payload={}", shown(Some(&entry.payload)))?,
     }
     writeln!(out, "{}", if entry.more { " more" } else { "" })
 }
@@ -245,7 +250,8 @@ impl Json {
             Dumped::Offset(entry) => json!({
                 "type": "offset", "kind": entry.kind, "group": entry.group, "topic_id": entry.topic_id,
                 "partition": entry.partition, "offset": entry.offset, "epoch": entry.epoch,
-                "generation": entry.generation, "more": entry.more, "payload": entry.payload,
+                "generation": entry.generation, "committed_ms": entry.committed_ms, "more": entry.more,
+                "payload": entry.payload, "meaning": entry.meaning,
             }),
             Dumped::IndexEntry(entry) => index_entry_json(entry),
             Dumped::Gap(gap) => gap_json(gap),

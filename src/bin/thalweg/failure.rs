@@ -26,6 +26,14 @@ impl Failure {
         self
     }
 
+    /// Says more of what went wrong.
+    pub(crate) fn and(mut self, more: impl fmt::Display) -> Failure {
+        if let Failure::Error { message, .. } = &mut self {
+            *message = format!("{message}; {more}");
+        }
+        self
+    }
+
     /// Ends the command with this exit code instead of 1.
     pub(crate) fn code(mut self, exit: u8) -> Failure {
         if let Failure::Error { code, .. } = &mut self {

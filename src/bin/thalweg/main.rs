@@ -1,4 +1,4 @@
-//! The `thalweg` command: topics, producing, consuming and looking into a data directory.
+//! The `thalweg` command: topics, groups, producing, consuming and looking into a data directory.
 //!
 //! It sees only the public API of the crate. Results go to stdout, everything else to stderr.
 //! Exit code 0: done; 1: it failed, and stderr says why; 2: the command line can't be understood;
@@ -7,10 +7,13 @@
 mod acknowledgements;
 mod args;
 mod consume;
+mod consume_group;
 mod demo;
 mod directory;
 mod dump;
 mod failure;
+mod group;
+mod group_plan;
 mod json_record;
 mod lines;
 mod output;
@@ -18,6 +21,7 @@ mod produce;
 mod progress;
 mod ticker;
 mod topic;
+mod topic_alter;
 mod verify;
 
 use std::process::ExitCode;
@@ -46,6 +50,7 @@ fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failur
     match command {
         Command::Demo(args) => demo::run(directory, json, &args),
         Command::Topic(command) => topic::run(directory, json, command),
+        Command::Group(command) => group::run(directory, json, command),
         Command::Produce(args) => produce::run(directory, json, &args),
         Command::Consume(args) => consume::run(directory, json, &args),
         Command::Verify => verify::run(directory, json),

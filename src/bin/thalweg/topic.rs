@@ -1,4 +1,4 @@
-//! `topic create`, `list`, `describe` and `delete`.
+//! `topic create`, `list`, `describe` and `delete`; `alter` stands apart.
 
 use std::fmt::Write;
 
@@ -9,12 +9,14 @@ use crate::args::TopicCommand;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::{self, Style};
+use crate::topic_alter;
 
 pub(crate) fn run(directory: &Directory, json: bool, command: TopicCommand) -> Result<(), Failure> {
     match command {
         TopicCommand::Create { name, partitions, config } => create(directory, json, &name, partitions, &config),
         TopicCommand::List => list(directory, json),
         TopicCommand::Describe { name } => describe(directory, json, &name),
+        TopicCommand::Alter(args) => topic_alter::run(directory, json, &args),
         TopicCommand::Delete { name } => delete(directory, json, &name),
     }
 }
@@ -148,23 +150,26 @@ fn totals(topic: &TopicDescription) -> (u64, u64) {
     (records, topic.partitions.iter().map(|partition| partition.bytes).sum())
 }
 
-fn settings(config: &TopicConfig) -> impl Iterator<Item = (&'static str, String)> {
+/// Each setting's key and value.
+pub(crate) fn settings(config: &TopicConfig) -> impl Iterator<Item = (&'static str, String)> {
     TopicConfig::KEYS.into_iter().filter_map(|key| config.get(key).map(|value| (key, value)))
 }
 
 /// Name, id and settings; of the partitions, the number.
 fn head_json(topic: &TopicDescription) -> Value {
-    // Numbers as numbers, so that nobody has to read them out of text.
-    let config: Map<_, _> = settings(&topic.config)
-        .map(|(key, value)| {
-            let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
-            (key.to_owned(), value)
-        })
-        .collect();
     json!({
         "name": topic.name, "id": topic.id.0, "created_ms": topic.created_ms,
-        "config": config, "partitions": topic.partitions.len(),
+        "config": config_json(&topic.config), "partitions": topic.partitions.len(),
     })
+}
+
+/// Numbers as numbers, so that nobody has to read them out of text.
+pub(crate) fn config_json(config: &TopicConfig) -> Value {
+    let settings = settings(config).map(|(key, value)| {
+        let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+        (key.to_owned(), value)
+    });
+    Value::Object(settings.collect::<Map<_, _>>())
 }
 
 fn partition_json(partition: &PartitionDescription) -> Value {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Consumer, InGroup, RebalanceListener};
 use crate::config::Acks;
-use crate::engine::{Engine, ResetTo};
 use crate::engine::groups::check_name;
+use crate::engine::{Engine, ResetTo};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Subscription;
 use crate::group::assignor::{Assignor, Sticky};
@@ -252,6 +252,9 @@ impl ConsumerBuilder {
 
 impl std::fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsumerBuilder").field("group", &self.group).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("ConsumerBuilder")
+            .field("group", &self.group)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }

@@ -151,7 +151,13 @@ impl Consumer {
         items.sort_unstable_by_key(|item| (item.topic_id, item.partition));
         let commits: Vec<_> = items
             .iter()
-            .map(|&Item { topic_id, partition, offset, epoch }| NewCommit { topic_id, partition, offset, epoch, metadata: &[] })
+            .map(|&Item { topic_id, partition, offset, epoch }| NewCommit {
+                topic_id,
+                partition,
+                offset,
+                epoch,
+                metadata: &[],
+            })
             .collect();
         let ticket = self.append(&commits)?;
         for assigned in self.set.iter_mut() {
@@ -180,7 +186,8 @@ impl Consumer {
         for commit in offsets {
             let OffsetCommit { topic, partition: number, offset, metadata } = commit;
             if metadata.len() > MAX_METADATA_BYTES {
-                let reason = format!("{} bytes of metadata are more than the limit of {MAX_METADATA_BYTES}", metadata.len());
+                let reason =
+                    format!("{} bytes of metadata are more than the limit of {MAX_METADATA_BYTES}", metadata.len());
                 return Err(Error::invalid(reason).at_partition(&topic, number));
             }
             let partition = self.set.get(&topic, number)?.partition.clone();
@@ -246,7 +253,8 @@ impl Consumer {
         }
         match self.commit() {
             // It is told so in the poll that follows.
-            Err(error) if matches!(error.kind(), ErrorKind::UnknownMember { .. } | ErrorKind::FencedInstance { .. }) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::UnknownMember { .. } | ErrorKind::FencedInstance { .. }) => {}
             Err(error) => self.auto_commit_failed(error),
             Ok(()) => {}
         }

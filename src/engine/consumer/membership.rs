@@ -155,7 +155,9 @@ impl Consumer {
             }
             let changes = in_group.group.changes(&member)?;
             in_group.generation = changes.generation;
-            in_group.unstarted.retain(|partition| !changes.lost.contains(partition) && !changes.revoked.contains(partition));
+            in_group
+                .unstarted
+                .retain(|partition| !changes.lost.contains(partition) && !changes.revoked.contains(partition));
             in_group.unstarted.extend(&changes.granted);
             self.drop_lost(&changes.lost);
             self.give_back(&member, &changes.revoked)?;

@@ -30,7 +30,10 @@ impl Consumer {
         let name = &in_group.group.name;
         let key = (partition.log.topic_id, partition.number);
         let commit = core.groups.offsets.with(|state| {
-            state.group(name).and_then(|group| group.commits.get(&key)).map(|commit| Commit { metadata: Box::default(), ..commit.clone() })
+            state
+                .group(name)
+                .and_then(|group| group.commits.get(&key))
+                .map(|commit| Commit { metadata: Box::default(), ..commit.clone() })
         });
         if let Some(error) = core.groups.doubt(name, key) {
             return Err(error.at_partition(&partition.topic, partition.number));
@@ -51,7 +54,12 @@ impl Consumer {
             return Ok((commit.offset, Some(commit.offset)));
         }
         let position = Reader::first_after_epoch(partition, commit.epoch)?.min(commit.offset);
-        self.tell_reset(partition, commit.offset, position, "the record before it was lost, and others may have its offset");
+        self.tell_reset(
+            partition,
+            commit.offset,
+            position,
+            "the record before it was lost, and others may have its offset",
+        );
         Ok((position, None))
     }
 
@@ -99,10 +107,16 @@ impl Consumer {
     pub(super) fn held(&self) -> Vec<Held> {
         let Some(in_group) = &self.group else { return Vec::new() };
         let mut held = Vec::new();
-        for assigned in self.set.iter().filter(|assigned| assigned.limit < assigned.readable() && assigned.position >= assigned.limit) {
+        for assigned in self
+            .set
+            .iter()
+            .filter(|assigned| assigned.limit < assigned.readable() && assigned.position >= assigned.limit)
+        {
             let Ok(topic) = self.engine.core.topic(&assigned.partition.topic) else { continue };
             let fence = in_group.group.fence(&self.engine.core.groups, &topic);
-            if let Some(&(waits_for, until_offset, reached_offset)) = fence.as_ref().and_then(|fence| fence.waits_for.first()) {
+            if let Some(&(waits_for, until_offset, reached_offset)) =
+                fence.as_ref().and_then(|fence| fence.waits_for.first())
+            {
                 let (topic, partition) = (topic.name.to_string(), assigned.partition.number);
                 held.push(Held { topic, partition, waits_for, until_offset, reached_offset });
             }

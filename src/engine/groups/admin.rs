@@ -65,7 +65,10 @@ impl Engine {
         let known = groups.idle_group(group)?;
         let committed = |partition| {
             groups.offsets.with(|state| {
-                state.group(group).and_then(|group| group.commits.get(&(topic.id, partition))).map(|commit| commit.offset)
+                state
+                    .group(group)
+                    .and_then(|group| group.commits.get(&(topic.id, partition)))
+                    .map(|commit| commit.offset)
             })
         };
         let mut resets = Vec::new();

@@ -120,7 +120,9 @@ impl Engine {
         let groups = self.refreshed_groups()?;
         let mut names: BTreeSet<String> =
             groups.offsets.with(|state| state.groups().map(|(name, _)| name.to_owned()).collect());
-        names.extend(groups.all().into_iter().filter(|group| !group.view().members.is_empty()).map(|group| group.name.clone()));
+        names.extend(
+            groups.all().into_iter().filter(|group| !group.view().members.is_empty()).map(|group| group.name.clone()),
+        );
         Ok(names.into_iter().collect())
     }
 
@@ -136,10 +138,18 @@ impl Engine {
             read(&self.core.topics).iter().map(|(name, topic)| (name.clone(), topic.clone())).collect();
         let by_id: HashMap<TopicId, &Arc<Topic>> = topics.values().map(|topic| (topic.id, topic)).collect();
         let mut description = groups.describe_members(name, &by_id)?;
-        let mut rows: BTreeSet<TopicPartition> =
-            groups.offsets.with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
+        if description.0.as_of_ms.is_some() && !self.core.may_have_writer() {
+            // The process that stored them is gone, and they with it.
+            (description.0.state, description.0.as_of_ms) = (GroupState::Empty, None);
+            description.0.members.clear();
+        }
+        let mut rows: BTreeSet<TopicPartition> = groups
+            .offsets
+            .with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
         let subscribed = description.1.iter().filter_map(|id| by_id.get(id));
-        rows.extend(subscribed.flat_map(|topic| (0..topic.partitions.len() as u32).map(|partition| (topic.id, partition))));
+        rows.extend(
+            subscribed.flat_map(|topic| (0..topic.partitions.len() as u32).map(|partition| (topic.id, partition))),
+        );
         for (id, partition) in rows {
             let Some(topic) = by_id.get(&id) else { continue };
             let Ok(inner) = topic.partition(partition) else { continue };

@@ -14,7 +14,9 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Events};
 use crate::format::{GroupSnapshot, MemberSnapshot};
-use crate::group::{Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, TopicPartition, TopicTable};
+use crate::group::{
+    Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, TopicPartition, TopicTable,
+};
 use crate::ids::TopicId;
 use crate::lock::{lock, read, write};
 use crate::offsets::{NewCommit, Offsets, Ticket};
@@ -122,10 +124,15 @@ impl Groups {
     pub(crate) fn tick(&self) -> Option<Duration> {
         let now = self.env.clock.monotonic();
         let groups = self.all();
-        groups.iter().filter_map(|group| group.act(self, |coordinator| {
-            let effects = coordinator.tick(now);
-            (coordinator.next_deadline(), effects)
-        })).min()
+        groups
+            .iter()
+            .filter_map(|group| {
+                group.act(self, |coordinator| {
+                    let effects = coordinator.tick(now);
+                    (coordinator.next_deadline(), effects)
+                })
+            })
+            .min()
     }
 
     /// Forgets groups that have been without members for longer than the embedder wants.
@@ -215,7 +222,10 @@ impl Group {
                     told.push(Event::MemberGone { group: self.name.clone(), member, reason });
                 }
                 Effect::BadAssignment(error) => {
-                    told.push(Event::Background { what: "the group's assignor, instead of which the sticky one was used", error });
+                    told.push(Event::Background {
+                        what: "the group's assignor, instead of which the sticky one was used",
+                        error,
+                    });
                 }
             }
         }
@@ -316,7 +326,9 @@ impl Group {
         }
         let committed: Vec<Option<u64>> = groups.offsets.with(|offsets| {
             let group = offsets.group(&self.name);
-            let committed = |partition| group.and_then(|group| group.commits.get(&(topic.id, partition))).map(|commit| commit.offset);
+            let committed = |partition| {
+                group.and_then(|group| group.commits.get(&(topic.id, partition))).map(|commit| commit.offset)
+            };
             (0..topic.partitions.len() as u32).map(committed).collect()
         });
         let positions = |partition: u32| Positions {
@@ -389,7 +401,15 @@ impl std::fmt::Debug for Groups {
 
 impl Events {
     /// Tells of commits that no longer count as they stand.
-    pub(crate) fn reset(&self, group: &str, topic: &str, partition: u32, committed: Option<u64>, to: u64, reason: &'static str) {
+    pub(crate) fn reset(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+        committed: Option<u64>,
+        to: u64,
+        reason: &'static str,
+    ) {
         let (group, topic) = (group.to_owned(), topic.to_owned());
         self.emit(Event::OffsetReset { group, topic, partition, committed, to, reason });
     }

@@ -18,7 +18,8 @@ impl Coordinator {
             self.assignor = join.assignor.clone();
         } else if self.assignor.name() != join.assignor.name() {
             let (ours, asked) = (self.assignor.name(), join.assignor.name());
-            let reason = format!("group {:?} assigns with {ours:?}, not {asked:?}: all members ask for the same", self.name);
+            let reason =
+                format!("group {:?} assigns with {ours:?}, not {asked:?}: all members ask for the same", self.name);
             return Err(Error::invalid(reason));
         }
         self.last_member += 1;

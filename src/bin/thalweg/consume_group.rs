@@ -1,0 +1,201 @@
+//! `consume --group`: a topic's records to stdout, from where the group is; what has been printed is
+//! committed.
+//!
+//! A batch counts as printed when it has gone out of this process: stdout is flushed before each
+//! commit, and nothing behind a flush that failed is committed. So what dies between the two prints
+//! some records again, and never skips one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, Polled, RebalanceListener, StartPolicy};
+
+use crate::args::{ConsumeArgs, Start};
+use crate::consume::{Sink, explain_range, start_offset};
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::output::tell;
+
+/// How long a poll waits for a record.
+const WAIT: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: &str) -> Result<(), Failure> {
+    let engine = directory.open_to_write()?;
+    let topic = engine.describe_topic(&args.topic).map_err(|error| directory.explain(&engine, error))?;
+    let begun = Arc::<Mutex<Begun>>::default();
+    let begin = Begin {
+        engine: engine.clone(),
+        from: args.from,
+        read_durable: topic.config.read_durable,
+        begun: begun.clone(),
+    };
+    // Nobody else can be a member while this process has the directory open: whoever reads what is
+    // printed may take as long as they like.
+    let consumer = engine.consumer(group).client_id("thalweg-consume").start_from(policy(args.from));
+    let consumer = consumer.session_timeout(Duration::MAX).max_poll_interval(Duration::MAX);
+    let consumer = match args.partition {
+        Some(partition) => {
+            let mut consumer = consumer.assign([(&*args.topic, partition)]).start()?;
+            begin.at(&mut consumer, &args.topic, partition)?;
+            consumer
+        }
+        None => consumer.subscribe([&*args.topic]).listener(begin).start()?,
+    };
+    let topic = topic.name;
+    let mut reading = Reading { topic, consumer, begun, sink: Sink::new(json, args)?, held: Vec::new() };
+    let result = if args.follow { reading.follow() } else { reading.until_the_end() };
+    reading.sink.done();
+    // Closing makes it durable.
+    let result = result.and(reading.commit());
+    drop(reading);
+    result.and(engine.close().map_err(Failure::from))
+}
+
+/// The nearest that the library has for partitions whose commit is too old.
+fn policy(from: Start) -> StartPolicy {
+    match from {
+        Start::Latest => StartPolicy::Latest,
+        Start::Timestamp(ms) => StartPolicy::Timestamp(ms),
+        Start::Earliest | Start::Offset(_) | Start::Last(_) => StartPolicy::Earliest,
+    }
+}
+
+/// Where partitions were begun and how far they have come.
+#[derive(Default)]
+struct Begun {
+    /// Of each partition, the offset behind the last record that has gone out.
+    reached: BTreeMap<u32, u64>,
+    /// Why one could not be begun.
+    failure: Option<Failure>,
+}
+
+/// Puts partitions in which the group has committed nothing where the user wants to begin.
+struct Begin {
+    engine: Engine,
+    from: Start,
+    read_durable: bool,
+    begun: Arc<Mutex<Begun>>,
+}
+
+impl Begin {
+    fn at(&self, consumer: &mut Consumer, topic: &str, number: u32) -> Result<(), Failure> {
+        if consumer.committed(topic, number)?.is_none() {
+            let partition = self.engine.partition(topic, number)?;
+            let offset = start_offset(&partition, self.from, self.read_durable)?;
+            // One out of range is refused here, where nothing has been printed or committed yet.
+            partition.read(offset..).map_err(explain_range)?;
+            consumer.seek(topic, number, offset)?;
+        }
+        let position = consumer.position(topic, number)?;
+        lock(&self.begun).reached.insert(number, position);
+        Ok(())
+    }
+}
+
+impl RebalanceListener for Begin {
+    fn on_assigned(&mut self, consumer: &mut Consumer, partitions: &[(String, u32)]) {
+        let failure = partitions.iter().find_map(|(topic, number)| self.at(consumer, topic, *number).err());
+        if failure.is_some() {
+            lock(&self.begun).failure = failure;
+        }
+    }
+}
+
+struct Reading {
+    topic: String,
+    consumer: Consumer,
+    begun: Arc<Mutex<Begun>>,
+    sink: Sink,
+    /// What was said last of partitions that are held back.
+    held: Vec<Held>,
+}
+
+impl Reading {
+    /// Up to the end that each partition has when it is assigned.
+    fn until_the_end(&mut self) -> Result<(), Failure> {
+        let mut polled = self.poll(Duration::ZERO)?;
+        let partitions = self.consumer.stats().partitions;
+        let ends: Vec<_> = partitions.into_iter().map(|at| (at.partition, at.end_offset)).collect();
+        loop {
+            self.print(&polled)?;
+            let is_behind = |&(partition, end): &(u32, u64)| {
+                lock(&self.begun).reached.get(&partition).is_some_and(|&reached| reached < end)
+            };
+            if self.sink.is_full() || !ends.iter().any(is_behind) {
+                return Ok(());
+            }
+            polled = self.poll(Duration::ZERO)?;
+            if polled.is_empty() && !polled.held().is_empty() {
+                self.tell_held(&polled);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Until interrupted, or there were enough.
+    fn follow(&mut self) -> Result<(), Failure> {
+        while !self.sink.is_full() {
+            let polled = self.poll(WAIT)?;
+            self.print(&polled)?;
+            // What was held when records came may have been let go by committing them.
+            if polled.is_empty() {
+                self.tell_held(&polled);
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<Polled, Failure> {
+        let polled = self.consumer.poll(wait)?;
+        lock(&self.begun).failure.take().map_or(Ok(polled), Err)
+    }
+
+    /// Prints what came, and commits it.
+    fn print(&mut self, polled: &Polled) -> Result<(), Failure> {
+        for batch in polled {
+            let next = self.sink.write_up_to(batch)?;
+            self.sink.flush()?;
+            lock(&self.begun).reached.insert(batch.partition(), next);
+            if self.sink.is_full() {
+                break;
+            }
+        }
+        self.commit()
+    }
+
+    /// Commits what has gone out; it survives the death of this process.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let begun = lock(&self.begun);
+        let mut commits = Vec::new();
+        for (&partition, &reached) in &begun.reached {
+            let committed = self.consumer.committed(&self.topic, partition)?;
+            if committed.is_none_or(|committed| committed.offset != reached) {
+                commits.push(OffsetCommit::new(&*self.topic, partition, reached));
+            }
+        }
+        drop(begun);
+        if commits.is_empty() {
+            return Ok(());
+        }
+        Ok(self.consumer.commit_offsets(commits, Acks::Written)?)
+    }
+
+    /// Says what is held back, if that is news.
+    fn tell_held(&mut self, polled: &Polled) {
+        if polled.held() == self.held {
+            return;
+        }
+        self.held = polled.held().to_vec();
+        for held in &self.held {
+            let Held { topic, partition, waits_for, until_offset, reached_offset, .. } = held;
+            tell(format_args!(
+                "held: {topic} partition {partition} waits until partition {waits_for} is committed up to {until_offset}, which is at {reached_offset}"
+            ));
+        }
+    }
+}
+
+fn lock(begun: &Mutex<Begun>) -> MutexGuard<'_, Begun> {
+    begun.lock().unwrap_or_else(PoisonError::into_inner)
+}

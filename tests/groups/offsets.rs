@@ -1,0 +1,262 @@
+//! Committed offsets: what a group resumes from (G5, D5), and what is done to them from outside.
+
+use thalweg::sim::CrashPolicy;
+use thalweg::{Acks, Event, OffsetCommit, ResetTo, StartPolicy};
+
+use crate::*;
+
+#[test]
+fn g5_a_group_goes_on_from_its_commit_over_restarts() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 5);
+    let mut a = member(&engine, "g").max_poll_records(3).start().unwrap();
+    assert_eq!(values(&a.poll(NOW).unwrap()), [(0, 0), (0, 1), (0, 2)]);
+    a.commit().unwrap();
+    assert_eq!(values(&a.poll(NOW).unwrap()), [(0, 3), (0, 4)]);
+    drop(a);
+    drop(engine);
+    let engine = world.open();
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a), [(0, 3), (0, 4)]);
+    assert_eq!(a.committed("t", 0).unwrap().unwrap().offset, 3);
+}
+
+#[test]
+fn g5_where_there_is_no_commit_the_policy_decides() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    for value in 0_u64..6 {
+        let bytes = value.to_le_bytes();
+        let record = Record::new(&bytes).timestamp(1_000 + value as i64);
+        let _ = engine.partition("t", 0).unwrap().append(&record).unwrap();
+    }
+    engine.sync().unwrap();
+    for (policy, first) in [
+        (StartPolicy::Earliest, Some(0)),
+        (StartPolicy::Latest, None),
+        (StartPolicy::Timestamp(1_004), Some(4)),
+        (StartPolicy::Timestamp(5_000), None),
+    ] {
+        let mut a = member(&engine, &format!("{policy:?}")).start_from(policy).start().unwrap();
+        assert_eq!(drain(&mut a).first().map(|first| first.1), first, "{policy:?}");
+    }
+    let mut a = member(&engine, "error").start_from(StartPolicy::Error).start().unwrap();
+    fails(a.poll(NOW), "NoCommittedOffset");
+    fails(a.poll(NOW), "NoCommittedOffset");
+    drop(a);
+    engine.reset_group("error", "t", ResetTo::Offset(2), false).unwrap();
+    let mut a = member(&engine, "error").start_from(StartPolicy::Error).start().unwrap();
+    assert_eq!(drain(&mut a)[0], (0, 2));
+    drop(a);
+    // A commit whose records are gone counts as none.
+    engine.partition("t", 0).unwrap().delete_records(4).unwrap();
+    let mut a = member(&engine, "error").start().unwrap();
+    assert_eq!(drain(&mut a), [(0, 4), (0, 5)]);
+    assert_eq!(world.told(|event| matches!(event, Event::OffsetReset { committed: Some(2), to: 4, .. })), 1);
+}
+
+#[test]
+fn g5_a_reader_that_retention_overtakes_goes_on_by_policy() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 10);
+    let mut a = member(&engine, "g").max_poll_records(2).start().unwrap();
+    a.poll(NOW).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    log.delete_records(8).unwrap();
+    let read = drain(&mut a);
+    assert_eq!(read.last(), Some(&(0, 9)));
+}
+
+#[test]
+fn d5_a_commit_of_records_that_were_lost_never_counts_again() {
+    let mut world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 5);
+    let log = engine.partition("t", 0).unwrap();
+    for value in 5_u64..9 {
+        log.append(&Record::new(&value.to_le_bytes()).acks(Acks::Written)).unwrap().wait().unwrap();
+    }
+    let mut a = member(&engine, "g").commit_acks(Acks::Written).start().unwrap();
+    assert_eq!(drain(&mut a).len(), 9);
+    a.commit().unwrap();
+    let survived = world.disk.read_file("data/offsets-1").unwrap();
+    std::mem::forget((a, engine, log));
+    world.disk = world.disk.crash(CrashPolicy::PowerLoss);
+    // The commit survived, its records did not.
+    world.disk.write_file("data/offsets-1", &survived).unwrap();
+    let engine = world.open();
+    assert_eq!(engine.partition("t", 0).unwrap().end_offset(), 5);
+    let mut a = member(&engine, "g").start().unwrap();
+    assert!(drain(&mut a).is_empty());
+    assert_eq!(a.position("t", 0).unwrap(), 5);
+    assert_eq!(world.told(|event| matches!(event, Event::OffsetReset { committed: Some(9), to: 5, .. })), 1);
+    drop(a);
+    // It grows past the commit: others stand there now.
+    fill(&engine, 0, 100, 10);
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a).first(), Some(&(0, 100)));
+}
+
+#[test]
+fn d5_a_synced_commit_survives_and_takes_its_records_along() {
+    let mut world = World::new();
+    let engine = world.open();
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    for value in 0_u64..5 {
+        log.append(&Record::new(&value.to_le_bytes())).unwrap().wait().unwrap();
+    }
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a).len(), 5);
+    assert_eq!(log.durable_offset(), 0);
+    a.commit().unwrap();
+    assert_eq!(log.durable_offset(), 5);
+    std::mem::forget((a, engine, log));
+    world.disk = world.disk.crash(CrashPolicy::PowerLoss);
+    let engine = world.open();
+    assert_eq!(committed(&engine, "g")[&0], 5);
+    let mut a = member(&engine, "g").start().unwrap();
+    assert!(drain(&mut a).is_empty());
+    assert_eq!(a.position("t", 0).unwrap(), 5);
+}
+
+#[test]
+fn given_offsets_with_metadata_and_what_is_out_of_range() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 0, 0, 10);
+    fill(&engine, 1, 0, 10);
+    engine.partition("t", 1).unwrap().delete_records(3).unwrap();
+    let mut a = member(&engine, "g").start().unwrap();
+    drain(&mut a);
+    let commit = |partition, offset| OffsetCommit::new("t", partition, offset);
+    a.commit_offsets([commit(0, 4).metadata("four"), commit(1, 10)], Acks::Synced).unwrap();
+    let found = a.committed("t", 0).unwrap().unwrap();
+    assert_eq!((found.offset, &found.metadata[..]), (4, &b"four"[..]));
+    for (wrong, kind) in [
+        (vec![commit(0, 5), commit(1, 11)], "OffsetOutOfRange"),
+        (vec![commit(0, 5), commit(1, 2)], "OffsetOutOfRange"),
+        (vec![commit(0, 5), commit(2, 0)], "InvalidArgument"),
+        (vec![commit(0, 5), commit(0, 6)], "InvalidArgument"),
+        (vec![commit(0, 5).metadata(vec![1; 4_097])], "InvalidArgument"),
+    ] {
+        fails(a.commit_offsets(wrong, Acks::Synced), kind);
+        assert_eq!(committed(&engine, "g")[&0], 4, "all or none");
+    }
+    a.commit_offsets([commit(0, 5).metadata(vec![1; 4_096])], Acks::Written).unwrap();
+    a.commit_async().unwrap().wait().unwrap();
+    assert_eq!(committed(&engine, "g")[&0], 10);
+}
+
+#[test]
+fn automatic_commits_cover_what_the_poll_before_returned() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 6);
+    let mut a = member(&engine, "g").max_poll_records(2).auto_commit(Duration::from_secs(1)).start().unwrap();
+    a.poll(NOW).unwrap();
+    assert_eq!(committed(&engine, "g").len(), 0);
+    world.pass(1);
+    a.poll(NOW).unwrap();
+    assert_eq!(committed(&engine, "g")[&0], 2, "the second poll's records are not processed yet");
+    a.poll(NOW).unwrap();
+    assert_eq!(committed(&engine, "g")[&0], 2, "not before its time");
+    // Dropped in the middle: the last poll's records come again.
+    drop(a);
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a)[0], (0, 2));
+}
+
+#[test]
+fn automatic_commits_at_a_hand_over() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 0, 0, 6);
+    fill(&engine, 1, 0, 6);
+    let often = Duration::from_secs(3_600);
+    world.pass(7_200);
+    let mut a = member(&engine, "g").auto_commit(often).start().unwrap();
+    assert_eq!(drain(&mut a).len(), 12);
+    let mut b = member(&engine, "g").auto_commit(often).start().unwrap();
+    settle(&mut [&mut a, &mut b]);
+    assert!(drain(&mut b).is_empty() && partitions(&b).len() == 1);
+}
+
+#[test]
+fn resetting_copying_and_deleting() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 0, 0, 10);
+    fill(&engine, 1, 0, 4);
+    let mut a = member(&engine, "g").start().unwrap();
+    drain(&mut a);
+    a.commit().unwrap();
+    for refused in [
+        engine.reset_group("g", "t", ResetTo::Earliest, true).map(drop),
+        engine.delete_group("g"),
+        engine.copy_group("g", "g").map(drop),
+    ] {
+        let error = fails(refused, "GroupNotEmpty");
+        assert!(error.to_string().contains(a.member_id().unwrap()), "{error}");
+    }
+    assert_eq!(engine.copy_group("g", "standby").unwrap(), 2);
+    assert_eq!(committed(&engine, "standby"), committed(&engine, "g"));
+    drop(a);
+    let resets = engine.reset_group("g", "t", ResetTo::Offset(6), true).unwrap();
+    assert_eq!(resets.iter().map(|reset| (reset.from, reset.to)).collect::<Vec<_>>(), [(Some(10), 6), (Some(4), 4)]);
+    assert_eq!(committed(&engine, "g")[&0], 10, "a dry run changes nothing");
+    engine.reset_group("g", "t", ResetTo::Offset(6), false).unwrap();
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a).len(), 4);
+    drop(a);
+    engine.delete_group("g").unwrap();
+    fails(engine.describe_group("g"), "UnknownGroup");
+    fails(engine.delete_group("g"), "UnknownGroup");
+    fails(engine.copy_group("g", "x"), "UnknownGroup");
+    fails(engine.reset_group("g", "nope", ResetTo::Latest, false), "UnknownTopic");
+    drop(engine);
+    let engine = world.open();
+    assert_eq!(engine.groups().unwrap(), ["standby"]);
+}
+
+#[test]
+fn groups_expire_when_the_embedder_says_so() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 3);
+    let mut a = member(&engine, "g").start().unwrap();
+    drain(&mut a);
+    a.commit().unwrap();
+    drop((a, engine));
+    world.pass(1_000);
+    let engine = world.builder().offsets_retention_ms(Some(60_000)).open().unwrap();
+    fill(&engine, 0, 3, 1);
+    assert_eq!(engine.groups().unwrap(), [] as [&str; 0]);
+    assert_eq!(world.told(|event| matches!(event, Event::GroupExpired { group } if group == "g")), 1);
+}
+
+#[test]
+fn a_damaged_offset_log_names_the_groups_and_keeps_the_rest() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 5);
+    for group in ["a", "b"] {
+        let mut consumer = member(&engine, group).start().unwrap();
+        drain(&mut consumer);
+        consumer.commit().unwrap();
+    }
+    drop(engine);
+    let mut bytes = world.disk.read_file("data/offsets-1").unwrap();
+    bytes[4_096 + 110] ^= 1;
+    world.disk.write_file("data/offsets-1", &bytes).unwrap();
+    let engine = world.open();
+    assert_eq!(world.told(|event| matches!(event, Event::OffsetLogCorrupt { .. })), 1);
+    // Records are read and written all the same.
+    fill(&engine, 0, 5, 1);
+    assert_eq!(drain(&mut engine.assign([("t", 0)]).unwrap()).len(), 6);
+    let mut consumer = member(&engine, "a").start().unwrap();
+    let error = fails(consumer.poll(NOW).map(drop).and_then(|()| consumer.commit()), "Corrupt");
+    assert!(error.path().unwrap().ends_with("offsets-1"), "{error}");
+}

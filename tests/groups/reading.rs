@@ -1,0 +1,139 @@
+//! What a consumer can do besides polling: seek, pause, wake up, read only what is durable, stream.
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use thalweg::Acks;
+
+use crate::*;
+
+#[test]
+fn seek_pause_resume_position_and_lag() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 0, 0, 4);
+    fill(&engine, 1, 0, 4);
+    let mut a = member(&engine, "g").start().unwrap();
+    a.poll(NOW).unwrap();
+    drain(&mut a);
+    a.seek("t", 0, 1).unwrap();
+    assert_eq!((a.position("t", 0).unwrap(), a.lag("t", 0).unwrap(), a.lag("t", 1).unwrap()), (1, 3, 0));
+    a.pause("t", 0).unwrap();
+    fill(&engine, 1, 4, 1);
+    assert_eq!(drain(&mut a), [(1, 4)]);
+    a.resume("t", 0).unwrap();
+    assert_eq!(drain(&mut a), [(0, 1), (0, 2), (0, 3)]);
+    let stats = a.stats();
+    assert_eq!(stats.partitions.iter().map(|row| (row.position, row.lag())).collect::<Vec<_>>(), [(4, 0), (5, 0)]);
+    fails(a.seek("t", 2, 0), "InvalidArgument");
+}
+
+#[test]
+fn polls_return_no_more_records_than_asked_for() {
+    let world = World::new();
+    let engine = with_topic(&world, 3);
+    for partition in 0..3 {
+        let _ = engine
+            .partition("t", partition)
+            .unwrap()
+            .append_batch(&[1_u64, 2, 3, 4, 5].map(u64::to_le_bytes).each_ref().map(|value| Record::new(value)))
+            .unwrap();
+    }
+    engine.sync().unwrap();
+    let mut a = member(&engine, "g").max_poll_records(4).start().unwrap();
+    let mut all = Vec::new();
+    loop {
+        let polled = a.poll(NOW).unwrap();
+        let some = values(&polled);
+        if some.is_empty() {
+            break;
+        }
+        assert!(some.len() <= 4);
+        all.extend(some);
+        // Each may be committed in the middle of a batch.
+        a.commit().unwrap();
+    }
+    all.sort_unstable();
+    assert_eq!(all.len(), 15);
+    all.dedup();
+    assert_eq!(all.len(), 15);
+}
+
+#[test]
+fn wake_up_ends_a_poll() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    let mut a = member(&engine, "g").start().unwrap();
+    a.poll(NOW).unwrap();
+    a.wakeup().wake();
+    assert!(a.poll(Duration::MAX).unwrap().is_empty());
+}
+
+#[test]
+fn read_durable_stops_where_power_loss_would() {
+    let world = World::new();
+    let engine = world.open();
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    log.append(&Record::new(&1_u64.to_le_bytes())).unwrap().wait().unwrap();
+    let mut careful = member(&engine, "careful").read_durable(true).start().unwrap();
+    let mut quick = member(&engine, "quick").start().unwrap();
+    assert_eq!((drain(&mut careful).len(), drain(&mut quick).len()), (0, 1));
+    engine.sync().unwrap();
+    assert_eq!(drain(&mut careful).len(), 1);
+}
+
+#[test]
+fn partitions_by_hand_with_a_groups_offsets() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 1, 0, 3);
+    let mut a = engine.consumer("g").assign([("t", 1)]).start().unwrap();
+    assert_eq!(drain(&mut a).len(), 3);
+    a.commit().unwrap();
+    drop(a);
+    assert!(drain(&mut engine.consumer("g").assign([("t", 1)]).start().unwrap()).is_empty());
+    let mut real = member(&engine, "g").start().unwrap();
+    real.poll(NOW).unwrap();
+    let mut a = engine.consumer("g").assign([("t", 1)]).start().unwrap();
+    a.seek("t", 1, 0).unwrap();
+    fails(a.commit(), "GroupNotEmpty");
+}
+
+#[test]
+fn a_stream_gives_what_polls_would_and_sleeps_in_between() {
+    use futures_core::Stream;
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 2);
+    let mut a = member(&engine, "g").start().unwrap();
+    let mut stream = a.stream();
+    let (waker, wakes) = counting();
+    let mut context = Context::from_waker(&waker);
+    let Poll::Ready(Some(Ok(polled))) = Pin::new(&mut stream).poll_next(&mut context) else {
+        panic!("records are there")
+    };
+    assert_eq!(values(&polled).len(), 2);
+    stream.consumer().commit().unwrap();
+    assert!(Pin::new(&mut stream).poll_next(&mut context).is_pending());
+    world.pass(1_000_000);
+    fill(&engine, 0, 2, 1);
+    assert!(wakes.load(std::sync::atomic::Ordering::SeqCst) > 0, "a record wakes it");
+    let Poll::Ready(Some(Ok(polled))) = Pin::new(&mut stream).poll_next(&mut context) else { panic!("a record came") };
+    assert_eq!(values(&polled), [(0, 2)]);
+    drop(stream);
+    let mut next = pin!(a.next_batches());
+    assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+}
+
+/// A waker that counts.
+fn counting() -> (Waker, Arc<std::sync::atomic::AtomicUsize>) {
+    struct Counting(Arc<std::sync::atomic::AtomicUsize>);
+    impl std::task::Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    let count = Arc::<std::sync::atomic::AtomicUsize>::default();
+    (Waker::from(Arc::new(Counting(count.clone()))), count)
+}

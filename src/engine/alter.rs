@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::open::{TopicSpec, make_topic_dirs};
 use super::{Engine, Recovery, Topic};
-use crate::config::{Acks, TopicConfig};
+use crate::config::TopicConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{lock, write};
 use crate::partition::Partition;
@@ -71,13 +71,8 @@ impl Engine {
     /// Makes everything below the ends durable, and then the catalogue's entry.
     fn note_expansion(&self, topic: &Topic, config: &TopicConfig, ends: &[u64]) -> Result<()> {
         let core = &self.core;
-        for (partition, &end) in topic.partitions.iter().zip(ends) {
-            partition.want_sync(end);
-        }
-        for (partition, &end) in topic.partitions.iter().zip(ends) {
-            let done = partition.acknowledged(Acks::Synced, end, partition.progress.run());
-            core.env.drive.wait(done, None).unwrap_or(Ok(()))?;
-        }
+        let upto: Vec<_> = topic.partitions.iter().cloned().zip(ends.iter().copied()).collect();
+        core.sync_up_to(&upto)?;
         lock(&core.catalog).alter_topic(&topic.name, config, ends, core.env.clock.wall_ms())
     }
 

@@ -85,6 +85,8 @@ pub(crate) struct Core {
     guard: Mutex<Option<Box<dyn Send + Sync>>>,
     pub(crate) read_only: bool,
     closed: AtomicBool,
+    /// A reader's catalogue was read on, and its topics haven't followed yet.
+    catalog_moved: AtomicBool,
     seed: u64,
     recovery: OnceLock<Recovery>,
 }
@@ -464,7 +466,8 @@ impl Core {
         let _admin = lock(&self.admin);
         let (listed, epoch) = {
             let mut catalog = lock(&self.catalog);
-            if !catalog.refresh()? {
+            let moved = self.catalog_moved.swap(false, Ordering::SeqCst);
+            if !catalog.refresh()? && !moved {
                 return Ok(());
             }
             (catalog.state().topics().cloned().collect::<Vec<_>>(), catalog.state().epoch())
@@ -491,6 +494,18 @@ impl Core {
         }
         *write(&self.topics) = topics;
         self.tell_groups();
+        Ok(())
+    }
+
+    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited.
+    fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64)]) -> Result<()> {
+        for (partition, offset) in behind {
+            partition.want_sync(*offset);
+        }
+        for (partition, offset) in behind {
+            let done = partition.acknowledged(Acks::Synced, *offset, partition.progress.run());
+            self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
+        }
         Ok(())
     }
 

@@ -261,6 +261,7 @@ fn assemble(
         guard: Mutex::new(guard),
         read_only,
         closed: AtomicBool::new(false),
+        catalog_moved: AtomicBool::new(false),
         seed,
         recovery: OnceLock::new(),
     })
@@ -414,12 +415,17 @@ impl Core {
         if !self.read_only {
             disk.create_dir_all(dir).map_err(|error| Error::io(error).at_path(dir))?;
         }
+        let mut mark = mark.copied();
         let mut tries = 0;
         loop {
-            match recover(disk, dir, log, config, mark) {
-                // Beside a live writer, evidence may have been read that is newer than the bytes before it.
-                Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 3 => tries += 1,
-                Err(error) if self.read_only && tries < 3 && error.kind() == &ErrorKind::Io => tries += 1,
+            if tries > 0 {
+                mark = self.newest_mark(log)?.or(mark);
+            }
+            match recover(disk, dir, log, config, mark.as_ref()) {
+                // Beside a live writer, evidence may have been read that is newer than the bytes before it,
+                // and what the catalogue says may be older than what is left of the log.
+                Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,
+                Err(error) if self.read_only && tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
                 Ok(recovered) => return Ok(recovered),
                 Err(error) => {
                     return match error.kind() {
@@ -429,6 +435,15 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// What a writing process has stored meanwhile of a partition.
+    fn newest_mark(&self, log: &LogId) -> Result<Option<crate::format::Mark>> {
+        let mut catalog = lock(&self.catalog);
+        if catalog.refresh()? {
+            self.catalog_moved.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+        Ok(catalog.state().topic_by_id(log.topic_id).and_then(|topic| topic.mark(log.partition).copied()))
     }
 
     /// Tells the listener, and notes for [`Engine::recovery`].

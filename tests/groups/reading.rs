@@ -36,7 +36,7 @@ fn polls_return_no_more_records_than_asked_for() {
         let _ = engine
             .partition("t", partition)
             .unwrap()
-            .append_batch(&[1_u64, 2, 3, 4, 5].map(u64::to_le_bytes).each_ref().map(|value| Record::new(value)))
+            .append_batch(&[1_u64, 2, 3, 4, 5].map(u64::to_le_bytes).each_ref().map(Record::new))
             .unwrap();
     }
     engine.sync().unwrap();

@@ -66,7 +66,7 @@ impl CommitReceipt {
     /// # Errors
     /// Those of the offset log, and of the partitions that had to be synced first.
     pub fn wait(self) -> Result<()> {
-        self.engine.sync_up_to(&self.behind)?;
+        self.engine.core.sync_up_to(&self.behind)?;
         self.ticket.map_or(Ok(()), |ticket| self.engine.core.groups.offsets.sync_to(ticket))
     }
 }
@@ -294,18 +294,4 @@ fn check_within(partition: &Partition, offset: u64) -> Result<()> {
             .at_partition(&partition.topic, partition.number));
     }
     Ok(())
-}
-
-impl Engine {
-    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited.
-    pub(in crate::engine) fn sync_up_to(&self, behind: &[(Arc<Partition>, u64)]) -> Result<()> {
-        for (partition, offset) in behind {
-            partition.want_sync(*offset);
-        }
-        for (partition, offset) in behind {
-            let done = partition.acknowledged(Acks::Synced, *offset, partition.progress.run());
-            self.core.env.drive.wait(done, None).unwrap_or(Ok(()))?;
-        }
-        Ok(())
-    }
 }

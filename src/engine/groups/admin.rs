@@ -145,7 +145,7 @@ impl Engine {
             };
             commits.iter().filter_map(partition).filter(|(of, offset)| of.progress.durable() < *offset).collect()
         };
-        self.sync_up_to(&behind)?;
+        self.core.sync_up_to(&behind)?;
         let Some(ticket) = group.commit(groups, &Committing { member: None, commits })? else { return Ok(()) };
         // It may stand before an expansion again that it had come past (G7).
         let mut state = lock(&group.state);

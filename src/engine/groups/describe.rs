@@ -7,7 +7,7 @@ use super::Groups;
 use crate::engine::{Engine, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MemberSnapshot;
-use crate::group::TopicPartition;
+use crate::group::{Fence, TopicPartition};
 use crate::ids::TopicId;
 use crate::lock::read;
 
@@ -47,7 +47,8 @@ pub struct GroupDescription {
     pub assignor: String,
     /// Its members, by id.
     pub members: Vec<MemberDescription>,
-    /// The partitions it subscribes to or has committed offsets of, by topic and number.
+    /// The partitions it subscribes to or has committed offsets of, and those added to their topics
+    /// later, by topic and number.
     pub offsets: Vec<GroupOffset>,
     /// When its state was stored, in milliseconds since 1970, if it is another process's or an earlier
     /// life's; `None`: as it is now.
@@ -143,43 +144,45 @@ impl Engine {
             (description.0.state, description.0.as_of_ms) = (GroupState::Empty, None);
             description.0.members.clear();
         }
-        let mut rows: BTreeSet<TopicPartition> = groups
-            .offsets
-            .with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
-        let subscribed = description.1.iter().filter_map(|id| by_id.get(id));
-        rows.extend(
-            subscribed.flat_map(|topic| (0..topic.partitions.len() as u32).map(|partition| (topic.id, partition))),
-        );
+        let mut rows: BTreeSet<TopicPartition> =
+            groups.offsets.with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
+        let with_commits: BTreeSet<TopicId> = rows.iter().map(|(id, _)| *id).collect();
+        // Partitions that were added later are the group's as well, though it hasn't come there yet.
+        let first_added = |topic: &Topic| topic.expansions.first().map_or(topic.partitions.len(), Vec::len);
+        let from = |topic: &Topic| if description.1.contains(&topic.id) { 0 } else { first_added(topic) };
+        for topic in description.1.union(&with_commits).filter_map(|id| by_id.get(id)) {
+            rows.extend((from(topic)..topic.partitions.len()).map(|partition| (topic.id, partition as u32)));
+        }
+        let mut members = HashMap::new();
+        for member in &description.0.members {
+            members.extend(member.partitions.iter().map(|(topic, partition)| ((&**topic, *partition), &member.id)));
+        }
+        let group = groups.group(name)?;
+        let mut fences: HashMap<TopicId, Option<Fence>> = HashMap::new();
+        let mut offsets = Vec::with_capacity(rows.len());
         for (id, partition) in rows {
             let Some(topic) = by_id.get(&id) else { continue };
             let Ok(inner) = topic.partition(partition) else { continue };
             inner.refresh()?;
-            let group = groups.group(name)?;
-            let fence = group.fence(groups, topic);
-            let key = (topic.name.to_string(), partition);
-            let member = description.0.members.iter().find(|member| member.partitions.contains(&key));
+            let fence = fences.entry(id).or_insert_with(|| group.fence(groups, topic));
             let end_offset = inner.progress.written();
-            let doubtful = groups.doubt(name, (id, partition)).is_some();
-            let offset = groups.offsets.with(|state| {
-                let commit = state.group(name).and_then(|group| group.commits.get(&(id, partition)));
-                GroupOffset {
-                    topic: key.0.clone(),
-                    partition,
-                    committed: commit.map(|commit| commit.offset),
-                    metadata: commit.map(|commit| commit.metadata.to_vec()).unwrap_or_default(),
-                    committed_ms: commit.map(|commit| commit.committed_ms),
-                    log_start_offset: inner.progress.log_start(),
-                    end_offset,
-                    member: member.map(|member| member.id.clone()),
-                    waits_for: fence
-                        .as_ref()
-                        .filter(|fence| fence.limit(partition) < end_offset)
-                        .and_then(|fence| fence.waits_for.first().copied()),
-                    in_doubt: doubtful,
-                }
+            let held = fence.as_ref().filter(|fence| fence.limit(partition) < end_offset);
+            let in_doubt = groups.doubt(name, (id, partition)).is_some();
+            let commit = groups.offsets.with(|state| state.group(name)?.commits.get(&(id, partition)).cloned());
+            offsets.push(GroupOffset {
+                topic: topic.name.to_string(),
+                partition,
+                committed: commit.as_ref().map(|commit| commit.offset),
+                committed_ms: commit.as_ref().map(|commit| commit.committed_ms),
+                metadata: commit.map(|commit| commit.metadata.into_vec()).unwrap_or_default(),
+                log_start_offset: inner.progress.log_start(),
+                end_offset,
+                member: members.get(&(&*topic.name, partition)).map(|&member| member.clone()),
+                waits_for: held.and_then(|fence| fence.waits_for.first().copied()),
+                in_doubt,
             });
-            description.0.offsets.push(offset);
         }
+        description.0.offsets = offsets;
         description.0.offsets.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
         Ok(description.0)
     }

@@ -1,4 +1,4 @@
-//! An embedded log engine: Kafka's model (topics, partitions, offsets) inside your own
+//! An embedded log engine: Kafka's model (topics, partitions, consumer groups) inside your own
 //! process, on your own disk, read without copying.
 //!
 //! ```
@@ -15,20 +15,21 @@
 //! let receipt = producer.send(Record::new("189.45").key("AAPL"))?;   // returns at once
 //! let at = receipt.wait()?;                                          // durable: survives power loss
 //!
-//! let mut consumer = engine.assign([("orders", 0), ("orders", 1)])?;
+//! let mut consumer = engine.consumer("billing").subscribe(["orders"]).start()?;
 //! for batch in consumer.poll(Duration::from_secs(1))? {
 //!     for record in &batch {
 //!         assert_eq!(record.key(), Some(&b"AAPL"[..]));              // &[u8] into the mapped file
 //!         assert_eq!((batch.partition(), record.offset()), (at.partition, at.offset));
 //!     }
 //! }
+//! consumer.commit()?;                                                // the group goes on from here
 //! engine.close()?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! The types one needs: [`Engine`] opens a directory; a [`Producer`] sends [`Record`]s and gets
-//! [`Receipt`]s; a [`Consumer`] polls [`Batch`]es; a [`Partition`] is one log by itself, for
+//! [`Receipt`]s; a [`Consumer`] polls [`Batch`]es, as a member of a group or by itself; a [`Partition`] is one log by itself, for
 //! databases and replicated logs; an [`Error`] says what a caller can do.
 //!
 //! What an acknowledgement means is set by [`Acks`]: *written* survives the death of the process,

@@ -587,6 +587,9 @@ impl Core {
                 Err(error) => failure = Some(error),
             }
         }
+        // Handles that live on must not write into what may be another's from now on.
+        lock(&self.catalog).close();
+        self.groups.offsets.close();
         write(&self.topics).clear();
         *lock(&self.guard) = None;
         drop(admin);

@@ -84,7 +84,7 @@ impl Partition {
         if records.is_empty() {
             return Err(Error::invalid("a batch needs at least one record"));
         }
-        let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.config.acks)).max().unwrap_or_default();
+        let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.current().config.acks)).max().unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
         let terms = Terms { expected_end, chosen_among: None };
         let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms));
@@ -156,7 +156,7 @@ impl Partition {
     /// `OffsetOutOfRange` below the log start, or at or beyond the end; `Corrupt` if it is damaged.
     pub fn get(&self, offset: u64) -> Result<FetchedRecord> {
         self.inner.refresh()?;
-        let mut reader = Reader::new(self.inner.clone(), offset, self.topic.config.read_durable);
+        let mut reader = Reader::new(self.inner.clone(), offset, self.topic.current().config.read_durable);
         let found = reader.next_batch()?.and_then(|batch| FetchedRecord::find(batch, offset));
         found.ok_or_else(|| self.out_of_range(offset, reader.readable()))
     }
@@ -179,7 +179,7 @@ impl Partition {
             Bound::Excluded(&to) => to,
             Bound::Unbounded => u64::MAX,
         };
-        let reader = Reader::new(self.inner.clone(), from, self.topic.config.read_durable);
+        let reader = Reader::new(self.inner.clone(), from, self.topic.current().config.read_durable);
         let end = reader.readable();
         if from < self.log_start_offset() || from > end {
             return Err(self.out_of_range(from, end));
@@ -195,7 +195,7 @@ impl Partition {
     /// As [`read`](Partition::read).
     pub fn last(&self, count: u64) -> Result<Reading> {
         self.inner.refresh()?;
-        let end = self.inner.progress.readable(self.topic.config.read_durable);
+        let end = self.inner.progress.readable(self.topic.current().config.read_durable);
         self.read(end.saturating_sub(count).max(self.log_start_offset())..end)
     }
 
@@ -206,7 +206,7 @@ impl Partition {
     /// `Corrupt` or `Io` where the log can't be read.
     pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<u64>> {
         self.inner.refresh()?;
-        Reader::new(self.inner.clone(), self.log_start_offset(), self.topic.config.read_durable)
+        Reader::new(self.inner.clone(), self.log_start_offset(), self.topic.current().config.read_durable)
             .offset_for_timestamp(timestamp_ms)
     }
 

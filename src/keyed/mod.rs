@@ -188,6 +188,11 @@ impl KeyedLog {
         self.header.log.engine_id
     }
 
+    /// Takes nothing any more: the directory is about to be another's.
+    pub(crate) fn close(&mut self) {
+        self.failed.get_or_insert_with(|| Error::new(ErrorKind::Closed));
+    }
+
     /// The file that holds the log now.
     pub(crate) fn path(&self) -> &Path {
         &self.path

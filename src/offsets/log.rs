@@ -256,6 +256,14 @@ impl OffsetLog {
         }
     }
 
+    /// Takes nothing any more: the directory is about to be another's. What is durable stays so.
+    pub(super) fn close(&mut self) {
+        match &mut self.file {
+            LogFile::Open(log) => log.close(),
+            file => *file = LogFile::Failed(Error::new(ErrorKind::Closed)),
+        }
+    }
+
     /// Ends it. What it covered is durable, whatever else failed meanwhile.
     pub(super) fn finish_sync(&mut self, syncing: &Syncing, result: io::Result<()>, ticket: Ticket) -> Result<()> {
         let LogFile::Open(log) = &mut self.file else { return Ok(()) };

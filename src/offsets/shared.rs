@@ -140,6 +140,11 @@ impl Offsets {
         lock(&self.log).keep_topics(live)
     }
 
+    /// Takes nothing any more: the directory is about to be another's.
+    pub(crate) fn close(&self) {
+        lock(&self.log).close();
+    }
+
     /// Opened for reading: takes in what was written since. True if anything was.
     pub(crate) fn refresh(&self) -> Result<bool> {
         lock(&self.log).refresh()

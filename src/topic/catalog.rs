@@ -187,6 +187,11 @@ impl Catalog {
         self.put(&[CatalogEntry::Clean { epoch }], now_ms, true)
     }
 
+    /// Takes nothing any more: the directory is about to be another's.
+    pub(crate) fn close(&mut self) {
+        self.log.close();
+    }
+
     /// Opened for reading: takes in what was written since. True if anything was. After an error
     /// the state means nothing until a later call succeeds.
     pub(crate) fn refresh(&mut self) -> Result<bool> {

@@ -166,3 +166,25 @@ fn a_file_in_place_of_the_directory() {
     }
     assert_eq!(fs::read(place.path()).unwrap(), b"text");
 }
+
+#[test]
+fn groups_that_are_not_there_or_can_not_be() {
+    let place = Place::with_topic("t", 1);
+    for args in
+        [&["group", "describe", "nobody"][..], &["group", "delete", "nobody"], &["group", "copy", "nobody", "g"]]
+    {
+        let says = ["group \"nobody\" does not exist", "there are none yet", "--group nobody"];
+        place.run(args).failed(1, &says);
+    }
+    place.run(&["consume", "t", "--group", "known"]).succeeded();
+    place.run(&["group", "describe", "knwon"]).failed(1, &["does not exist", "there are: known"]);
+    let long = "x".repeat(250);
+    for name in ["", "a\nb", &long] {
+        place.run(&["consume", "t", "--group", name]).failed(1, &["a group's name has 1 to 249 bytes"]);
+        place.run(&["group", "reset", name, "--topic", "t", "--to", "earliest"]).failed(1, &["a group's name"]);
+        place.run(&["group", "copy", "known", name]).failed(1, &["a group's name"]);
+    }
+    place.run(&["consume", "t", "--group", "g", "--partition", "1"]).failed(1, &["partition 1 does not exist"]);
+    let groups = place.run(&["group", "list", "--json"]).succeeded().json();
+    assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
+}

@@ -3,10 +3,14 @@
 //! Each test has a data directory of its own. Processes that run side by side are brought into a
 //! known state by what they print, never by waiting.
 
+mod alter;
 mod bad_input;
 mod damage;
 mod demo;
+mod group_consume;
 mod group_plan;
+mod groups;
+mod groups_alive;
 mod kill;
 mod reading;
 mod round_trip;

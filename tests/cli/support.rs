@@ -13,7 +13,6 @@ pub(crate) struct Place {
 }
 
 /// What a finished command left.
-#[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
@@ -89,6 +88,13 @@ pub(crate) fn run(mut command: Command, stdin: &[u8]) -> Ran {
     Ran { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
 }
 
+impl std::fmt::Debug for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        write!(f, "exit code {:?}\nstdout:\n{stdout}\nstderr:\n{}", self.code, self.stderr)
+    }
+}
+
 impl Ran {
     #[track_caller]
     pub(crate) fn succeeded(self) -> Ran {
@@ -160,6 +166,10 @@ impl Running {
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
+    }
+
+    pub(crate) fn take_stdout(&mut self) -> BufReader<ChildStdout> {
+        self.stdout.take().unwrap()
     }
 
     /// Closes its stdin, if that is still here, and waits for its end; stdout is what wasn't read before.

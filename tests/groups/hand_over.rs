@@ -316,8 +316,16 @@ fn a_consumer_outlives_its_engine_without_harm() {
     fill(&engine, 0, 0, 1);
     let mut a = member(&engine, "g").start().unwrap();
     drain(&mut a);
+    let log = engine.partition("t", 0).unwrap();
     engine.close().unwrap();
+    let before = world.disk.read_file("data/offsets-1").unwrap();
+    let catalog = world.disk.read_file("data/catalog-1").unwrap();
+    // The directory may be another's by now: nothing is written any more.
+    fails(a.commit(), "Closed");
+    fails(log.delete_records(1), "Closed");
     assert!(a.poll(NOW).is_err() || a.poll(NOW).unwrap().is_empty());
-    drop(a);
+    drop((a, engine));
+    assert_eq!(world.disk.read_file("data/offsets-1").unwrap(), before);
+    assert_eq!(world.disk.read_file("data/catalog-1").unwrap(), catalog);
     world.open();
 }

@@ -97,7 +97,7 @@ impl RebalanceListener for Begin {
     fn on_assigned(&mut self, consumer: &mut Consumer, partitions: &[(String, u32)]) {
         let failure = partitions.iter().find_map(|(topic, number)| self.at(consumer, topic, *number).err());
         if failure.is_some() {
-            lock(&self.begun).failure = failure;
+            *lock(&self.begun) = Begun { reached: BTreeMap::new(), failure };
         }
     }
 }

@@ -104,15 +104,24 @@ fn known(names: &[String]) -> String {
 fn report(event: &Event) {
     match event {
         Event::TornTailCut { topic, partition, path, position, bytes, .. } => {
-            let place =
-                if topic.is_empty() { "the catalogue".into() } else { format!("topic {topic} partition {partition}") };
+            let is_offset_log = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"offsets-"));
+            let place = match (topic.is_empty(), is_offset_log) {
+                (false, _) => format!("topic {topic} partition {partition}"),
+                (true, true) => "the offset log".to_owned(),
+                (true, false) => "the catalogue".to_owned(),
+            };
             tell(format_args!("recovered: {place}: cut {bytes} bytes at position {position} of {}", path.display()));
         }
         Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
         Event::PartitionCorrupt { error, .. } => tell(format_args!("warning: {error}")),
         Event::OffsetLogCorrupt { error, groups, names_lost } => {
-            let unnamed = if *names_lost { " and of groups whose names are lost" } else { "" };
-            tell(format_args!("warning: {error}; the newest commits of {}{unnamed} may be lost", listed(groups)));
+            let mut doubtful: Vec<_> = groups.iter().map(|group| format!("group {group}")).collect();
+            doubtful.extend(names_lost.then(|| "groups whose names are lost".to_owned()));
+            let lost = match &doubtful[..] {
+                [] => "all newest commits stand elsewhere".to_owned(),
+                doubtful => format!("the newest commits of {} may be lost", doubtful.join(", ")),
+            };
+            tell(format_args!("warning: {error}; {lost}"));
         }
         Event::OffsetReset { group, topic, partition, committed, to, reason } => {
             let committed = committed.map_or_else(String::new, |offset| format!(" instead of at {offset}"));
@@ -129,10 +138,6 @@ fn report_offset_log(event: &Event) {
     if matches!(event, Event::OffsetLogCorrupt { .. }) {
         report(event);
     }
-}
-
-fn listed(groups: &[String]) -> String {
-    if groups.is_empty() { "no group that is known".to_owned() } else { format!("group {}", groups.join(", group ")) }
 }
 
 /// In quotes if a shell would take it apart.

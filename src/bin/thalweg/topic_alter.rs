@@ -148,8 +148,11 @@ impl Plan {
             return if self.changed.is_empty() { String::new() } else { format!("\naltered topic {name}\n") };
         }
         let (before, last) = (self.before(), self.config.partitions - 1);
-        let added =
-            if last == before { format!("partition {before}") } else { format!("partitions {before} to {last}") };
+        let added = match last - before {
+            0 => format!("partition {before}"),
+            1 => format!("partitions {before} and {last}"),
+            _ => format!("partitions {before} to {last}"),
+        };
         format!("\naltered topic {name}: added {added}\n")
     }
 

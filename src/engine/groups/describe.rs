@@ -144,8 +144,9 @@ impl Engine {
             (description.0.state, description.0.as_of_ms) = (GroupState::Empty, None);
             description.0.members.clear();
         }
-        let mut rows: BTreeSet<TopicPartition> =
-            groups.offsets.with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
+        let mut rows: BTreeSet<TopicPartition> = groups
+            .offsets
+            .with(|state| state.group(name).into_iter().flat_map(|group| group.commits.keys().copied()).collect());
         let with_commits: BTreeSet<TopicId> = rows.iter().map(|(id, _)| *id).collect();
         // Partitions that were added later are the group's as well, though it hasn't come there yet.
         let first_added = |topic: &Topic| topic.expansions.first().map_or(topic.partitions.len(), Vec::len);

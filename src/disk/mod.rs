@@ -114,6 +114,10 @@ pub(crate) trait View: Send + Sync + fmt::Debug {
     /// Brings `range` into memory, so that a page the drive can't read is an error here and not a
     /// signal later. Called before a reader first touches a range.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
+    /// A reader has gone past `range`: it need not count as this process's memory. It stays readable.
+    fn leave(&self, range: Range<u64>) {
+        let _ = range;
+    }
 }
 
 /// A sync that ended.

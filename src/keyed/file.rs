@@ -13,6 +13,9 @@ use crate::segment::Place;
 
 use super::{AHEAD_BYTES, used_up};
 
+/// The most that is allocated at once beyond what is needed.
+const MAX_STEP_BYTES: u64 = 4 << 20;
+
 /// The longest batch the format knows.
 const MAX_BATCH_BYTES: u64 = 1 << 30;
 
@@ -68,9 +71,9 @@ pub(super) fn start_of(header: &FileHeader) -> Place {
 }
 
 /// How much is allocated for a log that ends at `end`: after this at least `AHEAD_BYTES` can be
-/// appended before the next step.
+/// appended before the next step. The steps grow with the log.
 pub(super) fn allocation_for(end: u64) -> u64 {
-    (end + 2 * AHEAD_BYTES).next_multiple_of(BLOCK_BYTES)
+    (end + 2 * AHEAD_BYTES + (end / 8).min(MAX_STEP_BYTES)).next_multiple_of(BLOCK_BYTES)
 }
 
 pub(super) fn batch_header(

@@ -16,6 +16,8 @@ use crate::segment::Segment;
 /// How much is brought into memory at once.
 const WINDOW_BYTES: u64 = 2 << 20;
 const PAGE_BYTES: u64 = 4096;
+/// How far behind a reader pages stay mapped: more than a poll returns.
+const BEHIND_BYTES: u64 = 16 << 20;
 
 /// The next batch with records at or after an offset.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct At {
     view: Arc<dyn View>,
     position: u64,
     populated: u64,
+    /// Pages before it were left behind.
+    left: u64,
 }
 
 impl Reader {
@@ -218,7 +222,7 @@ impl Reader {
         let view = segment
             .view(&*env.disk, &env.views)
             .map_err(|error| error.at_partition(&self.partition.topic, self.partition.number))?;
-        Ok(At { segment, view, position, populated: 0 })
+        Ok(At { segment, view, position, populated: 0, left: position })
     }
 
     #[cold]
@@ -311,6 +315,11 @@ impl At {
             .populate(from..to)
             .map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(self.position))?;
         self.populated = to.next_multiple_of(PAGE_BYTES);
+        let behind = from.saturating_sub(BEHIND_BYTES);
+        if behind >= self.left + WINDOW_BYTES {
+            self.view.leave(self.left..behind);
+            self.left = behind;
+        }
         Ok(())
     }
 }

@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
 
+/// A multiple of every page size there is.
+const GRAIN_BYTES: u64 = 64 << 10;
 /// Bytes that a read-at takes where populating isn't possible.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -97,6 +99,27 @@ impl Mapping {
     #[cfg(not(target_os = "linux"))]
     fn populate_pages(&self, _range: &Range<u64>) -> io::Result<()> {
         Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Takes what lies wholly within the range, in steps of 64 KiB, out of this process's memory; it
+    /// stays in the page cache, and is mapped again when it is touched.
+    pub(crate) fn leave(&self, range: Range<u64>) {
+        let start = range.start.next_multiple_of(GRAIN_BYTES);
+        let end = range.end / GRAIN_BYTES * GRAIN_BYTES;
+        if start >= end || end > self.memory.len() as u64 {
+            return;
+        }
+        // SAFETY: the mapping is shared, read-only and of a file: unlike in a private or anonymous one,
+        // pages dropped by this advice come back from the file with the same bytes.
+        let advised = unsafe {
+            self.memory.unchecked_advise_range(
+                memmap2::UncheckedAdvice::DontNeed,
+                start as usize,
+                (end - start) as usize,
+            )
+        };
+        // Advice that isn't taken changes nothing.
+        let _ = advised;
     }
 
     /// Reads the range into nothing: a page that can't be read is an error.
@@ -197,6 +220,18 @@ mod tests {
         mapping.populate(0..0).unwrap();
         assert_eq!(mapping.populate(0..2 * PAGE + 11).unwrap_err().kind(), ErrorKind::UnexpectedEof);
         assert_eq!(mapping.populate(0..17 * PAGE).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn what_was_left_is_there_again_when_it_is_touched() {
+        let (_file, fd) = file_of(&vec![3; 64 * PAGE as usize]);
+        let mapping = Mapping::new(fd, 128 * PAGE).unwrap();
+        let bytes = mapping.bytes(0..64 * PAGE).unwrap();
+        mapping.populate(0..64 * PAGE).unwrap();
+        mapping.leave(100..64 * PAGE);
+        mapping.leave(0..1 << 40);
+        mapping.leave(9..3);
+        assert!(bytes.iter().all(|&byte| byte == 3));
     }
 
     #[test]

@@ -170,3 +170,17 @@ fn what_can_not_be() {
     writer.line();
     alter(&["--partitions", "4"]).failed(1, &["open for writing", &format!("pid {}", writer.pid())]);
 }
+
+#[test]
+fn who_follows_a_topic_reads_its_new_partitions_too() {
+    let place = Place::with_topic("t", 1);
+    place.run_with(&["produce", "t"], b"one\n").succeeded();
+    let mut follower = place.start(&["consume", "t", "--follow"]);
+    let mut first = place.start(&["consume", "t", "--follow", "--partition", "0"]);
+    assert_eq!((follower.line(), first.line()), ("one".to_owned(), "one".to_owned()));
+    place.run(&["topic", "alter", "t", "--partitions", "3"]).succeeded();
+    place.run_with(&["produce", "t", "--partition", "2"], b"two\n").succeeded();
+    assert_eq!(follower.line(), "two");
+    place.run_with(&["produce", "t", "--partition", "0"], b"three\n").succeeded();
+    assert_eq!((follower.line(), first.line()), ("three".to_owned(), "three".to_owned()));
+}

@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use thalweg::{Batch, Engine, ErrorKind, Partition, TopicId};
+use thalweg::{Batch, Consumer, Engine, ErrorKind, Partition, TopicId};
 
 use crate::args::{ConsumeArgs, Start};
 use crate::consume_group;
@@ -38,7 +38,12 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
         places.push((partition, from));
     }
     let mut sink = Sink::new(json, args)?;
-    let result = if args.follow { follow(&engine, topic.id, &places, &mut sink) } else { read(&places, &mut sink) };
+    let result = if args.follow {
+        let all = args.partition.is_none();
+        Following { engine: &engine, topic: &topic.name, id: topic.id, all, places }.run(&mut sink)
+    } else {
+        read(&places, &mut sink)
+    };
     sink.done();
     // What came before an error is printed before it.
     let flushed = sink.flush();
@@ -71,38 +76,72 @@ fn read(places: &[(Partition, u64)], sink: &mut Sink) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All partitions as records come, until interrupted.
-fn follow(engine: &Engine, id: TopicId, places: &[(Partition, u64)], sink: &mut Sink) -> Result<(), Failure> {
-    let mut consumer = engine.assign(places.iter().map(|(partition, _)| (partition.topic(), partition.number())))?;
-    for (partition, from) in places {
-        consumer.seek(partition.topic(), partition.number(), *from)?;
-    }
-    while sink.left > 0 {
-        let mut polled = consumer.poll(Duration::ZERO).map_err(explain_range)?;
-        if polled.is_empty() {
-            sink.flush()?;
-            polled = consumer.poll(LOOK_EVERY).map_err(explain_range)?;
-        }
-        if polled.is_empty() {
-            check_topic(engine, id, places)?;
-        }
-        for batch in &polled {
-            if sink.write(batch)?.is_break() {
-                break;
-            }
-        }
-    }
-    Ok(())
+/// Partitions whose records are printed as they come, until interrupted.
+struct Following<'a> {
+    engine: &'a Engine,
+    topic: &'a str,
+    id: TopicId,
+    /// Whether those that the topic gets meanwhile are read too.
+    all: bool,
+    places: Vec<(Partition, u64)>,
 }
 
-/// Fails if the topic was deleted, or made again, while it was read.
-fn check_topic(engine: &Engine, id: TopicId, places: &[(Partition, u64)]) -> Result<(), Failure> {
-    let Some((partition, _)) = places.first() else { return Ok(()) };
-    let name = partition.topic();
-    match engine.describe_topic(name) {
-        Ok(topic) if topic.id == id => Ok(()),
-        Err(error) if !matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => Err(error.into()),
-        _ => Err(Failure::new(format!("topic {name:?} was deleted while it was read"))),
+impl Following<'_> {
+    fn run(mut self, sink: &mut Sink) -> Result<(), Failure> {
+        let mut consumer = self.consumer()?;
+        let mut looked = Instant::now();
+        while !sink.is_full() {
+            let mut polled = consumer.poll(Duration::ZERO).map_err(explain_range)?;
+            if polled.is_empty() {
+                sink.flush()?;
+                polled = consumer.poll(LOOK_EVERY).map_err(explain_range)?;
+            }
+            for batch in &polled {
+                if sink.write(batch)?.is_break() {
+                    return Ok(());
+                }
+            }
+            if looked.elapsed() >= LOOK_EVERY {
+                looked = Instant::now();
+                let partitions = self.check_topic()?;
+                if self.all && partitions > self.places.len() as u32 {
+                    self.add_partitions(&consumer, partitions)?;
+                    consumer = self.consumer()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn consumer(&self) -> Result<Consumer, Failure> {
+        let numbers = self.places.iter().map(|(partition, _)| (self.topic, partition.number()));
+        let mut consumer = self.engine.assign(numbers)?;
+        for (partition, from) in &self.places {
+            consumer.seek(self.topic, partition.number(), *from)?;
+        }
+        Ok(consumer)
+    }
+
+    /// How many partitions the topic has. Fails if it was deleted, or made again, while it was read.
+    fn check_topic(&self) -> Result<u32, Failure> {
+        match self.engine.describe_topic(self.topic) {
+            Ok(topic) if topic.id == self.id => Ok(topic.partitions.len() as u32),
+            Err(error) if !matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => Err(error.into()),
+            _ => Err(Failure::new(format!("topic {:?} was deleted while it was read", self.topic))),
+        }
+    }
+
+    /// The old ones go on where they are; of the new ones everything came later.
+    fn add_partitions(&mut self, consumer: &Consumer, partitions: u32) -> Result<(), Failure> {
+        for (partition, from) in &mut self.places {
+            *from = consumer.position(self.topic, partition.number())?;
+        }
+        for number in self.places.len() as u32..partitions {
+            let partition = self.engine.partition(self.topic, number)?;
+            let from = partition.log_start_offset();
+            self.places.push((partition, from));
+        }
+        Ok(())
     }
 }
 

@@ -142,6 +142,10 @@ impl View for Mapping {
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
         Mapping::populate(self, range)
     }
+
+    fn leave(&self, range: Range<u64>) {
+        Mapping::leave(self, range);
+    }
 }
 
 /// Goes on after a short write of `written` bytes. One that takes nothing is an error, else this

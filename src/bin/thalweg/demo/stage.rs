@@ -237,7 +237,7 @@ impl<'scope, 'env> Director<'scope, 'env> {
                 allow(all / 2);
                 self.act = Act::Working;
             }
-            Act::Working if sent >= all / 4 => {
+            Act::Working if sent >= all / 4 && is_shared(prices, 3) => {
                 self.stage.shall_die.store(true, Ordering::SeqCst);
                 self.orphans = partitions_of(prices, mortal);
                 let partitions = list(&self.orphans);

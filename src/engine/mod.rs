@@ -578,7 +578,7 @@ impl Core {
         self.background.store_marks(true);
         if failure.is_none() {
             let mut catalog = lock(&self.catalog);
-            match catalog.put_clean(self.env.clock.wall_ms()) {
+            match catalog.put_clean(self.groups.offsets.durable_end(), self.env.clock.wall_ms()) {
                 Ok(()) => {
                     let end = catalog.end_position();
                     // A note for `verify`, which does without.

@@ -79,7 +79,8 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         options.events.emit(Event::SyncDriver { driver, reason });
     }
     let access = if options.read_only { Access::Read } else { Access::Write };
-    let (offsets, cut) = Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), epoch, access)?;
+    let (offsets, cut) =
+        Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), epoch, access, catalog.state().offsets_end())?;
     if let Some(Cut { path, position, bytes }) = cut {
         let (topic, partition, end_offset) = (String::new(), 0, 0);
         options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });

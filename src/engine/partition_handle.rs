@@ -84,7 +84,11 @@ impl Partition {
         if records.is_empty() {
             return Err(Error::invalid("a batch needs at least one record"));
         }
-        let acks = records.iter().map(|record| record.acks.unwrap_or(self.topic.current().config.acks)).max().unwrap_or_default();
+        let acks = records
+            .iter()
+            .map(|record| record.acks.unwrap_or(self.topic.current().config.acks))
+            .max()
+            .unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
         let terms = Terms { expected_end, chosen_among: None };
         let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms));

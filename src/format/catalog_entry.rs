@@ -46,8 +46,9 @@ pub(crate) enum CatalogEntry {
     Truncated { topic_id: TopicId, partition: u32, offset: u64, epoch: u32 },
     /// A topic has other settings now; `config` is lines of `key=value`.
     Configured { topic_id: TopicId, config: String },
-    /// The epoch ended with everything durable and marked; counts while it is the newest.
-    Clean { epoch: u32 },
+    /// The epoch ended with everything durable and marked; counts while it is the newest. Entries of
+    /// the offset log below `offsets_end` were durable then.
+    Clean { epoch: u32, offsets_end: u64 },
 }
 
 /// An entry's header as it stands in the file.
@@ -108,8 +109,10 @@ impl CatalogEntry {
                 into.extend_from_slice(&engine_id.0);
                 into.extend_from_slice(&created_ms.to_le_bytes());
             }
-            CatalogEntry::Epoch { epoch } | CatalogEntry::Clean { epoch } => {
-                into.extend_from_slice(&epoch.to_le_bytes())
+            CatalogEntry::Epoch { epoch } => into.extend_from_slice(&epoch.to_le_bytes()),
+            CatalogEntry::Clean { epoch, offsets_end } => {
+                into.extend_from_slice(&offsets_end.to_le_bytes());
+                into.extend_from_slice(&epoch.to_le_bytes());
             }
             CatalogEntry::Topic { name, partitions, created_ms, config, .. } => {
                 into.extend_from_slice(&created_ms.to_le_bytes());
@@ -254,8 +257,8 @@ fn decode_one(raw: &Raw, payload: &[u8]) -> Result<CatalogEntry, FormatError> {
             CatalogEntry::Truncated { topic_id, partition, offset: u64_in(0)?, epoch: u32_in(8)? }
         }
         CLEAN => {
-            exactly(4)?;
-            CatalogEntry::Clean { epoch: u32_in(0)? }
+            exactly(12)?;
+            CatalogEntry::Clean { epoch: u32_in(8)?, offsets_end: u64_in(0)? }
         }
         CONFIGURED => CatalogEntry::Configured { topic_id, config: text(payload)? },
         other => return Err(newer(format!("catalogue entry of kind {other}"))),
@@ -286,7 +289,7 @@ mod tests {
             CatalogEntry::Mark { topic_id, partition: 3, mark },
             CatalogEntry::Truncated { topic_id, partition: 1, offset: 8, epoch: 9 },
             CatalogEntry::Deleted { topic_id },
-            CatalogEntry::Clean { epoch: 4 },
+            CatalogEntry::Clean { epoch: 4, offsets_end: 6 },
             CatalogEntry::Configured { topic_id, config: "b=2\n".into() },
         ]
     }
@@ -331,7 +334,7 @@ mod tests {
              0100000000000000
              0700000001000000070000000c00000008000000000000000900000000000000
              07000000000000000400000000000000
-             000000000000000008000000040000000400000000000000
+             0000000000000000080000000c00000006000000000000000400000000000000
              07000000000000000900000004000000623d320a00000000",
         );
         assert_eq!(body, expected);

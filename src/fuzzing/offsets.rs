@@ -31,7 +31,7 @@ pub fn offsets_open(input: &[u8]) {
     let access = if mode & READ_ONLY != 0 { Access::Read } else { Access::Write };
     let mut before = None;
     for life in 0..2 {
-        let Ok((offsets, _)) = Offsets::open(Arc::new(disk.clone()), Path::new("data"), ENGINE, u32::MAX, access)
+        let Ok((offsets, _)) = Offsets::open(Arc::new(disk.clone()), Path::new("data"), ENGINE, u32::MAX, access, 0)
         else {
             return;
         };
@@ -110,7 +110,7 @@ pub(super) fn template() -> &'static [u8] {
 fn make() -> Result<Vec<u8>> {
     let disk = SimDisk::new();
     let _ = disk.write_file("data/x", b"");
-    let (offsets, _) = Offsets::open(Arc::new(disk.clone()), Path::new("data"), ENGINE, 1, Access::Write)?;
+    let (offsets, _) = Offsets::open(Arc::new(disk.clone()), Path::new("data"), ENGINE, 1, Access::Write, 0)?;
     let commit = |partition, offset| NewCommit { topic_id: TopicId(1), partition, offset, epoch: 1, metadata: b"" };
     offsets.commit("a", 1, &[commit(0, 3), NewCommit { metadata: b"of a", ..commit(1, 4) }], 10)?;
     offsets.put_state("b", 1, &snapshot(), 20)?;
@@ -183,7 +183,7 @@ mod tests {
         let file = if mode & ENTRIES != 0 { with_entries(like, &bytes[1..]) } else { dressed(mode, &bytes[1..], like) };
         let disk = SimDisk::new();
         disk.write_file(FILE, &file).unwrap();
-        Ok(Offsets::open(Arc::new(disk), Path::new("data"), ENGINE, 9, Access::Write)?.0)
+        Ok(Offsets::open(Arc::new(disk), Path::new("data"), ENGINE, 9, Access::Write, 0)?.0)
     }
 
     #[test]

@@ -331,7 +331,9 @@ pub(super) fn catalog_fields(entry: CatalogEntry) -> DumpedEntry {
             ];
             ("truncated", fields)
         }
-        CatalogEntry::Clean { epoch } => ("clean", vec![("epoch", text(epoch))]),
+        CatalogEntry::Clean { epoch, offsets_end } => {
+            ("clean", vec![("epoch", text(epoch)), ("offsets_end", text(offsets_end))])
+        }
     };
     DumpedEntry { kind, fields }
 }

@@ -48,6 +48,7 @@ pub(super) fn open_offsets(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     engine_id: Option<EngineId>,
+    proven: u64,
 ) -> Result<Option<(PathBuf, u64)>> {
     let (kind, access) = (FileKind::Offsets, Access::Read);
     // What contradicts what came before is as bad as a checksum that doesn't fit.
@@ -55,7 +56,7 @@ pub(super) fn open_offsets(
     let mut replay = |header: &BatchHeader, body: &[u8]| {
         state.apply_batch(body, header.record_count, header.appended_ms).map_err(refused)
     };
-    let opened = KeyedLog::open(disk.clone(), dir, "offsets", kind, engine_id, access, &mut replay)?;
+    let opened = KeyedLog::open_proven(disk.clone(), dir, "offsets", kind, engine_id, access, proven, &mut replay)?;
     Ok(opened.map(|opened| (opened.log.path().to_owned(), opened.log.bytes())))
 }
 

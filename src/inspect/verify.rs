@@ -105,7 +105,8 @@ impl Check<'_> {
             Some((state, engine_id)) => (Some(state), Some(engine_id)),
             None => (None, None),
         };
-        self.offset_log(root, engine_id)?;
+        let proven = state.as_ref().map_or(0, CatalogState::offsets_end);
+        self.offset_log(root, engine_id, proven)?;
         self.foreign(root);
         match state {
             Some(state) => self.topics(state)?,
@@ -164,12 +165,16 @@ impl Check<'_> {
     }
 
     /// The offset log, if there is one.
-    fn offset_log(&mut self, root: &[Entry], engine_id: Option<EngineId>) -> Result<()> {
+    fn offset_log(&mut self, root: &[Entry], engine_id: Option<EngineId>, proven: u64) -> Result<()> {
         if !root.iter().any(|entry| number_of(&entry.name, "offsets").is_some()) {
+            if proven > 0 {
+                let reason = format!("the offset log is missing, though it had {proven} entries");
+                self.found.damage.push(Damage::of_path(self.dir, reason));
+            }
             return Ok(());
         }
         let live = self.found.live_writer.is_some();
-        let (path, end) = match keyed_file::open_offsets(&self.disk, self.dir, engine_id) {
+        let (path, end) = match keyed_file::open_offsets(&self.disk, self.dir, engine_id, proven) {
             Ok(Some((path, end))) => (path, Some(end)),
             Ok(None) => return Ok(()),
             Err(error) if prevents(&error) => return Err(error),

@@ -188,6 +188,11 @@ impl KeyedLog {
         self.header.log.engine_id
     }
 
+    /// Whether nothing says that the end found at open is durable, and no sync has made it so.
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.unproven.is_some()
+    }
+
     /// Takes nothing any more: the directory is about to be another's.
     pub(crate) fn close(&mut self) {
         self.failed.get_or_insert_with(|| Error::new(ErrorKind::Closed));

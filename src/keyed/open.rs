@@ -39,6 +39,22 @@ impl KeyedLog {
         access: Access,
         replay: &mut Replay<'_>,
     ) -> Result<Option<Opened>> {
+        KeyedLog::open_proven(disk, dir, prefix, kind, engine_id, access, 0, replay)
+    }
+
+    /// [`open`](KeyedLog::open) a log of which entries below `proven` are known from elsewhere to have
+    /// been durable.
+    #[expect(clippy::too_many_arguments, reason = "each is a different fact about the log")]
+    pub(crate) fn open_proven(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        prefix: &'static str,
+        kind: FileKind,
+        engine_id: Option<EngineId>,
+        access: Access,
+        proven: u64,
+        replay: &mut Replay<'_>,
+    ) -> Result<Option<Opened>> {
         let (names, found) = KeyedLog::attach_newest(&disk, dir, prefix, kind, engine_id, access)?;
         let Some(mut log) = found else {
             if access == Access::Write {
@@ -46,6 +62,7 @@ impl KeyedLog {
             }
             return Ok(None);
         };
+        log.durable_offset = log.durable_offset.max(proven);
         let beyond = log.catch_up(replay)?;
         if access == Access::Read {
             return Ok(Some(Opened { log, cut: None }));

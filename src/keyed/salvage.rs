@@ -43,11 +43,15 @@ impl KeyedLog {
         prefix: &'static str,
         kind: FileKind,
         engine_id: EngineId,
+        proven: u64,
         each: &mut Salvage<'_>,
     ) -> Result<()> {
         match KeyedLog::attach_newest(disk, dir, prefix, kind, Some(engine_id), Access::Read) {
             Ok((_, None)) => Ok(()),
-            Ok((_, Some(log))) => log.salvage_batches(each),
+            Ok((_, Some(mut log))) => {
+                log.durable_offset = log.durable_offset.max(proven);
+                log.salvage_batches(each)
+            }
             Err(error) if is_damage(&error) => each(Piece::Hole(error)),
             Err(error) => Err(error),
         }

@@ -41,6 +41,8 @@ pub(super) struct OffsetLog {
     engine_id: EngineId,
     epoch: u32,
     access: Access,
+    /// Entries below were durable, as the catalogue says.
+    proven: u64,
     pub(super) file: LogFile,
     state: OffsetState,
     /// Where batches are put together; empty between calls.
@@ -70,6 +72,7 @@ impl OffsetLog {
         engine_id: EngineId,
         epoch: u32,
         access: Access,
+        proven: u64,
     ) -> Result<(OffsetLog, Option<Cut>)> {
         let mut log = OffsetLog {
             disk,
@@ -77,6 +80,7 @@ impl OffsetLog {
             engine_id,
             epoch,
             access,
+            proven,
             file: LogFile::None,
             state: OffsetState::default(),
             buffer: Vec::new(),
@@ -95,9 +99,22 @@ impl OffsetLog {
             self.state = OffsetState::default();
             let mut replay = |header: &BatchHeader, body: &[u8]| replay(&mut self.state, header, body);
             let (disk, engine_id) = (self.disk.clone(), Some(self.engine_id));
-            let opened =
-                KeyedLog::open(disk, &self.dir, PREFIX, FileKind::Offsets, engine_id, self.access, &mut replay);
+            let opened = KeyedLog::open_proven(
+                disk,
+                &self.dir,
+                PREFIX,
+                FileKind::Offsets,
+                engine_id,
+                self.access,
+                self.proven,
+                &mut replay,
+            );
             match opened {
+                Ok(None) if self.proven > 0 => {
+                    let reason = format!("the offset log is missing, though it had {} entries", self.proven);
+                    self.file = LogFile::Damaged(OffsetDamage::all(Error::corrupt(reason).at_path(&self.dir)));
+                    return Ok(None);
+                }
                 Ok(None) => return Ok(None),
                 Ok(Some(Opened { mut log, cut })) => {
                     log.set_epoch(self.epoch);
@@ -123,7 +140,7 @@ impl OffsetLog {
     fn salvage(&mut self) -> Result<bool> {
         let mut salvager = Salvager::default();
         let mut each = |piece: Piece<'_>| salvager.take(piece);
-        KeyedLog::salvage(&self.disk, &self.dir, PREFIX, FileKind::Offsets, self.engine_id, &mut each)?;
+        KeyedLog::salvage(&self.disk, &self.dir, PREFIX, FileKind::Offsets, self.engine_id, self.proven, &mut each)?;
         let (state, damage) = salvager.finish();
         self.state = state;
         let Some(damage) = damage else { return Ok(false) };
@@ -256,6 +273,14 @@ impl OffsetLog {
         }
     }
 
+    /// Entries below this survive power loss.
+    pub(super) fn durable_end(&self) -> u64 {
+        match &self.file {
+            LogFile::Open(log) => log.durable_offset(),
+            _ => self.proven,
+        }
+    }
+
     /// Takes nothing any more: the directory is about to be another's. What is durable stays so.
     pub(super) fn close(&mut self) {
         match &mut self.file {
@@ -330,7 +355,13 @@ impl OffsetLog {
         }
         self.compact_if_due(now_ms)?;
         match &mut self.file {
-            LogFile::Open(log) => log.append(body, entries, now_ms)?,
+            LogFile::Open(log) => {
+                // So that all that earlier lives left has evidence behind it: it may have been acknowledged.
+                if log.is_unproven() {
+                    log.sync()?;
+                }
+                log.append(body, entries, now_ms)?;
+            }
             LogFile::None => self.create(body, entries, now_ms)?,
             LogFile::Damaged(damage) => return Err(damage.error.clone()),
             LogFile::Failed(error) => return Err(error.clone()),

@@ -36,6 +36,11 @@ enum Sure {
 }
 
 impl OffsetDamage {
+    /// Nothing is left.
+    pub(super) fn all(error: Error) -> OffsetDamage {
+        OffsetDamage { error, groups: Vec::new(), names_lost: true, sure: Arc::default() }
+    }
+
     /// Whether a commit of this group for this partition may have been lost that is newer than the
     /// one that is known, or the only one.
     pub(crate) fn in_doubt(&self, group: &str, topic_id: TopicId, partition: u32) -> bool {

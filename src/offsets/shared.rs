@@ -32,7 +32,8 @@ pub(crate) struct Offsets {
 
 impl Offsets {
     /// Opens the newest file in `dir`, if there is one; says what was cut off its end. `epoch` is what
-    /// batches carry from now on: higher than in any earlier life.
+    /// batches carry from now on: higher than in any earlier life. Entries below `proven` are known to have
+    /// been durable from elsewhere.
     ///
     /// # Errors
     /// [`NewerFormat`](crate::ErrorKind::NewerFormat), and those of the disk. Damage is no error: see
@@ -43,8 +44,9 @@ impl Offsets {
         engine_id: EngineId,
         epoch: u32,
         access: Access,
+        proven: u64,
     ) -> Result<(Offsets, Option<Cut>)> {
-        let (log, cut) = OffsetLog::open(disk, dir, engine_id, epoch, access)?;
+        let (log, cut) = OffsetLog::open(disk, dir, engine_id, epoch, access, proven)?;
         Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()) }, cut))
     }
 
@@ -122,6 +124,11 @@ impl Offsets {
     pub(crate) fn sync_all(&self) -> Result<()> {
         let end = lock(&self.log).end();
         self.sync_to(end)
+    }
+
+    /// Entries below this (exclusive) survive power loss.
+    pub(crate) fn durable_end(&self) -> u64 {
+        lock(&self.log).durable_end()
     }
 
     pub(crate) fn has_unsynced(&self) -> bool {

@@ -46,7 +46,7 @@ fn new_disk() -> SimDisk {
 }
 
 fn open_as(disk: &SimDisk, epoch: u32, access: Access) -> Result<(Offsets, Option<Cut>)> {
-    Offsets::open(Arc::new(disk.clone()), dir(), ENGINE, epoch, access)
+    Offsets::open(Arc::new(disk.clone()), dir(), ENGINE, epoch, access, 0)
 }
 
 fn open(disk: &SimDisk, epoch: u32) -> Offsets {

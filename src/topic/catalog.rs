@@ -182,9 +182,10 @@ impl Catalog {
     }
 
     /// Says, durably, that the epoch ended with all marks in place. Anything put later unsays it.
-    pub(crate) fn put_clean(&mut self, now_ms: i64) -> Result<()> {
+    /// So is the offset log, below `offsets_end`.
+    pub(crate) fn put_clean(&mut self, offsets_end: u64, now_ms: i64) -> Result<()> {
         let epoch = self.state.epoch();
-        self.put(&[CatalogEntry::Clean { epoch }], now_ms, true)
+        self.put(&[CatalogEntry::Clean { epoch, offsets_end }], now_ms, true)
     }
 
     /// Takes nothing any more: the directory is about to be another's.

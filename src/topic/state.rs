@@ -85,6 +85,7 @@ pub(crate) struct CatalogState {
     ids: HashMap<String, TopicId>,
     deleted: BTreeMap<TopicId, String>,
     clean: bool,
+    offsets_end: u64,
 }
 
 impl CatalogState {
@@ -101,6 +102,11 @@ impl CatalogState {
     /// Whether the newest entry says that the newest epoch ended cleanly.
     pub(crate) fn is_clean(&self) -> bool {
         self.clean
+    }
+
+    /// Entries of the offset log below this (exclusive) were durable when the engine was last closed.
+    pub(crate) fn offsets_end(&self) -> u64 {
+        self.offsets_end
     }
 
     /// The topics there are, by rising id.
@@ -194,10 +200,10 @@ impl CatalogState {
                     _ => Ok(()),
                 }
             }
-            CatalogEntry::Clean { epoch } if *epoch != self.epoch => {
+            CatalogEntry::Clean { epoch, .. } if *epoch != self.epoch => {
                 invalid(format!("a clean end of epoch {epoch} within epoch {}", self.epoch))
             }
-            CatalogEntry::Clean { .. } => Ok(()),
+            CatalogEntry::Clean { offsets_end, .. } => check_offset(*offsets_end),
         }
     }
 
@@ -252,7 +258,7 @@ impl CatalogState {
                     topic.put_truncation(*partition, Truncation { offset: *offset, epoch: *epoch });
                 }
             }
-            CatalogEntry::Clean { .. } => {}
+            CatalogEntry::Clean { offsets_end, .. } => self.offsets_end = self.offsets_end.max(*offsets_end),
         }
         Ok(())
     }
@@ -277,7 +283,7 @@ impl CatalogState {
             deleted_entries(id, name, &mut each);
         }
         if self.clean {
-            each(CatalogEntry::Clean { epoch: self.epoch });
+            each(CatalogEntry::Clean { epoch: self.epoch, offsets_end: self.offsets_end });
         }
     }
 

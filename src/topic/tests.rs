@@ -68,7 +68,7 @@ fn entries_lead_to_the_same_state() {
         truncated(20, 4),
         topic(8, "last", 1),
         CatalogEntry::Deleted { topic_id: TopicId(8) },
-        CatalogEntry::Clean { epoch: 4 },
+        CatalogEntry::Clean { epoch: 4, offsets_end: 6 },
     ]);
     assert_eq!(again(&state), state);
     assert_eq!(state.next_topic_id(), Some(TopicId(9)));
@@ -112,7 +112,7 @@ fn truncations_that_say_nothing_more_are_dropped() {
 
 #[test]
 fn anything_after_it_undoes_clean() {
-    let mut state = state(&[topic(1, "a", 1), CatalogEntry::Clean { epoch: 4 }]);
+    let mut state = state(&[topic(1, "a", 1), CatalogEntry::Clean { epoch: 4, offsets_end: 6 }]);
     assert!(state.is_clean());
     state.apply(&put(1, 0, mark(4, 0, 0))).unwrap();
     assert!(!state.is_clean());
@@ -158,8 +158,9 @@ fn misfits() -> Vec<CatalogEntry> {
         CatalogEntry::Truncated { topic_id: id, partition: 0, offset, epoch: 4 },
         CatalogEntry::Truncated { topic_id: id, partition: 2, offset: 0, epoch: 4 },
         CatalogEntry::Truncated { topic_id: id, partition: 0, offset: 0, epoch: 5 },
-        CatalogEntry::Clean { epoch: 3 },
-        CatalogEntry::Clean { epoch: 5 },
+        CatalogEntry::Clean { epoch: 3, offsets_end: 0 },
+        CatalogEntry::Clean { epoch: 5, offsets_end: 0 },
+        CatalogEntry::Clean { epoch: 4, offsets_end: offset },
     ]
 }
 
@@ -247,7 +248,7 @@ fn only_the_newest_epochs_end_is_clean() {
     let disk = disk();
     let mut catalog = Catalog::create(disk.clone(), dir(), ENGINE, 1).unwrap();
     assert!(!catalog.was_clean());
-    catalog.put_clean(2).unwrap();
+    catalog.put_clean(0, 2).unwrap();
     assert!(!catalog.was_clean());
     let mut catalog = open(&disk);
     assert!(catalog.was_clean());
@@ -256,7 +257,7 @@ fn only_the_newest_epochs_end_is_clean() {
     let mut catalog = open(&disk);
     assert!(!catalog.was_clean());
     assert_eq!(catalog.begin_epoch(4), Ok(3));
-    catalog.put_clean(5).unwrap();
+    catalog.put_clean(0, 5).unwrap();
     catalog.create_topic("late", &TopicConfig::default(), 6).unwrap();
     assert!(!open(&disk).was_clean());
 }

@@ -150,3 +150,48 @@ fn metadata_is_shown_as_it_was_committed() {
     assert_eq!((&rows[0]["metadata"], &rows[0]["base64"]), (&json!("host 7"), &json!(null)));
     assert_eq!((&rows[1]["metadata"], &rows[1]["base64"]), (&json!("//4="), &json!(["metadata"])));
 }
+
+#[test]
+fn a_hand_over_that_is_not_done_is_seen() {
+    let place = Place::with_topic("t", 2);
+    let engine = Engine::open(place.path()).unwrap();
+    let mut first = members(&engine, 1);
+    // It gets one of the two when the first gives it back, in its next poll.
+    let mut second = engine.consumer("g").client_id("second").subscribe(["t"]).start().unwrap();
+    second.poll(Duration::ZERO).unwrap();
+    let described = describe(&place, "g");
+    assert_eq!(described["state"], "preparing", "{described}");
+    let waiting = described["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|member| member["id"] == second.member_id().unwrap())
+        .unwrap();
+    assert_eq!((&waiting["partitions"], waiting["awaited"].as_array().unwrap().len()), (&json!([]), 1));
+    assert_eq!(waiting["idle"], false);
+    let text = place.run(&["group", "describe", "g"]).succeeded();
+    assert!(text.text().contains("preparing") && text.text().contains("will get t "), "{text:?}");
+    first[0].poll(Duration::ZERO).unwrap();
+    second.poll(Duration::ZERO).unwrap();
+    assert_eq!(describe(&place, "g")["state"], "stable");
+}
+
+#[test]
+fn g7_a_live_group_is_seen_to_wait_after_an_expansion() {
+    let place = Place::with_topic("t", 1);
+    let engine = Engine::open(place.path()).unwrap();
+    let partition = |number| engine.partition("t", number).unwrap();
+    partition(0).append(&Record::new("old")).unwrap().wait().unwrap();
+    let mut members = members(&engine, 1);
+    engine.alter_topic("t", thalweg::TopicConfig::default().partitions(2)).unwrap();
+    partition(1).append(&Record::new("new")).unwrap().wait().unwrap();
+    let polled = members[0].poll(Duration::ZERO).unwrap();
+    // It has read the old record when it joined, but not committed it.
+    assert_eq!((polled.batches().len(), polled.held().len()), (0, 1));
+    let rows = describe(&place, "g")["offsets"].clone();
+    assert_eq!(rows[0]["waits_for"], json!(null));
+    assert_eq!(rows[1]["waits_for"], json!({"partition": 0, "until_offset": 1, "reached_offset": 0}), "{rows}");
+    members[0].commit().unwrap();
+    assert_eq!(describe(&place, "g")["offsets"][1]["waits_for"], json!(null));
+    assert_eq!(members[0].poll(Duration::from_secs(60)).unwrap().batches().len(), 1);
+}

@@ -222,6 +222,46 @@ fn resetting_copying_and_deleting() {
 }
 
 #[test]
+fn d5_damage_to_any_life_of_the_offset_log_is_never_taken_for_a_torn_tail() {
+    let world = World::new();
+    let mut ends = Vec::new();
+    for life in 0..4 {
+        let engine = if life == 0 { with_topic(&world, 1) } else { world.open() };
+        fill(&engine, 0, 10 * life, 10);
+        // One commit a life, synced by nothing but the close in every other.
+        let acks = if life % 2 == 0 { Acks::Written } else { Acks::Synced };
+        let mut consumer = engine.consumer("g").assign([("t", 0)]).commit_acks(acks).start().unwrap();
+        drain(&mut consumer);
+        consumer.commit().unwrap();
+        drop(consumer);
+        engine.close().unwrap();
+        let bytes = world.disk.read_file("data/offsets-1").unwrap();
+        ends.push(bytes.iter().rposition(|&byte| byte != 0).unwrap());
+    }
+    let whole = world.disk.read_file("data/offsets-1").unwrap();
+    for (life, &end) in ends.iter().enumerate() {
+        let mut bytes = whole.clone();
+        bytes[end - 1] ^= 1;
+        world.disk.write_file("data/offsets-1", &bytes).unwrap();
+        let found = thalweg::inspect::verify_sim(&world.disk, "data", &mut |_| {}).unwrap();
+        assert!(!found.damage.is_empty(), "life {life}: {found:?}");
+        let engine = world.open();
+        let consumer = engine.consumer("g").assign([("t", 0)]).start();
+        if life == 3 {
+            fails(consumer, "Corrupt");
+        } else {
+            // What stands behind the damage is the newest for sure; but nothing is added to such a file.
+            let mut consumer = consumer.unwrap();
+            assert_eq!(consumer.position("t", 0).unwrap(), 40);
+            consumer.seek("t", 0, 0).unwrap();
+            fails(consumer.commit(), "Corrupt");
+        }
+    }
+    world.disk.remove_file("data/offsets-1").unwrap();
+    fails(world.open().consumer("g").assign([("t", 0)]).start(), "Corrupt");
+}
+
+#[test]
 fn groups_expire_when_the_embedder_says_so() {
     let world = World::new();
     let engine = with_topic(&world, 1);

@@ -205,6 +205,11 @@ impl Sink {
         Ok(if self.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
+    /// Bytes that the next flush writes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.stdout.buffer().len()
+    }
+
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(Failure::stdout)
     }

@@ -276,7 +276,7 @@ fn files_that_are_no_offset_log_are_damage() {
     // Another engine's whole file.
     let other = EngineId([8; 16]);
     sample.disk.write_file(FILE, &sample.bytes).unwrap();
-    let (offsets, _) = Offsets::open(Arc::new(sample.disk.clone()), dir(), other, 2, Access::Write).unwrap();
+    let (offsets, _) = Offsets::open(Arc::new(sample.disk.clone()), dir(), other, 2, Access::Write, 0).unwrap();
     assert!(matches!(offsets.damage().unwrap().error.kind(), ErrorKind::Foreign { .. }));
     assert!(view(&offsets).is_empty() && offsets.damage().unwrap().names_lost);
 }

@@ -41,7 +41,7 @@ impl Directory {
         let bytes = std::fs::read(self.file()).unwrap();
         let engine_id = crate::format::FileHeader::decode(&bytes).unwrap().log.engine_id;
         let disk = crate::disk::RealDisk::new(crate::SyncMode::Threads, 1).unwrap();
-        Offsets::open(Arc::new(disk), &self.path, engine_id, 50, Access::Write).unwrap().0
+        Offsets::open(Arc::new(disk), &self.path, engine_id, 50, Access::Write, 0).unwrap().0
     }
 
     /// Appends a batch that nothing here would write.

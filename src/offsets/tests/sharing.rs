@@ -128,7 +128,7 @@ impl File for GatedFile {
 fn gated() -> (Arc<Gate>, SimDisk, Offsets) {
     let (disk, gate) = (new_disk(), Arc::new(Gate::default()));
     let gated = Gated { disk: disk.clone(), gate: gate.clone() };
-    let (offsets, _) = Offsets::open(Arc::new(gated), dir(), ENGINE, 1, Access::Write).unwrap();
+    let (offsets, _) = Offsets::open(Arc::new(gated), dir(), ENGINE, 1, Access::Write, 0).unwrap();
     offsets.commit("a", 1, &[new(0, 1)], 1).unwrap();
     gate.begun.store(0, Ordering::SeqCst);
     (gate, disk, offsets)

@@ -569,6 +569,7 @@ impl Core {
                 failure = failure.or_else(|| partition.refused().filter(is_failure));
             }
         }
+        self.groups.call_all();
         if let Some(threads) = lock(&self.threads).take() {
             threads.stop();
         }

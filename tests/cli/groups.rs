@@ -170,13 +170,12 @@ fn a_topic_that_is_deleted_takes_its_commits_along() {
     assert_eq!(place.run(&["consume", "t", "--group", "g"]).succeeded().text(), "new\n");
 }
 
-/// Where the second batch of the offset log begins.
-fn second_batch(place: &Place) -> u64 {
+/// Where each batch of the offset log begins.
+fn batches(place: &Place) -> Vec<u64> {
     let log = place.path().join("offsets-1");
     let dumped = place.run(&["dump", log.to_str().unwrap(), "--json"]).succeeded().json_lines();
-    let positions: Vec<_> =
-        dumped.iter().filter(|line| line["type"] == "batch").filter_map(|line| line["position"].as_u64()).collect();
-    positions[1]
+    let batches = dumped.iter().filter(|line| line["type"] == "batch");
+    batches.filter_map(|line| line["position"].as_u64()).collect()
 }
 
 #[test]
@@ -191,7 +190,7 @@ fn a_damaged_offset_log_names_whom_it_puts_in_doubt() {
     engine.close().unwrap();
     drop(engine);
     // In the second commit: the third says that it was durable.
-    flip_bit(&place.path().join("offsets-1"), second_batch(&place) + 100);
+    flip_bit(&place.path().join("offsets-1"), batches(&place)[1] + 100);
     let described = place.run(&["group", "describe", "g"]).succeeded();
     assert!(described.stderr.contains("warning: ") && described.stderr.contains("group g"), "{described:?}");
     assert!(described.text().contains("in doubt: the offset log is damaged"), "{described:?}");
@@ -203,4 +202,22 @@ fn a_damaged_offset_log_names_whom_it_puts_in_doubt() {
     // The topics are sound.
     assert_eq!(place.run(&["consume", "t"]).succeeded().text().lines().count(), 6);
     place.run(&["verify"]).failed(1, &["damage"]);
+}
+
+#[test]
+fn commits_of_processes_that_ended_well_are_never_taken_for_a_torn_tail() {
+    let place = two_partitions();
+    for _ in 0..3 {
+        place.run(&["consume", "t", "--group", "g", "--max", "1"]).succeeded();
+    }
+    let log = place.path().join("offsets-1");
+    let sound = std::fs::read(&log).unwrap();
+    // Whichever batch it is, also of the last process.
+    for position in batches(&place) {
+        flip_bit(&log, position + 100);
+        place.run(&["verify"]).failed(1, &["damage"]);
+        place.run(&["consume", "t", "--group", "g"]).failed(1, &["damaged", "offsets-1"]);
+        std::fs::write(&log, &sound).unwrap();
+    }
+    assert_eq!(place.run(&["consume", "t", "--group", "g"]).succeeded().text().lines().count(), 3);
 }

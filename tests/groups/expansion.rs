@@ -163,6 +163,35 @@ fn g7_an_expansion_survives_power_loss_with_what_it_promised() {
 }
 
 #[test]
+fn g7_who_starts_at_the_end_misses_nothing_of_partitions_that_are_added() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    send(&engine, 0..3);
+    let latest = |engine: &Engine| member(engine, "g").start_from(thalweg::StartPolicy::Latest).start().unwrap();
+    let mut a = latest(&engine);
+    assert_eq!(drain_keyed(&mut a), 0);
+    expand(&engine, 3);
+    send(&engine, 3..6);
+    assert_eq!(drain_keyed(&mut a), 24);
+    a.commit().unwrap();
+    drop(a);
+    // Also when it isn't there while that happens.
+    expand(&engine, 5);
+    send(&engine, 6..9);
+    drop(engine);
+    let engine = world.open();
+    let mut a = latest(&engine);
+    let mut read = 0;
+    for _ in 0..5 {
+        read += drain_keyed(&mut a);
+        a.commit().unwrap();
+    }
+    assert_eq!(read, 24);
+    let mut other = member(&engine, "other").start_from(thalweg::StartPolicy::Latest).start().unwrap();
+    assert_eq!(drain_keyed(&mut other), 0);
+}
+
+#[test]
 fn settings_can_be_changed_and_stay() {
     let world = World::new();
     let engine = with_topic(&world, 2);

@@ -66,6 +66,23 @@ fn a_blocked_poll_takes_over_from_the_dead_by_itself() {
 }
 
 #[test]
+fn closing_wakes_who_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::builder(dir.path()).pin_writers(false).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let mut busy = member(&engine, "g").start().unwrap();
+    let mut idle = member(&engine, "g").start().unwrap();
+    settle(&mut [&mut busy, &mut idle]);
+    std::thread::scope(|scope| {
+        let waiting = [busy, idle].map(|mut member| scope.spawn(move || member.poll(Duration::MAX).map(drop)));
+        engine.close().unwrap();
+        for result in waiting {
+            fails(result.join().unwrap(), "Closed");
+        }
+    });
+}
+
+#[test]
 fn sends_go_on_while_partitions_are_added() {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::builder(dir.path()).pin_writers(false).open().unwrap();

@@ -133,9 +133,9 @@ impl Consumer {
             if in_group.membership.is_none() {
                 return Ok(());
             }
+            self.engine.core.check_open()?;
             let groups = &self.engine.core.groups;
             let Some(member) = in_group.member.clone() else {
-                self.engine.core.check_open()?;
                 self.join()?;
                 continue;
             };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::polled::Held;
 use super::{Consumer, InGroup};
+use crate::engine::ResetTo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::read;
 use crate::offsets::Commit;
@@ -65,7 +66,11 @@ impl Consumer {
 
     /// Where a partition without a committed offset is begun.
     pub(super) fn by_policy(&self, in_group: &InGroup, partition: &Arc<Partition>) -> Result<u64> {
+        let topic = self.engine.core.topic(&partition.topic)?;
+        // Also where nothing is wanted yet: later the question would have another answer.
+        let added = in_group.group.is_added(&self.engine.core.groups, &topic, partition.number);
         match in_group.settings.start.reset() {
+            Some(ResetTo::Latest) if added => ResetTo::Earliest.resolve(partition),
             Some(reset) => reset.resolve(partition),
             None => Err(Error::new(ErrorKind::NoCommittedOffset { group: in_group.group.name.clone() })
                 .at_partition(&partition.topic, partition.number)),

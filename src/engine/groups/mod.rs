@@ -57,6 +57,8 @@ struct State {
     fences: HashMap<TopicId, Fence>,
     /// How many expansions of a topic the group has come past.
     passed: HashMap<TopicId, usize>,
+    /// How many partitions a topic had when the group came to it.
+    met: HashMap<TopicId, u32>,
 }
 
 /// Commits to be made together.
@@ -88,6 +90,7 @@ impl Groups {
             starts: HashMap::new(),
             fences: HashMap::new(),
             passed: HashMap::new(),
+            met: HashMap::new(),
         };
         let group = Arc::new(Group { name: name.to_owned(), state: Mutex::new(state) });
         groups.insert(name.to_owned(), group.clone());
@@ -157,6 +160,14 @@ impl Groups {
         self.retention_ms.is_some()
     }
 
+    /// Has every member look up: the engine is being closed.
+    pub(crate) fn call_all(&self) {
+        for group in self.all() {
+            let woken: Vec<_> = lock(&group.state).members.values().filter_map(|ready| ready.call()).collect();
+            woken.into_iter().for_each(std::task::Waker::wake);
+        }
+    }
+
     /// No group has a member from now on: the engine was opened, or is being closed.
     pub(crate) fn note_all_empty(&self) {
         let groups = self.offsets.with(|state| {
@@ -178,6 +189,7 @@ impl Groups {
             let mut state = lock(&group.state);
             state.fences.remove(&id);
             state.passed.remove(&id);
+            state.met.remove(&id);
             state.starts.retain(|(topic, _), _| *topic != id);
         }
     }
@@ -311,6 +323,18 @@ impl Group {
     /// Notes where a partition without a committed offset is begun.
     pub(crate) fn note_start(&self, partition: TopicPartition, offset: u64) {
         lock(&self.state).starts.insert(partition, offset);
+    }
+
+    /// Whether this partition was added to the topic after the group had come to it: then nothing in it
+    /// is older than the group, and all of it is the group's to read.
+    pub(crate) fn is_added(&self, groups: &Groups, topic: &Topic, partition: u32) -> bool {
+        let count = topic.partitions.len() as u32;
+        let first_count = topic.expansions.first().map_or(count, |ends| ends.len() as u32);
+        let has_commits = groups.offsets.with(|offsets| {
+            offsets.group(&self.name).is_some_and(|group| group.commits.keys().any(|(id, _)| *id == topic.id))
+        });
+        let met = if has_commits { first_count } else { count };
+        partition >= *lock(&self.state).met.entry(topic.id).or_insert(met)
     }
 
     /// What holds the group back in this topic, as of now. Members are woken when that changed.

@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thalweg::{GroupDescription, GroupOffset};
 
 use super::stage::{Stage, name};
-use super::{ANALYTICS, PARTITIONS, PRICES, UPDATES};
+use super::{ANALYTICS, PARTITIONS, PRICES, SESSION_TIMEOUT, UPDATES};
 use crate::directory::Directory;
 use crate::output::{self, Style};
 
@@ -47,7 +47,13 @@ impl Board {
             ("directory", directory.path().display().to_string()),
             ("topic", format!("{}{again}", super::TOPIC)),
             ("seed", format!("{seed} (--seed {seed} gives the same prices)")),
-            (PRICES, "3 consumers that share the partitions; they commit what they have processed".to_owned()),
+            (
+                PRICES,
+                format!(
+                    "3 consumers that share the partitions; session time-out {}",
+                    output::duration(SESSION_TIMEOUT)
+                ),
+            ),
             (ANALYTICS, "1 consumer that reads everything by itself".to_owned()),
         ] {
             let _ = writeln!(text, "  {}  {fact}", self.style.faint(&format!("{name:<9}")));
@@ -71,7 +77,7 @@ impl Board {
         if self.table.is_hidden() {
             return;
         }
-        let heading = ["partition>", "prices: reader", "committed>", "lag>", "analytics: committed>", "lag>", "end>"];
+        let heading = ["partition>", "prices", "committed>", "lag>", "analytics>", "lag>", "end>"];
         let rows = prices.offsets.iter().zip(&analytics.offsets).map(|(ours, theirs)| {
             let committed = |row: &GroupOffset| output::count(row.committed.unwrap_or(0));
             vec![
@@ -85,14 +91,13 @@ impl Board {
             ]
         });
         let (sent, all) = (output::count(stage.sent() as u64), output::count(all as u64));
-        let members: Vec<_> = prices.members.iter().map(|member| name(&member.id)).collect();
         self.table.set_message(format!(
-            "{}\n{:>6.2} s  sent {sent} of {all}   {PRICES}: generation {}, {}, {}",
+            "{}\n{:>6.2} s  sent {sent} of {all}; {PRICES}: generation {}, {}, {}",
             output::table(&heading, rows),
             stage.seconds(),
             prices.generation,
             prices.state,
-            members.join(" "),
+            output::counted(prices.members.len() as u64, "member"),
         ));
     }
 

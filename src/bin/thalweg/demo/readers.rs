@@ -35,7 +35,7 @@ pub(super) const LIVES: [Life; 5] = [
     Life { group: PRICES, consumer: "consumer-1", which: "", mortal: false },
     Life { group: PRICES, consumer: "consumer-2", which: "until it died", mortal: true },
     Life { group: PRICES, consumer: "consumer-3", which: "", mortal: false },
-    Life { group: PRICES, consumer: "consumer-2", which: "once it was back", mortal: false },
+    Life { group: PRICES, consumer: "consumer-2", which: "back again", mortal: false },
 ];
 pub(super) const ANALYST: usize = 0;
 pub(super) const MORTAL: usize = 2;

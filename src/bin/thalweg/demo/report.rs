@@ -10,7 +10,7 @@ use thalweg::{PartitionDescription, TopicDescription};
 use super::checks::{Checks, Stretch, Ticker};
 use super::readers::{LIVES, Life, MORTAL};
 use super::stage::{Played, list};
-use super::{ANALYTICS, PRICES, SESSION_TIMEOUT, TOPIC, UPDATES};
+use super::{ANALYTICS, PARTITIONS, PRICES, SESSION_TIMEOUT, TOPIC, UPDATES};
 use crate::directory::{Directory, shell_word};
 use crate::output::{self, Style};
 use crate::ticker::dollars;
@@ -28,9 +28,9 @@ impl Report<'_> {
     pub(super) fn text(&self) -> String {
         let style = Style::of_stdout();
         let mut text = String::new();
-        let heading = ["group", "consumer", "", "processed>", "of partition"];
+        let heading = ["group", "consumer", "", "processed>", "p0>", "p1>", "p2>"];
         let _ = writeln!(text, "\n{}\n", output::table(&heading, self.consumer_rows()));
-        let heading = ["partition>", "records>", "tickers", "size>", "read in turn by"];
+        let heading = ["partition>", "records>", "tickers", "processed in turn by"];
         let _ = writeln!(text, "{}\n", output::table(&heading, self.partition_rows()));
         let heading = ["ticker", "updates>", "first>", "last>", "change>", "partition>"];
         let _ = writeln!(text, "{}\n", output::table(&heading, self.ticker_rows()));
@@ -72,19 +72,17 @@ impl Report<'_> {
 
     fn consumer_rows(&self) -> Vec<Vec<String>> {
         let rows = LIVES.iter().zip(&self.played.processed).map(|(life, seen)| {
-            let mut partitions = std::collections::BTreeMap::<u32, u64>::new();
-            for record in seen {
-                *partitions.entry(record.partition).or_default() += 1;
-            }
-            let partitions =
-                partitions.iter().map(|(partition, count)| format!("{partition}: {}", output::count(*count)));
-            vec![
+            let mut row = vec![
                 life.group.to_owned(),
                 life.consumer.to_owned(),
                 life.which.to_owned(),
                 output::count(seen.len() as u64),
-                partitions.collect::<Vec<_>>().join(", "),
-            ]
+            ];
+            row.extend((0..PARTITIONS).map(|partition| {
+                let count = seen.iter().filter(|record| record.partition == partition).count();
+                if count == 0 { "-".to_owned() } else { output::count(count as u64) }
+            }));
+            row
         });
         let mut rows: Vec<_> = rows.collect();
         // The group that the play is about first.
@@ -107,7 +105,6 @@ impl Report<'_> {
                 partition.partition.to_string(),
                 output::count(partition.end_offset - partition.log_start_offset),
                 self.checks.tickers_of(partition.partition).join(" "),
-                output::bytes(partition.bytes),
                 turns.join("\n"),
             ]
         };

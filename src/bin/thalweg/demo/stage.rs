@@ -12,9 +12,8 @@ use thalweg::{Engine, GroupDescription, GroupState};
 
 use super::board::Board;
 use super::readers::{self, ANALYST, BACK, LIVES, MORTAL, Seen};
-use super::{ANALYTICS, PRICES, SESSION_TIMEOUT};
+use super::{ANALYTICS, PRICES};
 use crate::failure::Failure;
-use crate::output;
 use crate::ticker::Update;
 
 /// How often it is looked how far the play is.
@@ -240,14 +239,7 @@ impl<'scope, 'env> Director<'scope, 'env> {
             Act::Working if sent >= all / 4 && is_shared(prices, 3) => {
                 self.stage.shall_die.store(true, Ordering::SeqCst);
                 self.orphans = partitions_of(prices, mortal);
-                let partitions = list(&self.orphans);
-                let limit = output::duration(SESSION_TIMEOUT);
-                self.tell(
-                    board,
-                    format!(
-                        "{mortal} dies without a word; {partitions} is nobody's until the session time-out of {limit}"
-                    ),
-                );
+                self.tell(board, format!("{mortal} dies without a word, with {} in hand", list(&self.orphans)));
                 self.act = Act::Orphaned;
             }
             Act::Orphaned if partitions_of(prices, mortal).is_empty() && is_shared(prices, 2) => {
@@ -286,11 +278,11 @@ impl<'scope, 'env> Director<'scope, 'env> {
         }
         let shares = owners.iter().map(|(name, partitions)| match &partitions[..] {
             [] => format!("{name} is idle"),
-            partitions => format!("{name} reads {}", list(partitions)),
+            partitions => format!("{name} has {}", numbers(partitions)),
         });
         let shares = shares.collect::<Vec<_>>().join(", ");
         self.shown = owners;
-        self.tell(board, format!("{PRICES} generation {}: {shares}", prices.generation));
+        self.tell(board, format!("generation {}: {shares}", prices.generation));
     }
 
     fn tell(&mut self, board: &mut Board, what: String) {
@@ -319,9 +311,10 @@ pub(super) fn name(member_id: &str) -> &str {
 
 /// `partition 1`, `partitions 0 and 2`.
 pub(super) fn list(partitions: &[u32]) -> String {
-    let numbers: Vec<_> = partitions.iter().map(u32::to_string).collect();
-    match &numbers[..] {
-        [one] => format!("partition {one}"),
-        numbers => format!("partitions {}", numbers.join(" and ")),
-    }
+    let plural = if partitions.len() == 1 { "" } else { "s" };
+    format!("partition{plural} {}", numbers(partitions))
+}
+
+fn numbers(partitions: &[u32]) -> String {
+    partitions.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
 }

@@ -483,7 +483,13 @@ impl Core {
                         partition.progress.raise_log_start(start);
                         partition.forget_segments_below(start);
                     }
-                    known.clone()
+                    if *known.config == topic.config {
+                        known.clone()
+                    } else {
+                        let config = Arc::new(topic.config.clone());
+                        known.partitions.iter().for_each(|partition| partition.set_config(config.clone()));
+                        self.topic_of(&TopicSpec::of(topic), known.name.clone(), config, known.partitions.clone())
+                    }
                 }
                 _ => {
                     let marks = |partition| topic.mark(partition).copied();

@@ -1,6 +1,7 @@
 //! Changing a topic that exists: more partitions, other settings; while it is written and read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::open::{TopicSpec, make_topic_dirs};
 use super::{Engine, Recovery, Topic};
@@ -100,9 +101,10 @@ impl Engine {
         }
         let spec =
             TopicSpec { id: topic.id, name: &topic.name, config: &config, created_ms: topic.created_ms, expansions };
-        let among = config.partitions;
+        let (among, count) = (config.partitions, spec.expansions.len());
         let next = core.topic_of(&spec, topic.name.clone(), config.clone(), partitions);
         write(&core.topics).insert(topic.name.to_string(), next.clone());
+        held.iter().for_each(|partition| partition.expansions.store(count, Ordering::SeqCst));
         Partition::release_all(held, among, || {
             let _ = topic.next.set(next);
         });

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
 use std::thread::JoinHandle;
@@ -38,6 +38,8 @@ pub(crate) struct Background {
     limited: Mutex<Vec<Weak<Partition>>>,
     /// When commits that nobody waits for are made durable.
     sync_offsets_at: Mutex<Option<Duration>>,
+    /// When the upkeep looks for late members next, in nanoseconds; `u64::MAX` while it does, or if nothing is due.
+    next_look: AtomicU64,
 }
 
 /// A partition whose place hasn't been stored, and how far it was when last looked at.
@@ -55,6 +57,7 @@ impl Background {
             moving: Mutex::default(),
             limited: Mutex::default(),
             sync_offsets_at: Mutex::default(),
+            next_look: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -69,7 +72,9 @@ impl Background {
     /// Removes members that are late, makes commits durable that nobody waits for, forgets groups.
     /// How long until that is to be done again, if it is.
     pub(crate) fn keep_groups(&self) -> Option<Duration> {
+        self.next_look.store(u64::MAX, Ordering::SeqCst);
         let deadline = self.groups.tick();
+        self.next_look.store(deadline.map_or(u64::MAX, nanoseconds), Ordering::SeqCst);
         let now = self.env.clock.monotonic();
         let sync_every = Duration::from_millis(self.env.config.sync_ms);
         let mut sync_at = lock(&self.sync_offsets_at);
@@ -91,6 +96,13 @@ impl Background {
     /// There is a member whose time may be over, or a commit that nobody waits for.
     pub(crate) fn look_at_groups(&self) {
         self.env.chores.wake_upkeep();
+    }
+
+    /// A member may be late at this time. Wakes the upkeep only if it would come later.
+    pub(crate) fn look_at_groups_by(&self, deadline: Duration) {
+        if nanoseconds(deadline) < self.next_look.load(Ordering::SeqCst) {
+            self.look_at_groups();
+        }
     }
 
     /// A commit was written. Wakes the upkeep only if it doesn't know yet.
@@ -200,6 +212,10 @@ impl Background {
         drop_before(partition, offset);
         Ok(())
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The engine's threads. Dropped only after [`Threads::stop`].

@@ -122,8 +122,12 @@ impl Offsets {
 
     /// [`sync_to`](Offsets::sync_to) for all that was written.
     pub(crate) fn sync_all(&self) -> Result<()> {
-        let end = lock(&self.log).end();
-        self.sync_to(end)
+        self.sync_to(self.end())
+    }
+
+    /// What everything written so far lies below.
+    pub(crate) fn end(&self) -> Ticket {
+        lock(&self.log).end()
     }
 
     /// Entries below this (exclusive) survive power loss.

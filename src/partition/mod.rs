@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::task::{Poll, Waker};
 
@@ -155,6 +155,9 @@ pub(crate) struct Partition {
     segments: RwLock<BTreeMap<u64, Arc<Segment>>>,
     subscribers: RwLock<Vec<Subscriber>>,
     subscriber_count: AtomicU32,
+    /// How often its topic had got more partitions when that last happened in this life; known before any record
+    /// that follows.
+    pub(crate) expansions: AtomicUsize,
     mark: Mutex<MarkState>,
     /// A file made ahead for the next segment.
     prepared: Mutex<Option<Prepared>>,
@@ -259,6 +262,7 @@ impl Partition {
             segments: RwLock::new(segments),
             subscribers: RwLock::default(),
             subscriber_count: AtomicU32::new(0),
+            expansions: AtomicUsize::new(0),
             mark: Mutex::new(MarkState {
                 current: recovered.mark().or(mark),
                 stored: mark,

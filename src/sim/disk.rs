@@ -34,7 +34,7 @@ impl SimDisk {
         SimDisk::holding(State::new())
     }
 
-    fn holding(state: State) -> SimDisk {
+    pub(super) fn holding(state: State) -> SimDisk {
         SimDisk { state: Arc::new(Mutex::new(state)) }
     }
 

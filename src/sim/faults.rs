@@ -39,6 +39,13 @@ pub enum Operation {
     View,
 }
 
+impl Operation {
+    /// Whether it may change what is on the disk, or what of it is durable.
+    pub(super) fn changes(self) -> bool {
+        !matches!(self, Operation::List | Operation::Open | Operation::Read | Operation::View | Operation::Lock)
+    }
+}
+
 /// How often an ordered error comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repeat {

@@ -46,6 +46,12 @@ impl Image {
         (self.chunks.len() * CHUNK_BYTES) as u64
     }
 
+    /// The parts that aren't known to be zeros, with their places.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let chunks = self.chunks.iter().enumerate();
+        chunks.filter_map(|(at, chunk)| chunk.as_ref().map(|chunk| (at * CHUNK_BYTES, &chunk[..])))
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![0; self.length as usize];
         self.read_or_zero(0, &mut bytes);

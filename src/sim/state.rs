@@ -16,8 +16,10 @@ use std::sync::{Arc, Weak};
 use rustix::io::Errno;
 
 use super::contents::{Contents, Moment};
+use super::crash::CrashPolicy;
 use super::faults::{Failure, Faults, Operation};
 use super::image::Image;
+use super::images::CrashPoint;
 use super::names::{Names, NodeId, ROOT, Slot, parts};
 use super::random::Trace;
 use crate::disk::{Entry, EntryKind};
@@ -39,6 +41,8 @@ pub(super) struct State {
     counts: BTreeMap<Operation, u64>,
     trace: Trace,
     violations: Vec<String>,
+    /// The moments before each change, while they are recorded.
+    crash_points: Option<Vec<CrashPoint>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +74,10 @@ impl State {
 
     /// Every operation goes through here first.
     fn begin(&mut self, operation: Operation, subject: impl Hash) -> Result<(), Failure> {
+        if self.crash_points.is_some() && operation.changes() {
+            let point = CrashPoint::new(self.count_all(), self.crash(CrashPolicy::Kill));
+            self.crash_points.get_or_insert_default().push(point);
+        }
         *self.counts.entry(operation).or_default() += 1;
         (operation, subject).hash(&mut self.trace);
         match self.faults.next(operation) {
@@ -79,6 +87,14 @@ impl State {
                 Err(failure)
             }
         }
+    }
+
+    pub(super) fn record_crash_points(&mut self, record: bool) {
+        self.crash_points = record.then(|| self.crash_points.take().unwrap_or_default());
+    }
+
+    pub(super) fn take_crash_points(&mut self) -> Vec<CrashPoint> {
+        self.crash_points.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn begin_at(&mut self, operation: Operation, path: &Path) -> io::Result<Vec<String>> {

@@ -94,6 +94,66 @@ fn g7_who_does_not_commit_is_held_and_shown() {
     assert!(engine.describe_group("g").unwrap().offsets.iter().all(|row| row.waits_for.is_none()));
 }
 
+#[test]
+fn g7_who_gets_none_of_the_new_partitions_is_held_too() {
+    let world = World::new();
+    let engine = with_topic(&world, 2);
+    let mut a = member(&engine, "g").start().unwrap();
+    let mut b = member(&engine, "g").start().unwrap();
+    settle(&mut [&mut a, &mut b]);
+    send(&engine, 0..5);
+    expand(&engine, 3);
+    send(&engine, 5..10);
+    let ends: Vec<u64> = (0..2).map(|partition| expansion_end(&engine, partition)).collect();
+    for consumer in [&mut a, &mut b] {
+        drain_keyed(consumer);
+        for (_, partition) in consumer.assignment().collect::<Vec<_>>() {
+            let position = consumer.position("t", partition).unwrap();
+            assert_eq!(position, ends.get(partition as usize).copied().unwrap_or(0), "partition {partition}");
+        }
+    }
+}
+
+/// Where a group without commits is held in an old partition.
+fn expansion_end(engine: &Engine, partition: u32) -> u64 {
+    let mut asking = engine.consumer("asking").subscribe(["t"]).start().unwrap();
+    drain_keyed(&mut asking);
+    asking.position("t", partition).unwrap()
+}
+
+#[test]
+fn g7_a_commit_whose_record_was_lost_lets_nothing_go() {
+    let mut world = World::new();
+    let engine = world.open();
+    engine.create_topic("t", TopicConfig::default().partitions(2).acks(Acks::Written)).unwrap();
+    let mut a = member(&engine, "g").commit_acks(Acks::Written).start().unwrap();
+    let log = engine.partition("t", 1).unwrap();
+    for number in 0_u64..10 {
+        log.append(&Record::new(&number.to_le_bytes())).unwrap().wait().unwrap();
+    }
+    assert_eq!(drain_keyed(&mut a), 10);
+    a.commit().unwrap();
+    // The offset log survives the power loss, the records don't.
+    let offsets = world.disk.list_files().into_iter().find(|path| path.to_string_lossy().contains("offsets-")).unwrap();
+    let bytes = world.disk.read_file(&offsets).unwrap();
+    std::mem::forget((engine, a, log));
+    world.disk = world.disk.crash(thalweg::sim::CrashPolicy::PowerLoss);
+    world.disk.write_file(&offsets, bytes).unwrap();
+    let engine = world.open();
+    assert_eq!(committed(&engine, "g")[&1], 10);
+    fill(&engine, 1, 100, 5);
+    expand(&engine, 3);
+    fill(&engine, 2, 200, 1);
+    let mut a = member(&engine, "g").max_poll_records(1).start().unwrap();
+    let polled = a.poll(NOW).unwrap();
+    assert_eq!(values(&polled), [(1, 100)]);
+    let held: Vec<_> = polled.held().iter().map(|held| (held.partition, held.waits_for, held.reached_offset)).collect();
+    assert_eq!(held, [(2, 1, 0)]);
+    assert_eq!(drain(&mut a), [101, 102, 103, 104].map(|value| (1, value)));
+    a.commit().unwrap();
+    assert_eq!(drain(&mut a), [(2, 200)]);
+}
+
 fn drain_keyed(consumer: &mut Consumer) -> usize {
     let mut count = 0;
     loop {

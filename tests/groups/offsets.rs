@@ -301,3 +301,20 @@ fn a_damaged_offset_log_names_the_groups_and_keeps_the_rest() {
     let error = fails(consumer.poll(NOW).map(drop).and_then(|()| consumer.commit()), "Corrupt");
     assert!(error.path().unwrap().ends_with("offsets-1"), "{error}");
 }
+
+#[test]
+fn d5_a_synced_commit_makes_durable_what_was_committed_unsynced_before() {
+    let mut world = World::new();
+    let engine = with_topic(&world, 1);
+    let mut a = member(&engine, "g").commit_acks(Acks::Synced).start().unwrap();
+    a.poll(NOW).unwrap();
+    a.commit().unwrap();
+    fill(&engine, 0, 0, 3);
+    drain(&mut a);
+    let _receipt = a.commit_async().unwrap();
+    // Nothing is new since; all the same it says that the positions are safe.
+    a.commit().unwrap();
+    std::mem::forget((engine, a));
+    world.disk = world.disk.crash(CrashPolicy::PowerLoss);
+    assert_eq!(committed(&world.open(), "g"), [(0, 3)].into());
+}

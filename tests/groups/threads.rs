@@ -130,3 +130,61 @@ fn sends_go_on_while_partitions_are_added() {
         }
     });
 }
+
+#[test]
+fn g3_a_poll_that_waits_long_takes_over_from_one_that_died_after_a_long_poll() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::builder(dir.path()).pin_writers(false).open().unwrap();
+    engine.create_topic("t", TopicConfig::default().partitions(2)).unwrap();
+    let long = Duration::from_secs(30);
+    let mut a = member(&engine, "g").session_timeout(10 * SESSION).max_poll_interval(10 * SESSION).start().unwrap();
+    let mut b = member(&engine, "g").session_timeout(Duration::from_millis(100)).start().unwrap();
+    settle(&mut [&mut a, &mut b]);
+    let (mine, orphan) = (partitions(&a)[0], partitions(&b)[0]);
+    assert_ne!(mine, orphan);
+    std::thread::scope(|scope| {
+        let dying = scope.spawn(|| {
+            assert_eq!(values(&b.poll(long).unwrap()), [(orphan, 7)]);
+            std::mem::forget(b);
+        });
+        let heir = scope.spawn(|| values(&a.poll(long).unwrap()));
+        // Both are expected to be in their polls by now; it holds if they aren't, too.
+        std::thread::yield_now();
+        while engine.describe_group("g").unwrap().state != thalweg::GroupState::Stable {}
+        std::thread::sleep(Duration::from_millis(50));
+        fill(&engine, orphan, 7, 1);
+        dying.join().unwrap();
+        assert_eq!(heir.join().unwrap(), [(orphan, 7)], "it hadn't committed");
+    });
+}
+
+#[test]
+fn g7_a_poll_that_waits_is_let_go_by_another_members_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::builder(dir.path()).pin_writers(false).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let patient = || member(&engine, "g").session_timeout(10 * SESSION).max_poll_interval(10 * SESSION);
+    let mut a = patient().start().unwrap();
+    a.poll(NOW).unwrap();
+    fill(&engine, 0, 1, 3);
+    let config = engine.describe_topic("t").unwrap().config;
+    engine.alter_topic("t", config.partitions(2)).unwrap();
+    fill(&engine, 1, 4, 1);
+    let mut b = patient().start().unwrap();
+    settle_all_but_records(&mut a, &mut b);
+    assert!(b.poll(NOW).unwrap().held().len() == 1);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| values(&b.poll(Duration::from_secs(30)).unwrap()));
+        std::thread::sleep(Duration::from_millis(50));
+        a.commit().unwrap();
+        assert_eq!(waits.join().unwrap(), [(1, 4)]);
+    });
+}
+
+/// Until `a` has partition 0 and has read it, and `b` has partition 1.
+fn settle_all_but_records(a: &mut Consumer, b: &mut Consumer) {
+    while partitions(a) != [0] || partitions(b) != [1] || a.position("t", 0).unwrap() < 3 {
+        a.poll(NOW).unwrap();
+        b.poll(NOW).unwrap();
+    }
+}

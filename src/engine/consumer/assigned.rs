@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::ids::TopicId;
@@ -22,6 +23,8 @@ pub(super) struct Assigned {
     pub(super) committed: Option<u64>,
     /// Records from here on (inclusive) are held back (G7).
     pub(super) limit: u64,
+    /// How many of its topic's expansions the limit takes into account.
+    pub(super) expansions: usize,
 }
 
 impl Assigned {
@@ -37,6 +40,10 @@ impl Assigned {
                 None => return Ok(None),
             },
         };
+        if self.is_stale() {
+            self.rest = Some(batch);
+            return Ok(None);
+        }
         let offsets = batch.offsets();
         let end = offsets.end.min(self.limit).min(offsets.start.saturating_add(max_records));
         if end <= offsets.start {
@@ -50,6 +57,12 @@ impl Assigned {
             return Ok(Some(batch.narrowed(offsets.start..end)));
         }
         Ok(Some(batch))
+    }
+
+    /// Whether the topic got more partitions since the limit was set. To be asked after a batch was seen: one that was
+    /// written after that is never taken for one before.
+    pub(super) fn is_stale(&self) -> bool {
+        self.partition.expansions.load(Ordering::SeqCst) > self.expansions
     }
 
     pub(super) fn seek(&mut self, offset: u64) {
@@ -121,6 +134,7 @@ impl AssignedSet {
             epoch_before: None,
             committed: None,
             limit: u64::MAX,
+            expansions: usize::MAX,
         }))
     }
 

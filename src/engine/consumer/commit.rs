@@ -57,7 +57,7 @@ pub struct CommitReceipt {
     engine: Engine,
     /// The partitions that must be durable first, and up to where.
     behind: Vec<(Arc<Partition>, u64)>,
-    ticket: Option<Ticket>,
+    ticket: Ticket,
 }
 
 impl CommitReceipt {
@@ -67,7 +67,7 @@ impl CommitReceipt {
     /// Those of the offset log, and of the partitions that had to be synced first.
     pub fn wait(self) -> Result<()> {
         self.engine.core.sync_up_to(&self.behind)?;
-        self.ticket.map_or(Ok(()), |ticket| self.engine.core.groups.offsets.sync_to(ticket))
+        self.engine.core.groups.offsets.sync_to(self.ticket)
     }
 }
 
@@ -87,7 +87,7 @@ impl IntoFuture for CommitReceipt {
             for (partition, offset) in &self.behind {
                 partition.acknowledged(Acks::Synced, *offset, partition.progress.run()).await?;
             }
-            self.ticket.map_or(Ok(()), |ticket| self.engine.core.groups.offsets.sync_to(ticket))
+            self.engine.core.groups.offsets.sync_to(self.ticket)
         })
     }
 }
@@ -171,6 +171,8 @@ impl Consumer {
         let upto = self.set.iter().filter_map(|assigned| Some((&assigned.partition, assigned.committed?)));
         let behind = upto.filter(|(partition, offset)| partition.progress.durable() < *offset);
         let behind = behind.map(|(partition, offset)| (partition.clone(), offset)).collect();
+        // With nothing new, what was committed unsynced before, by whichever member, is to be safe too.
+        let ticket = ticket.unwrap_or_else(|| self.engine.core.groups.offsets.end());
         CommitReceipt { engine: self.engine.clone(), behind, ticket }
     }
 

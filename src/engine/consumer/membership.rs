@@ -127,7 +127,10 @@ impl Consumer {
     /// # Errors
     /// `FencedInstance`; those of finding out where to begin.
     pub(super) fn follow_group(&mut self) -> Result<()> {
-        let _called = self.set.ready.take_call();
+        if self.set.ready.take_call() && self.limited {
+            // Perhaps by a commit of another member that lets this one go on (G7).
+            self.set_limits();
+        }
         loop {
             let Some(in_group) = &mut self.group else { return Ok(()) };
             if in_group.membership.is_none() {
@@ -161,15 +164,19 @@ impl Consumer {
             in_group.unstarted.extend(&changes.granted);
             self.drop_lost(&changes.lost);
             self.give_back(&member, &changes.revoked)?;
+            // Topics may have got more partitions, though none of them came here (G7).
+            self.set_limits();
             self.begin_unstarted()?;
         }
     }
 
     /// Tells the group that this consumer is in a poll until then; after it, until now.
     pub(super) fn promise(&self, until: Duration) {
-        if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
+        if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group {
             // That it was removed meanwhile shows in the next look.
             let _ = group.heartbeat(&self.engine.core.groups, member, until, true);
+            let late = until.saturating_add(join.session_timeout.min(join.max_poll_interval));
+            self.engine.core.background.look_at_groups_by(late);
         }
     }
 
@@ -283,8 +290,11 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
-            group.leave(&self.engine.core.groups, member);
+        if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group {
+            let groups = &self.engine.core.groups;
+            group.leave(groups, member);
+            // With an instance id its place is kept until then.
+            self.engine.core.background.look_at_groups_by(groups.clock().monotonic() + join.session_timeout);
         }
     }
 }

@@ -237,7 +237,7 @@ impl Consumer {
     /// What the ready partitions have, without waiting.
     fn collect(&mut self) -> Result<Polled> {
         let mut polled = Polled::default();
-        let mut bytes = 0;
+        let (mut bytes, mut stale) = (0, false);
         let mut records = self.group.as_ref().map_or(u64::MAX, |in_group| in_group.settings.max_poll_records);
         while bytes < POLL_BYTES
             && records > 0
@@ -250,7 +250,10 @@ impl Consumer {
                         records = records.saturating_sub(batch.offsets().end - batch.offsets().start);
                         polled.batches.push(batch);
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        stale |= assigned.is_stale();
+                        break;
+                    }
                     Err(error) => {
                         let (partition, position) = (assigned.partition.clone(), assigned.position);
                         self.set.look_again(slot);
@@ -270,6 +273,10 @@ impl Consumer {
             if bytes >= POLL_BYTES || records == 0 {
                 self.set.look_again(slot);
             }
+        }
+        if stale {
+            self.set_limits();
+            self.set.look_at_all();
         }
         if self.limited {
             polled.held = self.held();

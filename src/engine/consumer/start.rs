@@ -93,6 +93,7 @@ impl Consumer {
         let topics: Vec<_> =
             read(&self.engine.core.topics).values().filter(|topic| !topic.expansions.is_empty()).cloned().collect();
         self.limited = false;
+        self.set.iter_mut().for_each(|assigned| assigned.expansions = 0);
         for topic in topics {
             let fence = in_group.group.fence(&self.engine.core.groups, &topic);
             let mut raised = false;
@@ -100,6 +101,7 @@ impl Consumer {
                 let limit = fence.as_ref().map_or(u64::MAX, |fence| fence.limit(assigned.partition.number));
                 raised |= limit > assigned.limit;
                 assigned.limit = limit;
+                assigned.expansions = topic.expansions.len();
                 self.limited |= limit < u64::MAX;
             }
             if raised {

@@ -20,7 +20,7 @@ use crate::group::{
 use crate::ids::TopicId;
 use crate::lock::{lock, read, write};
 use crate::offsets::{NewCommit, Offsets, Ticket};
-use crate::partition::{Env, ReadySet};
+use crate::partition::{Env, Partition, Reader, ReadySet};
 
 use super::Topic;
 
@@ -348,13 +348,21 @@ impl Group {
         if passed == topic.expansions.len() {
             return None;
         }
-        let committed: Vec<Option<u64>> = groups.offsets.with(|offsets| {
+        let commits: Vec<Option<(u64, u32)>> = groups.offsets.with(|offsets| {
             let group = offsets.group(&self.name);
-            let committed = |partition| {
-                group.and_then(|group| group.commits.get(&(topic.id, partition))).map(|commit| commit.offset)
+            let commit = |partition| {
+                let commit = group?.commits.get(&(topic.id, partition))?;
+                Some((commit.offset, commit.epoch))
             };
-            (0..topic.partitions.len() as u32).map(committed).collect()
+            (0..topic.partitions.len() as u32).map(commit).collect()
         });
+        // One whose record was lost says nothing of the records that took its place (D5).
+        let stands = |partition: &Arc<Partition>, (offset, epoch): (u64, u32)| {
+            let written = Reader::epoch_before(partition, offset).unwrap_or(epoch);
+            (offset <= partition.progress.written() && written == epoch).then_some(offset)
+        };
+        let committed: Vec<Option<u64>> =
+            topic.partitions.iter().zip(commits).map(|(partition, commit)| stands(partition, commit?)).collect();
         let positions = |partition: u32| Positions {
             committed: committed.get(partition as usize).copied().flatten(),
             started: state.starts.get(&(topic.id, partition)).copied(),

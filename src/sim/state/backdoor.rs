@@ -22,6 +22,11 @@ impl State {
         Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
     }
 
+    /// A file's bytes as they are kept.
+    pub(in crate::sim) fn image(&self, path: &Path) -> io::Result<&Image> {
+        Ok(self.file(self.find(&parts(path))?)?.contents.cache())
+    }
+
     /// Makes a file hold these bytes as if it always had, past all counting and failing.
     pub(in crate::sim) fn put(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut parts = parts(path);

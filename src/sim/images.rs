@@ -1,0 +1,196 @@
+//! All the disks that a crash can leave: at one moment, or at every step of a run.
+
+use std::hash::{Hash, Hasher};
+
+use super::SimDisk;
+use super::crash::Choices;
+use super::random::Trace;
+use super::state::State;
+
+/// A moment at which a machine may have crashed: before an operation of the disk.
+#[derive(Debug)]
+pub struct CrashPoint {
+    operation: u64,
+    state: State,
+}
+
+impl CrashPoint {
+    pub(super) fn new(operation: u64, state: State) -> CrashPoint {
+        CrashPoint { operation, state }
+    }
+
+    /// How many operations had begun before it, as [`SimDisk::count_all`] counts.
+    #[must_use]
+    pub fn operation(&self) -> u64 {
+        self.operation
+    }
+
+    /// The disk if only the process died here.
+    #[must_use]
+    pub fn killed(&self) -> SimDisk {
+        SimDisk::holding(self.state.crash(super::CrashPolicy::Kill))
+    }
+
+    /// The disks that a power failure here can leave.
+    #[must_use]
+    pub fn images(&self) -> CrashImages {
+        CrashImages::new(self.state.crash(super::CrashPolicy::Kill))
+    }
+}
+
+/// Iterator over all the disks that a power failure can leave, each once: every legal subset of what
+/// was not durable. The first holds what was durable and nothing else. There may be very many: take
+/// as many as you have time for.
+#[derive(Debug)]
+pub struct CrashImages {
+    state: State,
+    /// The answers that lead to the next one.
+    next: Option<Vec<Answer>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    chosen: usize,
+    options: usize,
+}
+
+impl CrashImages {
+    pub(super) fn new(state: State) -> CrashImages {
+        CrashImages { state, next: Some(Vec::new()) }
+    }
+}
+
+impl Iterator for CrashImages {
+    type Item = SimDisk;
+
+    fn next(&mut self) -> Option<SimDisk> {
+        let mut script = Script { answers: self.next.take()?, asked: 0 };
+        let found = self.state.after_power_loss(&mut script);
+        let mut answers = script.answers;
+        answers.truncate(script.asked);
+        // The last question that has another answer gets it; those behind it are asked anew.
+        while let Some(last) = answers.pop() {
+            if last.chosen + 1 < last.options {
+                answers.push(Answer { chosen: last.chosen + 1, ..last });
+                self.next = Some(answers);
+                break;
+            }
+        }
+        Some(SimDisk::holding(found))
+    }
+}
+
+/// Answers as it was told, then with the first option.
+struct Script {
+    answers: Vec<Answer>,
+    asked: usize,
+}
+
+impl Choices for Script {
+    fn choose(&mut self, options: usize) -> usize {
+        let at = self.asked;
+        self.asked += 1;
+        match self.answers.get(at) {
+            Some(answer) => answer.chosen.min(options.saturating_sub(1)),
+            None => {
+                self.answers.push(Answer { chosen: 0, options });
+                0
+            }
+        }
+    }
+}
+
+impl SimDisk {
+    /// The disks that a power failure now can leave. This one goes on as if nothing had happened.
+    ///
+    /// ```
+    /// use thalweg::sim::SimDisk;
+    ///
+    /// let disk = SimDisk::new();
+    /// disk.write_file("data/a", b"durable").unwrap();
+    /// assert_eq!(disk.crash_images().count(), 1);                  // nothing is pending
+    /// ```
+    #[must_use]
+    pub fn crash_images(&self) -> CrashImages {
+        CrashImages::new(self.state().crash(super::CrashPolicy::Kill))
+    }
+
+    /// From now on remembers the disk as it is before each operation that may change it; with `false`
+    /// no longer. See [`take_crash_points`](SimDisk::take_crash_points).
+    pub fn record_crash_points(&self, record: bool) {
+        self.state().record_crash_points(record);
+    }
+
+    /// What was recorded since this was last called, in order.
+    #[must_use]
+    pub fn take_crash_points(&self) -> Vec<CrashPoint> {
+        self.state().take_crash_points()
+    }
+
+    /// A hash over all names, lengths and bytes, to tell disks apart. Trailing zeros of a file count
+    /// only in its length.
+    #[must_use]
+    pub fn content_hash(&self) -> u64 {
+        let state = self.state();
+        let mut hash = Trace::default();
+        for path in state.files() {
+            path.hash(&mut hash);
+            if let Ok(image) = state.image(&path) {
+                image.length().hash(&mut hash);
+                for (at, chunk) in image.stored() {
+                    at.hash(&mut hash);
+                    hash.write(chunk);
+                }
+            }
+        }
+        hash.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io::IoSlice;
+    use std::path::Path;
+
+    use super::*;
+    use crate::disk::Disk;
+
+    #[test]
+    fn every_subset_comes_once_and_nothing_else() {
+        let disk = SimDisk::new();
+        disk.write_file("a", [0; 2048]).unwrap();
+        let file = disk.open(Path::new("a"), crate::disk::Access::Write).unwrap();
+        file.write_at(&[IoSlice::new(&[1; 512])], 0).unwrap();
+        file.write_at(&[IoSlice::new(&[2; 512])], 0).unwrap();
+        file.write_at(&[IoSlice::new(&[3; 512])], 1024).unwrap();
+        let found: Vec<Vec<u8>> = disk.crash_images().map(|image| image.read_file("a").unwrap()).collect();
+        let firsts: BTreeSet<(u8, u8)> = found.iter().map(|bytes| (bytes[0], bytes[1024])).collect();
+        assert_eq!(firsts, [(0, 0), (0, 3), (1, 0), (1, 3), (2, 0), (2, 3)].into());
+        assert_eq!(found.len(), firsts.len());
+        assert!(found[0].iter().all(|&byte| byte == 0), "the durable one comes first");
+        let hashes: BTreeSet<u64> = disk.crash_images().map(|image| image.content_hash()).collect();
+        assert_eq!(hashes.len(), 6);
+        file.sync().unwrap();
+        assert_eq!(disk.crash_images().count(), 1);
+    }
+
+    #[test]
+    fn points_are_the_moments_before_each_change() {
+        let disk = SimDisk::new();
+        disk.record_crash_points(true);
+        let file = disk.create(Path::new("a")).unwrap();
+        file.write_at(&[IoSlice::new(b"x")], 0).unwrap();
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("")).unwrap();
+        let points = disk.take_crash_points();
+        let files: Vec<usize> = points.iter().map(|point| point.killed().list_files().len()).collect();
+        assert_eq!(files, [0, 1, 1, 1], "{points:?}");
+        assert!(points.windows(2).all(|pair| pair[0].operation() < pair[1].operation()));
+        // Before the directory is synced the name may be lost.
+        assert_eq!(points[3].images().count(), 2);
+        disk.record_crash_points(false);
+        file.write_at(&[IoSlice::new(b"y")], 0).unwrap();
+        assert!(disk.take_crash_points().is_empty());
+    }
+}

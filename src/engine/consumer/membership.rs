@@ -294,7 +294,8 @@ impl Drop for Consumer {
             let groups = &self.engine.core.groups;
             group.leave(groups, member);
             // With an instance id its place is kept until then.
-            self.engine.core.background.look_at_groups_by(groups.clock().monotonic() + join.session_timeout);
+            let deadline = groups.clock().monotonic().saturating_add(join.session_timeout);
+            self.engine.core.background.look_at_groups_by(deadline);
         }
     }
 }

@@ -453,10 +453,6 @@ impl Walk<'_> {
         } else {
             segment.seal(stopped.next_offset);
             self.recovered.previous = previous_of(segment, stopped.next_offset, stopped.position);
-            if !segment.knows_times() {
-                // Not read from its beginning on: a lookup by time has to look inside.
-                self.recovered.previous.max_timestamp = i64::MAX;
-            }
         }
         Ok(self.recovered)
     }

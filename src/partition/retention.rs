@@ -8,29 +8,39 @@ use crate::segment::{Segment, index_path};
 
 /// The log start that the topic's limits ask for: the base of the oldest segment that stays.
 ///
-/// Only sealed segments go, oldest first, never past `durable`. A segment counts as at least as old
-/// as any later one, so ages are taken by last append time (D: a wall clock set back drops nothing early).
+/// Only sealed segments go, oldest first, never past `durable`. Ages are taken by last append time, and
+/// a segment counts as at least as old as any later one: one that was written while the clock stood in
+/// the future, or whose times aren't known, doesn't stay for ever.
 pub(crate) fn start_by_limits(
     segments: &[Arc<Segment>],
     config: &TopicConfig,
     durable: u64,
     now_ms: i64,
 ) -> Option<u64> {
-    let mut bytes: u64 = segments.iter().map(|segment| segment.published()).sum();
-    let mut start = None;
-    for segment in segments {
-        let end = segment.end_offset();
-        if end > durable {
+    let droppable = segments.iter().take_while(|segment| segment.end_offset() <= durable).count();
+    let mut appended_ms = i64::MAX;
+    let is_old = |appended_ms: i64| {
+        let age = now_ms.saturating_sub(appended_ms);
+        config.retention_ms.is_some_and(|limit| u64::try_from(age).is_ok_and(|age| age > limit))
+    };
+    let mut old = 0;
+    for (number, segment) in segments.iter().enumerate().rev() {
+        let known = if segment.knows_times() { segment.appended_ms() } else { i64::MAX };
+        appended_ms = appended_ms.min(known.max(segment.header().created_ms));
+        if number < droppable && is_old(appended_ms) {
+            old = number + 1;
             break;
         }
+    }
+    let mut bytes: u64 = segments.iter().map(|segment| segment.published()).sum();
+    let mut start = None;
+    for (number, segment) in segments[..droppable].iter().enumerate() {
         let too_many = config.retention_bytes.is_some_and(|limit| bytes - segment.published() >= limit);
-        let age = now_ms.saturating_sub(segment.appended_ms().max(segment.header().created_ms));
-        let too_old = config.retention_ms.is_some_and(|limit| u64::try_from(age).is_ok_and(|age| age > limit));
-        if !too_many && !too_old {
+        if !too_many && number >= old {
             break;
         }
         bytes -= segment.published();
-        start = Some(end);
+        start = Some(segment.end_offset());
     }
     start
 }

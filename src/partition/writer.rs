@@ -387,7 +387,7 @@ impl PartitionWriter {
     /// Seals the active segment, if there is one, and begins the next with this batch.
     fn roll(&mut self, first: &BatchHeader, now: Now) -> Result<()> {
         let partition = self.partition.clone();
-        let previous = self.previous_of_next(first.base_offset)?;
+        let previous = self.previous_of_next(first.base_offset);
         if self.directory.is_none() {
             let opened = partition.env.disk.open_dir(&partition.dir);
             self.directory = Some(opened.map_err(|error| Error::io(error).at_path(&partition.dir))?);
@@ -474,16 +474,16 @@ impl PartitionWriter {
     }
 
     /// What the next segment's header says of its predecessor.
-    fn previous_of_next(&self, base_offset: u64) -> Result<Previous> {
-        Ok(match &self.active {
+    fn previous_of_next(&self, base_offset: u64) -> Previous {
+        match &self.active {
             Some(active) if active.segment.base_offset() == base_offset => active.segment.header().previous,
             Some(active) => {
                 let env = &self.partition.env;
-                active.segment.complete_times(&*env.disk, &env.views)?;
+                active.segment.complete_times(&*env.disk, &env.views);
                 previous_of(&active.segment, base_offset, active.position)
             }
             None => self.previous,
-        })
+        }
     }
 
     /// Has the next segment's file made if, at this rate, it is needed within seconds.
@@ -672,16 +672,17 @@ pub(crate) fn write_index_of(partition: &Partition, segment: &Segment) -> bool {
     }
 }
 
-/// What a successor's header says of `segment`, of which `length` bytes count. Its times as far as
-/// they are known ([`Segment::complete_times`]).
+/// What a successor's header says of `segment`, of which `length` bytes count. Times that aren't
+/// known ([`Segment::complete_times`]) are the greatest: a lookup has to look inside.
 pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Previous {
+    let known = segment.knows_times();
     Previous {
         file_id: segment.header().file_id,
         base_offset: segment.base_offset(),
         end_offset,
         length,
-        appended_ms: segment.appended_ms(),
-        max_timestamp: segment.max_timestamp(),
+        appended_ms: if known { segment.appended_ms() } else { i64::MAX },
+        max_timestamp: if known { segment.max_timestamp() } else { i64::MAX },
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) use index::{SegmentIndex, read_index, write_index};
 pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
 pub(crate) use views::Views;
 
+/// Pages are populated in windows that end at multiples of this when an index is rebuilt.
+const REBUILD_WINDOW_BYTES: u64 = 64 << 10;
+
 /// A segment file. Shared by the writer, which publishes, and all readers.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -136,7 +139,8 @@ impl Segment {
         self.max_timestamp.load(Ordering::Acquire)
     }
 
-    /// Wall time of its last append; `i64::MIN` if there was none or that isn't known.
+    /// Wall time of its last append; `i64::MIN` if there was none or that isn't known, `i64::MAX` if its
+    /// successor was begun without knowing.
     pub(crate) fn appended_ms(&self) -> i64 {
         self.appended_ms.load(Ordering::Acquire)
     }
@@ -216,7 +220,10 @@ impl Segment {
             let complete = matches!(&*state, Index::Memory { from, .. } if *from == BLOCK_BYTES);
             if rebuild || !complete {
                 let gathered = if rebuild { None } else { self.index_from_file(disk) };
-                let index = gathered.unwrap_or_else(|| self.rebuild(&*view));
+                let index = match gathered {
+                    Some(index) => index,
+                    None => self.rebuild(&*view).map_err(|error| Error::io(error).at_path(&self.path))?,
+                };
                 *state = Index::Memory { index, from: BLOCK_BYTES };
             }
             let Index::Memory { index, .. } = &*state else { return Ok(BLOCK_BYTES) };
@@ -244,22 +251,29 @@ impl Segment {
         !matches!(&*lock(&self.index), Index::Memory { from, .. } if *from != BLOCK_BYTES)
     }
 
-    /// Largest timestamp and last append time of the whole segment, also of what was there before
-    /// this life and wasn't read since.
-    pub(crate) fn complete_times(self: &Arc<Segment>, disk: &dyn Disk, views: &Views) -> Result<(i64, i64)> {
-        self.with_index(disk, views, |_| None)?;
-        Ok((self.max_timestamp(), self.appended_ms()))
+    /// Learns the times of the whole segment, also of what was there before this life and wasn't read
+    /// since; if it can't be read they stay unknown.
+    pub(crate) fn complete_times(self: &Arc<Segment>, disk: &dyn Disk, views: &Views) {
+        let _ = self.with_index(disk, views, |_| None);
     }
 
     /// The index as the log's own batch headers give it. Learns the segment's times on the way.
-    fn rebuild(&self, view: &dyn View) -> SegmentIndex {
+    ///
+    /// What is damaged is stepped over; what can't be read is an error, because nothing would be known
+    /// of all that lies behind it.
+    fn rebuild(&self, view: &dyn View) -> std::io::Result<SegmentIndex> {
         let mut index = SegmentIndex::new(self.index_interval_bytes);
         let mut position = BLOCK_BYTES;
+        let mut populated = position;
         let end = self.published();
         while position < end {
-            let Ok(header) = self.header_at(view, position) else {
-                // Damage: what is intact behind it can be found all the same.
-                let Some(next) = self.next_header(view, position + 8) else { break };
+            let header_end = position + BATCH_HEADER_BYTES as u64;
+            if header_end > populated {
+                populated = header_end.next_multiple_of(REBUILD_WINDOW_BYTES).min(end);
+                view.populate(position.min(populated)..populated)?;
+            }
+            let Ok(header) = self.decode_at(view, position) else {
+                let Some(next) = self.next_header(view, position + 8)? else { break };
                 position = next;
                 index.gap();
                 continue;
@@ -270,32 +284,39 @@ impl Segment {
             self.appended_ms.fetch_max(header.appended_ms, Ordering::AcqRel);
             position += u64::from(header.length);
         }
-        index
+        Ok(index)
     }
 
     /// The first place at or after `from` where a batch of this segment begins.
-    fn next_header(&self, view: &dyn View, from: u64) -> Option<u64> {
-        let range = from..self.published();
-        let bytes = view.populate(range.clone()).and_then(|()| view.bytes(range)).ok()?;
+    fn next_header(&self, view: &dyn View, from: u64) -> std::io::Result<Option<u64>> {
+        let range = from..self.published().max(from);
+        view.populate(range.clone())?;
+        let bytes = view.bytes(range)?;
         let mut at = 0;
         while let Some(found) = find_magic(bytes, at) {
-            if self.header_at(view, from + found as u64).is_ok() {
-                return Some(from + found as u64);
+            if self.decode_at(view, from + found as u64).is_ok() {
+                return Ok(Some(from + found as u64));
             }
             at = found + 8;
         }
-        None
+        Ok(None)
     }
 
     /// The checked header of the batch at `position`, which lies below the published length.
     pub(crate) fn header_at(&self, view: &dyn View, position: u64) -> std::result::Result<BatchHeader, FormatError> {
+        let end = (position + BATCH_HEADER_BYTES as u64).min(self.published());
+        view.populate(position.min(end)..end).map_err(|error| FormatError::Invalid(error.to_string()))?;
+        self.decode_at(view, position)
+    }
+
+    /// As [`header_at`](Segment::header_at), of pages that are populated.
+    fn decode_at(&self, view: &dyn View, position: u64) -> std::result::Result<BatchHeader, FormatError> {
         let end = self.published();
         let wanted = position..position + BATCH_HEADER_BYTES as u64;
         if wanted.end > end {
             return Err(FormatError::Invalid("no batch header fits before the end".into()));
         }
-        let read = |range| view.populate(std::ops::Range::clone(&range)).and_then(|()| view.bytes(range));
-        let bytes = read(wanted).map_err(|error| FormatError::Invalid(error.to_string()))?;
+        let bytes = view.bytes(wanted).map_err(|error| FormatError::Invalid(error.to_string()))?;
         BatchHeader::decode(bytes, self.seed, position, end - position)
     }
 

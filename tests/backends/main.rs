@@ -117,6 +117,7 @@ suite![
     closed_handles_say_so,
     typed_values_lie_aligned,
     retention_drops_the_oldest,
+    a_clock_that_went_ahead_keeps_nothing_for_ever,
     a_segment_rolls_by_age,
     log_start_survives_reopening,
 ];

@@ -546,6 +546,28 @@ pub(crate) fn retention_drops_the_oldest(backend: &Backend) {
     assert!(engine.partition("t", 0).unwrap().log_start_offset() >= start);
 }
 
+pub(crate) fn a_clock_that_went_ahead_keeps_nothing_for_ever(backend: &Backend) {
+    let Backend::Sim { clock, .. } = backend else { return };
+    let engine = backend.open();
+    engine.create_topic("t", small().retention_ms(Some(60_000))).unwrap();
+    let began = thalweg::Clock::wall_ms(clock);
+    for wall_ms in [began + 1_000_000_000_000, began] {
+        clock.set_wall_ms(wall_ms);
+        fill(&engine, "t", 1_500, 100);
+    }
+    engine.sync().unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    let look = || {
+        clock.advance(Duration::from_secs(30));
+        partition.append(&Record::new("tick")).unwrap().wait().unwrap();
+        partition.log_start_offset()
+    };
+    assert_eq!(look(), 0, "nothing is old yet");
+    look();
+    let start = (0..10).map(|_| look()).find(|&start| start > 0);
+    assert!(start > Some(1_500), "the segments from the future are as old as those after them: {start:?}");
+}
+
 pub(crate) fn a_segment_rolls_by_age(backend: &Backend) {
     let Backend::Sim { clock, .. } = backend else { return };
     let engine = backend.open();

@@ -322,6 +322,27 @@ fn d4_every_error_at_every_call_leaves_what_was_acknowledged() {
 }
 
 #[test]
+fn d4_times_that_cant_be_read_are_not_guessed() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 30, 2_000, Acks::Synced);
+    engine.close().unwrap();
+    // Opening reads nothing below the mark; rolling wants the times of the whole segment.
+    let engine = open(&disk);
+    disk.fail_next(Operation::Read, EIO);
+    let partition = engine.partition("t", 0).unwrap();
+    append(&partition, 30, 30, 2_000, Acks::Written);
+    assert!(segments(&disk).len() > 1);
+    assert_eq!(partition.offset_for_timestamp(0).unwrap(), Some(0));
+    engine.sync().unwrap();
+    engine.close().unwrap();
+    let found = thalweg::inspect::verify_sim(&disk, "data", &mut |_| {}).unwrap();
+    assert!(found.is_sound(), "{:?}", found.damage);
+    assert_eq!(open(&disk).partition("t", 0).unwrap().offset_for_timestamp(0).unwrap(), Some(0));
+}
+
+#[test]
 fn d6_opening_reads_by_segments_not_by_bytes() {
     let reads = |bytes: usize| {
         let disk = SimDisk::new();

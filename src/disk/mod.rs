@@ -79,6 +79,10 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     }
     /// A queue of syncs for one writer.
     fn queue(&self) -> Box<dyn Queue>;
+    /// A number that nobody has seen before, to tell one file from every other.
+    fn random(&self) -> io::Result<u64> {
+        getrandom::u64().map_err(io::Error::other)
+    }
     /// Whether this directory's file system does what the engine relies on (locks, mappings);
     /// the reason if not. Makes and removes a temporary file.
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>>;

@@ -173,7 +173,7 @@ impl Builder {
         };
         let seed = match self.seed {
             Some(seed) => seed,
-            None => random_u64()?,
+            None => disk.random().map_err(Error::io)?,
         };
         let options = super::open::Options {
             dir: self.dir,
@@ -188,8 +188,4 @@ impl Builder {
         };
         super::open::open(options)
     }
-}
-
-pub(crate) fn random_u64() -> Result<u64> {
-    getrandom::u64().map_err(|error| Error::io(std::io::Error::other(error)))
 }

@@ -62,9 +62,10 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     let (mut catalog, cut) = match found {
         Some((catalog, cut)) => (catalog, cut),
         None if is_new && !options.read_only && options.create => {
-            let mut id = [0; 16];
-            getrandom::fill(&mut id).map_err(|error| Error::io(io::Error::other(error)))?;
-            (Catalog::create(options.disk.clone(), &dir, EngineId(id), now_ms)?, None)
+            let random = || options.disk.random().map_err(Error::io);
+            let id = [random()?.to_le_bytes(), random()?.to_le_bytes()].concat();
+            let id = EngineId(std::array::from_fn(|at| id[at]));
+            (Catalog::create(options.disk.clone(), &dir, id, now_ms)?, None)
         }
         None => return Err(not_thalweg(&dir, "it has no catalogue")),
     };

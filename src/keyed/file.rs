@@ -124,11 +124,6 @@ pub(super) fn batch_kind(kind: FileKind) -> BatchKind {
 }
 
 /// Random: tells this file from every other, whatever its name.
-pub(super) fn fresh_file_id() -> Result<u64> {
-    loop {
-        let id = getrandom::u64().map_err(|error| Error::io(io::Error::other(error)))?;
-        if id != 0 {
-            return Ok(id);
-        }
-    }
+pub(super) fn fresh_file_id(disk: &dyn Disk) -> Result<u64> {
+    disk.random().map(|id| id.max(1)).map_err(Error::io)
 }

@@ -122,7 +122,7 @@ impl KeyedLog {
             kind,
             log: LogId::keyed(engine_id),
             epoch,
-            file_id: fresh_file_id()?,
+            file_id: fresh_file_id(&*disk)?,
             base_offset: 0,
             created_ms: now_ms,
             term: 0,
@@ -255,7 +255,7 @@ impl KeyedLog {
         let end_offset = self.end.next_offset.checked_add(entries).filter(|&end| end <= MAX_OFFSET);
         let header = FileHeader {
             epoch: self.end.epoch,
-            file_id: fresh_file_id()?,
+            file_id: fresh_file_id(&*self.disk)?,
             base_offset: self.end.next_offset,
             created_ms: now_ms,
             log_start_offset: self.end.next_offset,

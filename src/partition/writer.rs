@@ -403,13 +403,12 @@ impl PartitionWriter {
             self.previous = previous;
             self.active = None;
         }
-        let mut file_id = [0; 8];
-        getrandom::fill(&mut file_id).map_err(|error| Error::io(std::io::Error::other(error)))?;
+        let file_id = partition.env.disk.random().map_err(Error::io)?;
         let header = FileHeader {
             kind: FileKind::Segment,
             log: partition.log,
             epoch: self.epoch,
-            file_id: u64::from_le_bytes(file_id).max(1),
+            file_id: file_id.max(1),
             base_offset: first.base_offset,
             created_ms: now.wall_ms,
             term: first.term,

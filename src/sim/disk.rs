@@ -226,6 +226,10 @@ impl Disk for SimDisk {
         self.state().lock_holder(path)
     }
 
+    fn random(&self) -> io::Result<u64> {
+        Ok(self.state().random())
+    }
+
     fn queue(&self) -> Box<dyn Queue> {
         Box::new(SimQueue::new(self.clone()))
     }

@@ -103,6 +103,13 @@ impl State {
         Ok(parts)
     }
 
+    /// A number that depends on all that happened since the disk was made, over crashes too.
+    pub(super) fn random(&mut self) -> u64 {
+        let mut hash = self.trace.clone();
+        (self.next_moment(), self.next_node).hash(&mut hash);
+        hash.finish()
+    }
+
     fn next_moment(&mut self) -> Moment {
         self.moment += 1;
         self.moment

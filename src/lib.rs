@@ -60,6 +60,8 @@ mod segment;
 pub mod sim;
 mod sys;
 mod topic;
+#[cfg(feature = "sim")]
+pub mod torture;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{Acks, EngineConfig, SyncMode, TopicConfig, Writers};

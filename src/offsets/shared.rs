@@ -50,6 +50,12 @@ impl Offsets {
         Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()) }, cut))
     }
 
+    /// Has the log compacted as soon as that halves it, however small it is.
+    #[cfg(feature = "sim")]
+    pub(crate) fn compact_early(&self) {
+        lock(&self.log).compact_from = 0;
+    }
+
     /// What is wrong with the file, if anything is: then every write is refused.
     pub(crate) fn damage(&self) -> Option<OffsetDamage> {
         lock(&self.log).damage().cloned()

@@ -86,6 +86,12 @@ impl SimDisk {
         self.state().count(operation)
     }
 
+    /// How many errors were given to order.
+    #[must_use]
+    pub fn errors_given(&self) -> u64 {
+        self.state().errors_given()
+    }
+
     /// How many operations of any kind have begun.
     #[must_use]
     pub fn count_all(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use super::SimDisk;
 use super::crash::Choices;
-use super::random::Trace;
+use super::random::{Random, Trace};
 use super::state::State;
 
 /// A moment at which a machine may have crashed: before an operation of the disk.
@@ -35,6 +35,14 @@ impl CrashPoint {
     #[must_use]
     pub fn images(&self) -> CrashImages {
         CrashImages::new(self.state.crash(super::CrashPolicy::Kill))
+    }
+
+    /// All of [`images`](CrashPoint::images) if there are no more than `limit`. Else so many of them:
+    /// all and nothing of what wasn't durable, single pieces lost or kept, beginnings and ends, and
+    /// mixtures, as the seed has it. Some may be the same.
+    #[must_use]
+    pub fn images_at_most(&self, limit: usize, seed: u64) -> Vec<SimDisk> {
+        self.state.crash(super::CrashPolicy::Kill).images_at_most(limit, seed)
     }
 }
 
@@ -97,6 +105,62 @@ impl Choices for Script {
                 0
             }
         }
+    }
+}
+
+/// One answer per question, by a rule.
+struct Rule<'a> {
+    asked: usize,
+    answer: &'a dyn Fn(usize) -> Pick,
+    /// Options of each question so far.
+    options: Vec<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pick {
+    Durable,
+    Newest,
+}
+
+impl Choices for Rule<'_> {
+    fn choose(&mut self, options: usize) -> usize {
+        let at = self.asked;
+        self.asked += 1;
+        self.options.push(options);
+        if (self.answer)(at) == Pick::Newest { options - 1 } else { 0 }
+    }
+}
+
+impl State {
+    fn by_rule(&self, answer: &dyn Fn(usize) -> Pick) -> (State, Vec<usize>) {
+        let mut rule = Rule { asked: 0, answer, options: Vec::new() };
+        let found = self.after_power_loss(&mut rule);
+        (found, rule.options)
+    }
+
+    /// See [`CrashPoint::images_at_most`].
+    fn images_at_most(self, limit: usize, seed: u64) -> Vec<SimDisk> {
+        let (newest, options) = self.by_rule(&|_| Pick::Newest);
+        let all = options.iter().try_fold(1_usize, |product, &options| product.checked_mul(options));
+        if all.is_some_and(|all| all <= limit) {
+            return CrashImages::new(self).take(limit).collect();
+        }
+        let count = options.len();
+        let pick = |newest: bool| if newest { Pick::Newest } else { Pick::Durable };
+        let mut found = vec![SimDisk::holding(newest), SimDisk::holding(self.by_rule(&|_| Pick::Durable).0)];
+        let mut random = Random::new(seed);
+        while found.len() < limit {
+            let at = random.below(count.max(1));
+            let state = match random.below(6) {
+                0 => self.by_rule(&|asked| pick(asked == at)).0,
+                1 => self.by_rule(&|asked| pick(asked != at)).0,
+                2 => self.by_rule(&|asked| pick(asked < at)).0,
+                3 => self.by_rule(&|asked| pick(asked >= at)).0,
+                _ => self.crash(super::CrashPolicy::Seeded(random.next())),
+            };
+            found.push(SimDisk::holding(state));
+        }
+        found
     }
 }
 
@@ -173,6 +237,29 @@ mod tests {
         assert_eq!(hashes.len(), 6);
         file.sync().unwrap();
         assert_eq!(disk.crash_images().count(), 1);
+    }
+
+    #[test]
+    fn of_too_many_the_extremes_come_first_and_all_are_legal() {
+        let disk = SimDisk::new();
+        disk.write_file("a", [0; 8192]).unwrap();
+        let file = disk.open(Path::new("a"), crate::disk::Access::Write).unwrap();
+        disk.record_crash_points(true);
+        for at in 0..16 {
+            file.write_at(&[IoSlice::new(&[1 + at as u8; 512])], at * 512).unwrap();
+        }
+        file.sync().unwrap();
+        let points = disk.take_crash_points();
+        assert_eq!(points[4].images_at_most(16, 1).len(), 16, "all of them");
+        let found = points[16].images_at_most(500, 1);
+        let found: BTreeSet<Vec<u8>> = found.iter().map(|image| image.read_file("a").unwrap()).collect();
+        assert!(found.len() > 100, "{}", found.len());
+        assert!(found.contains(&vec![0; 8192]));
+        for image in &found {
+            for (at, sector) in image.chunks(512).enumerate() {
+                assert!(sector.iter().all(|&byte| byte == sector[0]) && [0, 1 + at as u8].contains(&sector[0]));
+            }
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod image;
 mod images;
 mod names;
 mod queue;
-mod random;
+pub(crate) mod random;
 mod state;
 
 pub use clock::SimClock;

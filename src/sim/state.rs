@@ -39,6 +39,8 @@ pub(super) struct State {
     capacity_bytes: Option<u64>,
     pub(super) faults: Faults,
     counts: BTreeMap<Operation, u64>,
+    /// Errors given to order.
+    errors: u64,
     trace: Trace,
     violations: Vec<String>,
     /// The moments before each change, while they are recorded.
@@ -83,6 +85,7 @@ impl State {
         match self.faults.next(operation) {
             None => Ok(()),
             Some(failure) => {
+                self.errors += u64::from(!self.faults.power_is_gone());
                 (failure.errno, failure.half_done).hash(&mut self.trace);
                 Err(failure)
             }
@@ -346,6 +349,10 @@ impl State {
 
     pub(super) fn count(&self, operation: Operation) -> u64 {
         self.counts.get(&operation).copied().unwrap_or(0)
+    }
+
+    pub(super) fn errors_given(&self) -> u64 {
+        self.errors
     }
 
     pub(super) fn count_all(&self) -> u64 {

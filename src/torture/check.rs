@@ -1,0 +1,189 @@
+//! What was found after a crash, against the model.
+
+use std::collections::BTreeSet;
+
+use super::life::Broken;
+use super::model::{Commits, Log, Topic, World};
+use super::step::RETENTION_MS;
+use crate::engine::{Engine, Partition};
+
+/// What may be found: at least `floor`, at most `ceiling`, the models before and after the step in
+/// which the machine crashed.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'a> {
+    pub(super) floor: &'a World,
+    pub(super) ceiling: &'a World,
+    /// Only the process died: what was written is there too.
+    pub(super) killed: bool,
+    pub(super) now_ms: i64,
+}
+
+impl Bounds<'_> {
+    /// Compares, and gives the model to go on with from here.
+    pub(super) fn check(&self, engine: &Engine) -> Result<World, Broken> {
+        if let Some(found) = engine.recovery().partitions.iter().find(|found| found.damage.is_some()) {
+            return Err(format!("I10: a crash alone is never damage: {found:?}"));
+        }
+        if let Some(damage) = engine.core.groups.offsets.damage() {
+            return Err(format!("I10: a crash alone is never damage of the offset log: {damage:?}"));
+        }
+        let exists: BTreeSet<String> = engine.topics().map_err(|error| error.to_string())?.into_iter().collect();
+        let none = Topic::default();
+        let mut world = self.ceiling.clone();
+        for name in exists.iter().chain(self.floor.topics.keys()).chain(self.ceiling.topics.keys()) {
+            let (floor, ceiling) = (self.floor.topics.get(name), self.ceiling.topics.get(name));
+            let Some(most) = ceiling.or(floor) else { return Err(format!("I8: topic {name} was deleted and is back")) };
+            if !exists.contains(name) {
+                if floor.is_some_and(|topic| !topic.uncertain) && ceiling.is_some_and(|topic| !topic.uncertain) {
+                    return Err(format!("I8: topic {name} is gone"));
+                }
+                world.topics.remove(name);
+                continue;
+            }
+            let found = self.topic(engine, name, floor.unwrap_or(&none), most);
+            world.topics.insert(name.clone(), found.map_err(|broken| format!("topic {name}: {broken}"))?);
+        }
+        Ok(world)
+    }
+
+    fn topic(&self, engine: &Engine, name: &str, floor: &Topic, most: &Topic) -> Result<Topic, Broken> {
+        let handle = engine.core.topic(name).map_err(|error| error.to_string())?;
+        let count = handle.partitions.len();
+        if count < floor.partitions || count > most.logs.len() {
+            let (least, most) = (floor.partitions, most.logs.len());
+            return Err(format!("{count} partitions, acknowledged were {least}, asked for {most}"));
+        }
+        let none = Log::default();
+        let mut logs = Vec::new();
+        for number in 0..count {
+            let partition = engine.partition(name, number as u32).map_err(|error| error.to_string())?;
+            let (floor, most) = (floor.logs.get(number).unwrap_or(&none), most.logs.get(number).unwrap_or(&none));
+            let log = self.log(&partition, floor, most);
+            logs.push(log.map_err(|broken| format!("partition {number}: {broken}"))?);
+        }
+        let nothing = Commits::default();
+        let mut commits = std::collections::BTreeMap::new();
+        for (key, most) in &most.commits {
+            let floor = floor.commits.get(key).unwrap_or(&nothing);
+            let end = logs.get(key.1 as usize).map_or(0, |log: &Log| log.sent.len());
+            let found = engine.core.groups.offsets.with(|state| {
+                let commit = state.group(&key.0)?.commits.get(&(handle.id, key.1))?;
+                let number = commit.metadata.first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_le_bytes(*bytes));
+                Some((number, commit.offset as usize))
+            });
+            let left = self.commits(found, floor, most, end);
+            let left = left.map_err(|broken| format!("group {}, partition {}: {broken}", key.0, key.1))?;
+            self.position(engine, name, key, &left, logs.get(key.1 as usize).unwrap_or(&none))?;
+            commits.insert(key.clone(), left);
+        }
+        Ok(Topic { logs, commits, partitions: count, uncertain: false })
+    }
+
+    fn log(&self, partition: &Partition, floor: &Log, most: &Log) -> Result<Log, Broken> {
+        let (start, end) = (partition.log_start_offset() as usize, partition.end_offset() as usize);
+        let least = if self.killed { floor.written } else { floor.durable };
+        if end < least {
+            return Err(format!("D1: it ends at {end}, acknowledged were {least}"));
+        }
+        let mut sent = most.sent.clone();
+        let (base, failed) = &most.failed;
+        let look = (*base).max(start);
+        if most.written <= *base && end > look {
+            let first = partition.get(look as u64).map_err(|error| error.to_string())?;
+            let value = first.view().value().unwrap_or_default();
+            let is_first = |tried: &&Vec<_>| {
+                tried.get(look - base).is_some_and(|sent: &super::model::Payload| sent.make() == value)
+            };
+            // A write that failed half done may be what was found.
+            if let Some(found) = failed.iter().find(is_first) {
+                sent.truncate(*base);
+                sent.extend(found);
+            }
+        }
+        if end > sent.len() {
+            return Err(format!("D2: it ends at {end}, sent were {}", sent.len()));
+        }
+        let is_aged = |payload: &&super::model::Payload| self.now_ms - payload.sent_ms > RETENTION_MS as i64;
+        let aged = sent.iter().take_while(is_aged).count();
+        let highest = most.start_asked.max(aged);
+        if start < floor.start || start > highest {
+            let acknowledged = floor.start;
+            return Err(format!("I8: it starts at {start}, acknowledged was {acknowledged}, asked for {highest}"));
+        }
+        let durable = partition.durable_offset() as usize;
+        if start > end || durable > end || start > durable.max(start) {
+            return Err(format!("I3: log start {start}, durable offset {durable}, end offset {end}"));
+        }
+        let mut next = start;
+        for batch in partition.read(start as u64..end as u64).map_err(|error| error.to_string())? {
+            for record in &batch.map_err(|error| format!("D2: offset {next} can't be read: {error}"))? {
+                if record.offset() as usize != next {
+                    return Err(format!("D2: offset {} where {next} should be", record.offset()));
+                }
+                if record.value() != Some(sent[next].make().as_slice()) {
+                    return Err(format!("D2: other bytes at offset {next}"));
+                }
+                next += 1;
+            }
+        }
+        if next != end {
+            return Err(format!("D2: offsets from {next} to {end} are missing"));
+        }
+        sent.truncate(end);
+        let durable = floor.durable.min(end);
+        Ok(Log { sent, written: end, durable, start, start_asked: highest, failed: (0, Vec::new()) })
+    }
+
+    fn commits(
+        &self,
+        found: Option<(u64, usize)>,
+        floor: &Commits,
+        most: &Commits,
+        end: usize,
+    ) -> Result<Commits, Broken> {
+        let least = if self.killed { floor.written } else { floor.durable };
+        let Some((number, offset)) = found else {
+            return match least {
+                0 => Ok(Commits::default()),
+                _ => Err(format!("D5: nothing is committed, acknowledged was commit {least}")),
+            };
+        };
+        if number < least {
+            return Err(format!("D5: commit {number} is found, acknowledged was {least}, which is later"));
+        }
+        let mut left = most.clone();
+        left.made.retain(|commit| commit.number <= number);
+        match left.made.last() {
+            Some(last) if last.number == number && last.offset == offset => {}
+            _ => return Err(format!("D5: offset {offset} as commit {number} was never committed")),
+        }
+        for commit in left.made.iter_mut().filter(|commit| commit.offset > end) {
+            commit.lost_at.get_or_insert(end);
+        }
+        Ok(Commits { written: number, durable: floor.durable.min(number), ..left })
+    }
+
+    /// Where the group goes on.
+    fn position(
+        &self,
+        engine: &Engine,
+        topic: &str,
+        (group, number): &(String, u32),
+        commits: &Commits,
+        log: &Log,
+    ) -> Result<(), Broken> {
+        let Some(last) = commits.made.last() else { return Ok(()) };
+        let consumer = engine.consumer(group).assign([(topic, *number)]).start();
+        let position = consumer.and_then(|consumer| consumer.position(topic, *number));
+        let position = position.map_err(|error| error.to_string())? as usize;
+        let expected = last.lost_at.unwrap_or(last.offset).max(log.start);
+        if position != expected {
+            let (number, offset, lost) = (last.number, last.offset, last.lost_at);
+            return Err(format!(
+                "D5: group {group} goes on at {position} of partition {number}, not at {expected} \
+                 (commit {number} at {offset}, its record was lost when the log ended at {lost:?})"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! The crash explorer: at every operation of the disk, all that a crash can leave is opened and
+//! compared; some of it is lived on with, and crashes again, also while it recovers.
+
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use super::check::Bounds;
+use super::life::{Broken, DIR, Life, open};
+use super::model::World;
+use super::shared::Shared;
+use super::step::{Step, any};
+use crate::clock::Clock;
+use crate::error::ErrorKind;
+use crate::inspect::verify_sim;
+use crate::sim::random::Random;
+use crate::sim::{CrashPoint, CrashPolicy, SimClock, SimDisk};
+
+/// Images tried at one crash point, by how many crashes came before.
+const IMAGES: [usize; 3] = [96, 16, 6];
+/// Of so many states one is lived on with, by how many crashes came before.
+const BRANCHES: [usize; 2] = [64, 48];
+
+/// What stopped a cycle.
+pub(super) enum Stop {
+    /// A promise doesn't hold, and where that was seen.
+    Broken { what: Broken, place: Vec<String> },
+    /// The run is over.
+    Over,
+}
+
+impl From<Broken> for Stop {
+    fn from(what: Broken) -> Stop {
+        Stop::Broken { what, place: Vec::new() }
+    }
+}
+
+impl Stop {
+    /// Says where, from the inside out.
+    fn at(self, place: impl FnOnce() -> String) -> Stop {
+        match self {
+            Stop::Broken { what, place: mut places } => {
+                places.insert(0, place());
+                Stop::Broken { what, place: places }
+            }
+            Stop::Over => Stop::Over,
+        }
+    }
+}
+
+/// One cycle.
+pub(super) struct Explorer<'a> {
+    shared: &'a Shared<'a>,
+    random: Random,
+    clock: SimClock,
+    seen: HashSet<u64>,
+    /// Tells one history from another.
+    branches: u64,
+}
+
+/// A life within a cycle: what led to it.
+#[derive(Clone, Copy)]
+struct Place {
+    branch: u64,
+    step: usize,
+    /// Crashes that came before.
+    depth: usize,
+    /// Nothing but processes died so far.
+    system_lived: bool,
+}
+
+impl<'a> Explorer<'a> {
+    pub(super) fn new(seed: u64, shared: &'a Shared<'a>) -> Explorer<'a> {
+        let random = Random::new(seed ^ 0x6a09_e667_f3bc_c908);
+        Explorer { shared, random, clock: SimClock::new(), seen: HashSet::new(), branches: 0 }
+    }
+
+    /// Does `before` unwatched, then `steps` with a crash at every operation.
+    pub(super) fn run(mut self, before: Option<&[Step]>, steps: &[Step]) -> Result<(), Stop> {
+        let disk = SimDisk::new();
+        let mut world = World::default();
+        let place = Place { branch: 0, step: 0, depth: 0, system_lived: true };
+        disk.record_crash_points(before.is_none());
+        let mut life = begin(&disk, &self.clock)?;
+        let empty = World::default();
+        life.prepare(&mut world)?;
+        for step in before.unwrap_or_default() {
+            life.step(&mut world, *step)?;
+        }
+        self.points(&disk, &empty, &world, place).map_err(|stop| stop.at(|| "while the directory was made".into()))?;
+        disk.record_crash_points(true);
+        for (number, step) in steps.iter().enumerate() {
+            let floor = world.clone();
+            life.step(&mut world, *step)?;
+            let place = Place { step: number + 1, ..place };
+            self.points(&disk, &floor, &world, place)
+                .map_err(|stop| stop.at(|| format!("in step {} ({step})", number + 1)))?;
+        }
+        no_violations(&disk)?;
+        life.die();
+        Ok(())
+    }
+
+    /// All crashes within what was just done.
+    fn points(&mut self, disk: &SimDisk, floor: &World, ceiling: &World, place: Place) -> Result<(), Stop> {
+        let now_ms = self.clock.wall_ms();
+        for point in disk.take_crash_points() {
+            self.shared.count_crash_point();
+            let bounds = Bounds { floor, ceiling, killed: place.system_lived, now_ms };
+            self.state(&point, point.killed(), bounds, place)
+                .map_err(|stop| stop.at(|| format!("the process died before disk operation {}", point.operation())))?;
+            let seed = self.random.next();
+            let bounds = Bounds { killed: false, ..bounds };
+            let place = Place { system_lived: false, ..place };
+            for (number, image) in point.images_at_most(IMAGES[place.depth], seed).into_iter().enumerate() {
+                let said =
+                    || format!("the power failed before disk operation {}, image {number}", point.operation());
+                self.state(&point, image, bounds, place).map_err(|stop| stop.at(said))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One disk found after a crash.
+    fn state(&mut self, _: &CrashPoint, image: SimDisk, bounds: Bounds<'_>, place: Place) -> Result<(), Stop> {
+        let content = image.content_hash();
+        let mut key = DefaultHasher::new();
+        (content, place.branch, place.step, bounds.killed).hash(&mut key);
+        if !self.seen.insert(key.finish()) {
+            return Ok(());
+        }
+        if !self.shared.count_state(content) {
+            return Err(Stop::Over);
+        }
+        let drawn = self.random.next();
+        if drawn.is_multiple_of(16) {
+            verified(&image, bounds.floor.topics.is_empty())?;
+        }
+        if place.depth < BRANCHES.len() && (drawn >> 8).is_multiple_of(BRANCHES[place.depth] as u64) {
+            let branch = image.crash(CrashPolicy::Kill);
+            self.live_on(branch, bounds, place).map_err(|stop| stop.at(|| "which recovered, and then".into()))?;
+        }
+        let again = (drawn >> 16).is_multiple_of(32).then(|| image.crash(CrashPolicy::Kill));
+        let without_indexes = (drawn >> 24).is_multiple_of(64).then(|| image.crash(CrashPolicy::Kill));
+        let found = check_and_die(&image, &self.clock, bounds)?;
+        if let Some(again) = again {
+            same_twice(&again, &self.clock, bounds, &found)?;
+        }
+        if let Some(bare) = without_indexes {
+            for path in bare.list_files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "index")) {
+                bare.remove_file(path).map_err(|error| error.to_string())?;
+            }
+            check_and_die(&bare, &self.clock, bounds).map_err(|broken| format!("I7, without index files: {broken}"))?;
+        }
+        Ok(())
+    }
+
+    /// Recovers, goes on for some steps, and crashes at every operation of it.
+    fn live_on(&mut self, disk: SimDisk, bounds: Bounds<'_>, place: Place) -> Result<(), Stop> {
+        self.branches += 1;
+        let system_lived = place.system_lived && bounds.killed;
+        let place = Place { branch: self.branches, step: 0, depth: place.depth + 1, system_lived };
+        // Time goes on in this branch only.
+        let now = std::mem::replace(&mut self.clock, SimClock::new());
+        self.clock.advance(now.monotonic() + Duration::from_millis(3));
+        let result = self.second_life(&disk, bounds, place);
+        self.clock = now;
+        result
+    }
+
+    fn second_life(&mut self, disk: &SimDisk, bounds: Bounds<'_>, place: Place) -> Result<(), Stop> {
+        disk.record_crash_points(true);
+        let mut life = begin(disk, &self.clock)?;
+        let opening = disk.take_crash_points();
+        let mut world = bounds.check(life.engine())?;
+        for point in opening {
+            self.shared.count_crash_point();
+            let killed = Bounds { killed: place.system_lived, ..bounds };
+            self.state(&point, point.killed(), killed, place)
+                .map_err(|stop| stop.at(|| "the process died while it recovered".into()))?;
+            let lost = Bounds { killed: false, ..bounds };
+            let place = Place { system_lived: false, ..place };
+            let seed = self.random.next();
+            for image in point.images_at_most(IMAGES[place.depth], seed) {
+                self.state(&point, image, lost, place)
+                    .map_err(|stop| stop.at(|| "the power failed while it recovered".into()))?;
+            }
+        }
+        let place = Place { system_lived: true, ..place };
+        for number in 0..1 + self.random.below(3) {
+            let step = any(&mut self.random);
+            let floor = world.clone();
+            if number == 0 {
+                life.prepare(&mut world)?;
+            }
+            life.step(&mut world, step).map_err(|what| Stop::from(what).at(|| format!("in a later life: {step}")))?;
+            let place = Place { step: number + 1, ..place };
+            self.points(disk, &floor, &world, place)
+                .map_err(|stop| stop.at(|| format!("in a later life: {step}")))?;
+        }
+        no_violations(disk)?;
+        life.die();
+        Ok(())
+    }
+}
+
+fn begin(disk: &SimDisk, clock: &SimClock) -> Result<Life, Broken> {
+    Life::begin(disk, clock, false)?.ok_or_else(|| "the engine doesn't open".to_owned())
+}
+
+/// Opens what was found, compares, and leaves without a trace.
+pub(super) fn check_and_die(disk: &SimDisk, clock: &SimClock, bounds: Bounds<'_>) -> Result<World, Broken> {
+    let engine = open(disk, clock).map_err(|error| format!("after a crash it doesn't open: {error}"))?;
+    let found = bounds.check(&engine);
+    disk.cut_power_after(0);
+    drop(engine);
+    found
+}
+
+/// `verify` finds nothing wrong; before there was a topic there may be nothing at all.
+pub(super) fn verified(disk: &SimDisk, may_be_nothing: bool) -> Result<(), Broken> {
+    match verify_sim(disk, DIR, &mut |_| {}) {
+        Ok(found) if found.is_sound() => Ok(()),
+        Ok(found) => Err(format!("I10: a crash alone is never damage, verify says: {:?}", found.damage)),
+        Err(error) if may_be_nothing && matches!(error.kind(), ErrorKind::NotThalweg { .. }) => Ok(()),
+        Err(error) => Err(format!("verify: {error}")),
+    }
+}
+
+/// I6: opened twice, a directory holds what it held when it was opened once.
+fn same_twice(disk: &SimDisk, clock: &SimClock, bounds: Bounds<'_>, found: &World) -> Result<(), Broken> {
+    let engine = open(disk, clock).map_err(|error| error.to_string())?;
+    let once = disk.crash(CrashPolicy::Kill);
+    disk.cut_power_after(0);
+    drop(engine);
+    let engine = open(&once, clock).map_err(|error| format!("I6: opened again: {error}"))?;
+    let twice = once.crash(CrashPolicy::Kill);
+    let again = bounds.check(&engine).map_err(|broken| format!("I6: opened again: {broken}"));
+    once.cut_power_after(0);
+    drop(engine);
+    let ends = |world: &World| -> Vec<_> {
+        let logs = world.topics.values().flat_map(|topic| &topic.logs);
+        logs.map(|log| (log.start, log.sent.len())).collect()
+    };
+    let (first, second) = (ends(found), ends(&again?));
+    if first != second {
+        return Err(format!("I6: the logs were {first:?} (start, end), and opened again {second:?}"));
+    }
+    for path in twice.list_files() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("catalog-") || name == "LOCK" {
+            continue;
+        }
+        if once.read_file(&path).ok() != twice.read_file(&path).ok() {
+            return Err(format!("I6: opening a second time changes {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that a reader has must never change.
+pub(super) fn no_violations(disk: &SimDisk) -> Result<(), Broken> {
+    match disk.violations().first() {
+        None => Ok(()),
+        Some(first) => Err(format!("bytes changed under a reader: {first}")),
+    }
+}

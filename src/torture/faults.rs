@@ -1,0 +1,56 @@
+//! Lives on a disk that fails to order: an error at every call, in short ones, or drawn, in long ones.
+//! What was acknowledged must be there after the crash that ends each.
+
+use std::time::Duration;
+
+use super::check::Bounds;
+use super::explore::{Stop, check_and_die, no_violations, verified};
+use super::life::Life;
+use super::model::World;
+use super::shared::Shared;
+use super::step::Step;
+use crate::clock::Clock;
+use crate::sim::random::Random;
+use crate::sim::{CrashPolicy, SimClock, SimDisk};
+
+/// Does the steps, dies, is found by a crash, over two to four lives.
+pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), Stop> {
+    let mut random = Random::new(seed ^ 0xbb67_ae85_84ca_a73b);
+    let clock = SimClock::new();
+    let mut disk = SimDisk::new();
+    let mut world = World::default();
+    let lives = 2 + random.below(3);
+    for part in steps.chunks(steps.len().div_ceil(lives).max(1)) {
+        if shared.is_over() {
+            return Err(Stop::Over);
+        }
+        if let Some(mut life) = Life::begin(&disk, &clock, true)? {
+            life.prepare(&mut world)?;
+            for step in part {
+                if !life.step(&mut world, *step)? {
+                    break;
+                }
+            }
+            life.die();
+        }
+        shared.count_faults(disk.errors_given());
+        no_violations(&disk)?;
+        let killed = random.below(3) == 0;
+        let policy = match random.below(6) {
+            _ if killed => CrashPolicy::Kill,
+            0 => CrashPolicy::PowerLoss,
+            _ => CrashPolicy::Seeded(random.next()),
+        };
+        shared.count_crash_point();
+        disk = disk.crash(policy);
+        disk.set_capacity(None);
+        if !shared.count_state(disk.content_hash()) {
+            return Err(Stop::Over);
+        }
+        verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
+        let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms() };
+        world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds)?;
+        clock.advance(Duration::from_millis(1 + random.below(100) as u64));
+    }
+    Ok(())
+}

@@ -1,0 +1,361 @@
+//! One life of an engine: steps are done, and the model learns what was acknowledged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::model::{Commit, Commits, Log, Payload, Topic, World};
+use super::step::{PARTITIONS, RETENTION_MS, SEGMENT_MS, Step};
+use crate::clock::Clock;
+use crate::config::{Acks, TopicConfig, Writers};
+use crate::engine::{Engine, OffsetCommit, Partition, Record};
+use crate::error::{Error, ErrorKind};
+use crate::sim::{Operation, Repeat, SimClock, SimDisk};
+
+pub(super) const DIR: &str = "data";
+pub(super) const TOPIC: &str = "t";
+const OTHER_TOPIC: &str = "u";
+const MAX_PARTITIONS: usize = 4;
+
+/// A promise that doesn't hold.
+pub(super) type Broken = String;
+
+/// An open engine, its disk and its clock.
+pub(super) struct Life {
+    engine: Engine,
+    disk: SimDisk,
+    clock: SimClock,
+    /// Errors are made to order, so calls may fail.
+    faults: bool,
+}
+
+/// Opens the engine as all cycles do.
+pub(super) fn open(disk: &SimDisk, clock: &SimClock) -> crate::Result<Engine> {
+    let engine = Engine::builder(DIR)
+        .writers(Writers::Inline)
+        .buffer_bytes(4 << 20)
+        .max_batch_bytes(2 << 20)
+        .sim(disk)
+        .clock(Arc::new(clock.clone()))
+        .seed(1)
+        .open()?;
+    engine.core.groups.offsets.compact_early();
+    Ok(engine)
+}
+
+fn config(partitions: u32) -> TopicConfig {
+    TopicConfig::default()
+        .partitions(partitions)
+        .segment_bytes(64 << 10)
+        .segment_ms(Some(SEGMENT_MS))
+        .retention_ms(Some(RETENTION_MS))
+}
+
+/// The disk operation of a [`Step::Fail`].
+pub(super) fn operation(number: u8) -> Operation {
+    const OPERATIONS: [Operation; 13] = [
+        Operation::Write,
+        Operation::Sync,
+        Operation::ShortWrite,
+        Operation::SyncDirectory,
+        Operation::Allocate,
+        Operation::Create,
+        Operation::Rename,
+        Operation::Open,
+        Operation::Unlink,
+        Operation::CreateDirectory,
+        Operation::Read,
+        Operation::View,
+        Operation::GiveBack,
+    ];
+    OPERATIONS[usize::from(number) % OPERATIONS.len()]
+}
+
+impl Life {
+    /// `None` if it doesn't open because of an ordered error.
+    pub(super) fn begin(disk: &SimDisk, clock: &SimClock, faults: bool) -> Result<Option<Life>, Broken> {
+        match open(disk, clock) {
+            Ok(engine) => Ok(Some(Life { engine, disk: disk.clone(), clock: clock.clone(), faults })),
+            Err(error) if faults && is_ordered(&error) => Ok(None),
+            Err(error) => Err(format!("the engine doesn't open: {error}")),
+        }
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Ends it without a word: nothing that happens from now on is seen by the disk.
+    pub(super) fn die(self) {
+        self.disk.cut_power_after(0);
+    }
+
+    /// An error that was ordered is no broken promise.
+    fn allow<T>(&self, result: crate::Result<T>) -> Result<Option<T>, Broken> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if self.faults && is_ordered(&error) => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Makes the first topic, if it isn't there.
+    pub(super) fn prepare(&self, world: &mut World) -> Result<(), Broken> {
+        self.create(world, TOPIC, PARTITIONS)
+    }
+
+    /// Does a step; `false` if the engine can't go on.
+    pub(super) fn step(&mut self, world: &mut World, step: Step) -> Result<bool, Broken> {
+        match step {
+            Step::Append { partition, records, bytes, acks, wait } => {
+                self.append(world, partition, records, bytes, acks, wait)?;
+            }
+            Step::Sync => self.sync(world)?,
+            Step::Roll { partition } => {
+                self.clock.advance(Duration::from_millis(SEGMENT_MS));
+                self.append(world, partition, 1, 100, Acks::Written, true)?;
+            }
+            Step::Commit { group, partition, share, acks } => {
+                self.commit(world, group, partition, share, acks, 0)?;
+            }
+            Step::Compact { group } => {
+                let before = self.offset_files();
+                for _ in 0..8 {
+                    if before != self.offset_files() {
+                        break;
+                    }
+                    self.commit(world, group, 0, 100, Acks::Written, 3_000)?;
+                }
+            }
+            Step::Retain { partition } => {
+                self.clock.advance(Duration::from_millis(RETENTION_MS + SEGMENT_MS));
+                for _ in 0..3 {
+                    self.append(world, partition, 1, 50, Acks::Synced, true)?;
+                }
+            }
+            Step::DeleteRecords { partition, share } => self.delete_records(world, partition, share)?,
+            Step::CreateTopic => self.create(world, OTHER_TOPIC, 1)?,
+            Step::DeleteTopic => self.delete(world)?,
+            Step::Expand => self.expand(world)?,
+            Step::Reopen => return self.reopen(world),
+            Step::Wait { ms } => {
+                self.clock.advance(Duration::from_millis(u64::from(ms)));
+                if let Ok(mut consumer) = self.engine.assign([(TOPIC, 0)]) {
+                    for _ in 0..3 {
+                        self.allow(consumer.poll(Duration::ZERO))?;
+                    }
+                }
+            }
+            Step::Fail { operation: number, passing, errno, forever } => {
+                let repeat = if forever { Repeat::Forever } else { Repeat::Once };
+                self.disk.fail_after(u64::from(passing), operation(number), errno, repeat);
+            }
+            Step::Fill { bytes } => self.disk.set_capacity(self.disk.used_bytes() + u64::from(bytes)),
+            Step::Mend => self.mend(),
+        }
+        Ok(true)
+    }
+
+    fn mend(&self) {
+        self.disk.clear_faults();
+        self.disk.set_capacity(None);
+    }
+
+    fn partition(&self, number: u32) -> Option<Partition> {
+        self.engine.partition(TOPIC, number).ok()
+    }
+
+    fn append(
+        &self,
+        world: &mut World,
+        number: u32,
+        records: u8,
+        bytes: u32,
+        acks: Acks,
+        wait: bool,
+    ) -> Result<(), Broken> {
+        let Some(partition) = self.partition(number) else { return Ok(()) };
+        let sent_ms = self.clock.wall_ms();
+        let payloads: Vec<_> =
+            (0..records).map(|_| Payload { number: world.next_number(), bytes, sent_ms }).collect();
+        let values: Vec<_> = payloads.iter().map(|payload| payload.make()).collect();
+        let records: Vec<_> = values.iter().map(|value| Record::new(value).acks(acks)).collect();
+        let Some(log) = world.log(TOPIC, number) else { return Ok(()) };
+        log.fail_from(partition.next_offset() as usize);
+        let Some(receipt) = self.allow(partition.append_batch(&records))? else { return Ok(()) };
+        if receipt.offset() as usize != log.sent.len() {
+            let (given, expected) = (receipt.offset(), log.sent.len());
+            return Err(format!("I3: the next record gets offset {given}, the log ended at {expected}"));
+        }
+        log.sent.extend(payloads);
+        if !wait {
+            return Ok(());
+        }
+        match self.allow(receipt.wait())? {
+            None => log.fail_from(partition.next_offset() as usize),
+            Some(_) => {
+                let end = receipt.offsets().end as usize;
+                if acks >= Acks::Written {
+                    log.acknowledged(end);
+                }
+                if acks == Acks::Synced {
+                    log.durable = log.durable.max(end);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self, world: &mut World) -> Result<(), Broken> {
+        if self.allow(self.engine.sync())?.is_some() {
+            for (name, topic) in &mut world.topics {
+                for (number, log) in topic.logs.iter_mut().enumerate() {
+                    let Ok(partition) = self.engine.partition(name, number as u32) else { continue };
+                    let end = partition.next_offset() as usize;
+                    log.fail_from(end);
+                    if end > log.written {
+                        log.acknowledged(end);
+                    }
+                    log.durable = end;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The offset log's files by name.
+    fn offset_files(&self) -> Vec<std::path::PathBuf> {
+        let is_offsets = |path: &std::path::PathBuf| path.to_string_lossy().contains("/offsets-");
+        self.disk.list_files().into_iter().filter(is_offsets).collect()
+    }
+
+    fn commit(
+        &self,
+        world: &mut World,
+        group: u8,
+        number: u32,
+        share: u8,
+        acks: Acks,
+        padding: usize,
+    ) -> Result<(), Broken> {
+        let Some(partition) = self.partition(number) else { return Ok(()) };
+        let group = format!("g{group}");
+        let started = self.engine.consumer(&group).assign([(TOPIC, number)]).start();
+        let Some(mut consumer) = self.allow(started)? else { return Ok(()) };
+        let offset = at_share(&partition, share);
+        let made = world.next_number();
+        let mut metadata = made.to_le_bytes().to_vec();
+        metadata.resize(8 + padding, b'.');
+        let Some(topic) = world.topics.get_mut(TOPIC) else { return Ok(()) };
+        let commits: &mut Commits = topic.commits.entry((group, number)).or_default();
+        commits.made.push(Commit { number: made, offset: offset as usize, lost_at: None });
+        let commit = OffsetCommit::new(TOPIC, number, offset).metadata(metadata);
+        if self.allow(consumer.commit_offsets([commit], acks))?.is_some() {
+            commits.written = made;
+            if acks == Acks::Synced {
+                commits.durable = made;
+                // A synced commit first syncs the records that it speaks of.
+                if let Some(log) = topic.logs.get_mut(number as usize) {
+                    log.acknowledged(offset as usize);
+                    log.durable = log.durable.max(offset as usize);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_records(&self, world: &mut World, number: u32, share: u8) -> Result<(), Broken> {
+        let Some(partition) = self.partition(number) else { return Ok(()) };
+        let to = at_share(&partition, share);
+        let Some(log) = world.log(TOPIC, number) else { return Ok(()) };
+        log.start_asked = log.start_asked.max(to as usize);
+        if self.allow(partition.delete_records(to))?.is_some() {
+            log.start = log.start.max(to as usize);
+        }
+        Ok(())
+    }
+
+    fn create(&self, world: &mut World, name: &str, partitions: u32) -> Result<(), Broken> {
+        match self.engine.create_topic(name, config(partitions)) {
+            Err(error) if matches!(error.kind(), ErrorKind::TopicExists { .. }) => Ok(()),
+            result => {
+                let logs = vec![Log::default(); partitions as usize];
+                let mut topic = Topic { logs, partitions: partitions as usize, ..Topic::default() };
+                topic.uncertain = self.allow(result)?.is_none();
+                world.topics.insert(name.to_owned(), topic);
+                Ok(())
+            }
+        }
+    }
+
+    fn delete(&self, world: &mut World) -> Result<(), Broken> {
+        match self.engine.delete_topic(OTHER_TOPIC) {
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => {}
+            result => {
+                if self.allow(result)?.is_some() {
+                    world.topics.remove(OTHER_TOPIC);
+                } else if let Some(topic) = world.topics.get_mut(OTHER_TOPIC) {
+                    topic.uncertain = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn expand(&self, world: &mut World) -> Result<(), Broken> {
+        let Some(topic) = world.topics.get_mut(TOPIC) else { return Ok(()) };
+        let Ok(found) = self.engine.describe_topic(TOPIC) else { return Ok(()) };
+        let count = found.partitions.len() + 1;
+        if count > MAX_PARTITIONS {
+            return Ok(());
+        }
+        topic.logs.resize_with(topic.logs.len().max(count), Log::default);
+        if self.allow(self.engine.alter_topic(TOPIC, config(count as u32)))?.is_some() {
+            topic.partitions = count;
+        }
+        Ok(())
+    }
+
+    fn reopen(&mut self, world: &mut World) -> Result<bool, Broken> {
+        if self.faults {
+            // So that it is known what closing acknowledges, nothing fails any more.
+            self.mend();
+        }
+        self.allow(self.engine.flush())?;
+        let mut ends = Vec::new();
+        for (name, topic) in &world.topics {
+            for number in 0..topic.logs.len() as u32 {
+                if let Ok(partition) = self.engine.partition(name, number) {
+                    ends.push((name.clone(), number, partition.end_offset() as usize));
+                }
+            }
+        }
+        if self.allow(self.engine.close())?.is_some() {
+            for (name, number, end) in ends {
+                if let Some(log) = world.log(&name, number) {
+                    let end = end.min(log.sent.len());
+                    log.fail_from(end);
+                    (log.written, log.durable) = (end, end);
+                }
+            }
+            for commits in world.topics.values_mut().flat_map(|topic| topic.commits.values_mut()) {
+                commits.durable = commits.written;
+            }
+        }
+        match Life::begin(&self.disk, &self.clock, self.faults)? {
+            Some(next) => *self = next,
+            None => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// What an ordered error of the disk may become.
+pub(super) fn is_ordered(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Io | ErrorKind::Failed | ErrorKind::Closed | ErrorKind::NoRoom)
+}
+
+/// The offset so many hundredths of the way from log start to end.
+fn at_share(partition: &Partition, share: u8) -> u64 {
+    let (start, end) = (partition.log_start_offset(), partition.end_offset());
+    start + (end - start) * u64::from(share) / 100
+}

@@ -1,0 +1,112 @@
+//! What must be true of a data directory: every record ever sent, every offset ever committed, and how
+//! far each was acknowledged. It knows nothing of files.
+
+use std::collections::BTreeMap;
+
+/// A record's value: its number and length decide all bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Payload {
+    pub(super) number: u64,
+    pub(super) bytes: u32,
+    /// When, by the wall clock.
+    pub(super) sent_ms: i64,
+}
+
+impl Payload {
+    pub(super) fn make(self) -> Vec<u8> {
+        let mut value = self.number.to_le_bytes().to_vec();
+        let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        while value.len() < self.bytes as usize {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            value.extend_from_slice(&state.to_le_bytes());
+        }
+        value.truncate(self.bytes.max(8) as usize);
+        value
+    }
+}
+
+/// One partition's history; places are offsets, exclusive where they end something.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Log {
+    /// Everything that was given an offset and didn't fail, from offset 0 on.
+    pub(super) sent: Vec<Payload>,
+    pub(super) written: usize,
+    pub(super) durable: usize,
+    /// What failed since the last append that didn't, try by try, and the offset all began at: a write
+    /// that was half done may be found after a crash.
+    pub(super) failed: (usize, Vec<Vec<Payload>>),
+    /// The log start that was acknowledged, and the highest that was asked for.
+    pub(super) start: usize,
+    pub(super) start_asked: usize,
+}
+
+impl Log {
+    /// Everything from `end` on failed.
+    pub(super) fn fail_from(&mut self, end: usize) {
+        if end < self.sent.len() {
+            let failed = self.sent.split_off(end);
+            if self.failed.0 != end {
+                self.failed = (end, Vec::new());
+            }
+            self.failed.1.push(failed);
+        }
+    }
+
+    /// Appends up to `end` were acknowledged: what failed before can't be found any more.
+    pub(super) fn acknowledged(&mut self, end: usize) {
+        self.written = self.written.max(end);
+        if end > self.failed.0 {
+            self.failed = (0, Vec::new());
+        }
+    }
+}
+
+/// What a group committed for one partition, oldest first.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Commits {
+    /// The number stands in the commit's metadata.
+    pub(super) made: Vec<Commit>,
+    /// The number of the last one acknowledged as written, as synced; 0: none.
+    pub(super) written: u64,
+    pub(super) durable: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Commit {
+    pub(super) number: u64,
+    pub(super) offset: usize,
+    /// Where the log ended when the record before the offset was found to be gone.
+    pub(super) lost_at: Option<usize>,
+}
+
+/// A topic, from its creation to its deletion.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Topic {
+    pub(super) logs: Vec<Log>,
+    pub(super) commits: BTreeMap<(String, u32), Commits>,
+    /// How many partitions were acknowledged.
+    pub(super) partitions: usize,
+    /// Making or deleting it failed: it may be there or not.
+    pub(super) uncertain: bool,
+}
+
+/// A data directory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct World {
+    pub(super) topics: BTreeMap<String, Topic>,
+    next_number: u64,
+}
+
+impl World {
+    /// A number that no payload and no commit has.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn log(&mut self, topic: &str, partition: u32) -> Option<&mut Log> {
+        self.topics.get_mut(topic)?.logs.get_mut(partition as usize)
+    }
+}

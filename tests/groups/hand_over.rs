@@ -258,6 +258,11 @@ fn of_two_with_one_instance_id_the_older_is_fenced() {
     told.take();
     fails(old.poll(NOW), "FencedInstance");
     assert_eq!(told.take(), ["lost [0, 1]"]);
+    // It stays so: coming back would fence the new one in turn, and that one it.
+    fails(old.poll(NOW), "FencedInstance");
+    fails(old.commit(), "FencedInstance");
+    assert_eq!(old.member_id(), None);
+    new.poll(NOW).unwrap();
     drop(old);
     new.commit().unwrap();
     assert_eq!(partitions(&new), [0, 1]);

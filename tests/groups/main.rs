@@ -5,6 +5,7 @@
 
 mod expansion;
 mod hand_over;
+mod model;
 mod offsets;
 mod reading;
 mod threads;

@@ -51,9 +51,11 @@ pub(super) struct InGroup {
     pub(super) listener: Option<Box<dyn RebalanceListener>>,
     /// `None`: partitions were assigned by hand.
     pub(super) membership: Option<Join>,
-    /// Its id while it is a member.
+    /// Its id while it is a member, and when it was fenced: it doesn't come back then.
     pub(super) member: Option<String>,
     pub(super) generation: u32,
+    /// Another came with its instance id: coming back would fence that one in turn.
+    fenced: bool,
     /// Granted, but where to begin could not be found yet.
     unstarted: Vec<TopicPartition>,
     /// When the last automatic commit was.
@@ -71,10 +73,30 @@ impl InGroup {
             membership: None,
             member: None,
             generation: 0,
+            fenced: false,
             unstarted: Vec::new(),
             committed_at: Duration::ZERO,
             in_callback: false,
         }
+    }
+
+    /// What it is told once another came with its instance id.
+    ///
+    /// # Errors
+    /// `FencedInstance`.
+    pub(super) fn check_fenced(&self) -> Result<()> {
+        match &self.member {
+            Some(member) if self.fenced => {
+                let (group, member) = (self.group.name.clone(), member.clone());
+                Err(Error::new(ErrorKind::FencedInstance { group, member }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its id while it is a member.
+    pub(super) fn member_id(&self) -> Option<&str> {
+        self.member.as_deref().filter(|_| !self.fenced)
     }
 
     /// The member's id and generation.
@@ -137,6 +159,7 @@ impl Consumer {
                 return Ok(());
             }
             self.engine.core.check_open()?;
+            in_group.check_fenced()?;
             let groups = &self.engine.core.groups;
             let Some(member) = in_group.member.clone() else {
                 self.join()?;
@@ -194,9 +217,9 @@ impl Consumer {
         self.set.clear();
         let Some(in_group) = &mut self.group else { return };
         in_group.unstarted.clear();
-        if let Some(member) = in_group.member.take()
-            && !matches!(error.kind(), ErrorKind::FencedInstance { .. })
-        {
+        if matches!(error.kind(), ErrorKind::FencedInstance { .. }) {
+            in_group.fenced = true;
+        } else if let Some(member) = in_group.member.take() {
             in_group.group.leave(&self.engine.core.groups, &member);
         }
         self.tell(Told::Lost, &lost);

@@ -123,7 +123,7 @@ impl Consumer {
 
     /// This member's id in its group, while it is a member.
     pub fn member_id(&self) -> Option<&str> {
-        self.group.as_ref()?.member.as_deref()
+        self.group.as_ref()?.member_id()
     }
 
     /// The generation of the assignment that it follows; 0 before the first poll.

@@ -34,7 +34,8 @@ pub(crate) struct Coordinator {
     members: BTreeMap<String, Member>,
     /// Who holds a partition: granted, and not given back yet.
     holders: HashMap<TopicPartition, String>,
-    departed: BTreeMap<String, Departure>,
+    /// Why each is gone, and its instance id.
+    departed: BTreeMap<String, (Departure, Option<String>)>,
     /// Whether everybody holds what it should.
     settled: bool,
 }

@@ -55,7 +55,7 @@ impl Coordinator {
         let Some(old_id) = self.members.iter().find(same).map(|(id, _)| id.clone()) else { return false };
         let Some(old) = self.members.remove(&old_id) else { return false };
         if !old.away {
-            self.remember(old_id.clone(), Departure::Fenced);
+            self.remember(old_id.clone(), Departure::Fenced, old.join.instance_id.clone());
             effects.push(Effect::Gone(old_id.clone(), Departure::Fenced));
             effects.push(Effect::Wake(old_id));
         }
@@ -132,7 +132,7 @@ impl Coordinator {
                 self.holders.remove(partition);
             }
             if *why != Departure::Left {
-                self.remember(id.clone(), *why);
+                self.remember(id.clone(), *why, member.join.instance_id);
                 effects.push(Effect::Wake(id.clone()));
             }
             effects.push(Effect::Gone(id.clone(), *why));
@@ -144,11 +144,11 @@ impl Coordinator {
         effects
     }
 
-    fn remember(&mut self, id: String, why: Departure) {
+    fn remember(&mut self, id: String, why: Departure, instance_id: Option<String>) {
         while self.departed.len() >= REMEMBERED {
             self.departed.pop_first();
         }
-        self.departed.insert(id, why);
+        self.departed.insert(id, (why, instance_id));
     }
 
     pub(super) fn member_mut(&mut self, id: &str) -> Result<&mut Member> {
@@ -161,8 +161,14 @@ impl Coordinator {
     /// What to tell someone who is no member.
     pub(super) fn why_gone(&self, id: &str) -> Error {
         let (group, member) = (self.name.clone(), id.to_owned());
-        let reason = match self.departed.get(id) {
+        let departed = self.departed.get(id);
+        // It was late, and meanwhile another came with its instance id: coming back would fence that one.
+        let replaced = departed.is_some_and(|(_, instance_id)| {
+            instance_id.is_some() && self.members.values().any(|member| member.join.instance_id == *instance_id)
+        });
+        let reason = match departed.map(|(why, _)| why) {
             Some(Departure::Fenced) => return Error::new(ErrorKind::FencedInstance { group, member }),
+            _ if replaced => return Error::new(ErrorKind::FencedInstance { group, member }),
             Some(Departure::TimedOut) => "it made no call within the session time-out",
             Some(Departure::Stalled) => "it did not poll within the poll time-out",
             Some(Departure::Left) | None => "it left, or never joined",

@@ -238,6 +238,21 @@ fn members_agree_on_the_assignor() {
     assert_eq!(group.view().assignor, "round-robin");
 }
 
+#[test]
+fn who_was_late_does_not_fence_the_one_who_took_its_instance_id_meanwhile() {
+    let mut group = group(2);
+    let named = Join { instance_id: Some("a".into()), ..wants(&["t"]) };
+    let (old, _) = group.join(named.clone(), at(0)).unwrap();
+    poll(&mut group, &old, 0);
+    let (new, _) = group.join(named, at(20)).unwrap();
+    poll(&mut group, &new, 20);
+    let fenced = ErrorKind::FencedInstance { group: "g".into(), member: old.clone() };
+    assert_eq!(kind(group.heartbeat(&old, at(20), true)), fenced);
+    // That one gone too, the place is free.
+    group.tick(at(40));
+    assert!(matches!(kind(group.heartbeat(&old, at(40), true)), ErrorKind::UnknownMember { .. }));
+}
+
 /// Gives everything to everyone.
 struct Greedy;
 

@@ -103,6 +103,7 @@ impl Script {
                 self.committed_all(at, acks);
             }
         }
+        self.late_or_fenced(at);
         let handle = &mut self.handles[at];
         let consumer = handle.consumer.as_mut().unwrap();
         handle.heard.lock().unwrap().clear();
@@ -284,11 +285,22 @@ impl Script {
         self.groups[group].look_at_fences(&self.topics);
     }
 
+    /// One that was late is fenced if another has its instance id now.
+    fn late_or_fenced(&mut self, at: usize) {
+        let handle = &self.handles[at];
+        let holder = self.holder(handle.group, &handle.member.instance);
+        self.handles[at].member.fenced |= !self.handles[at].member.alive && holder.is_some();
+    }
+
     /// One that is no member any more is told so, and commits nothing.
     pub(super) fn commit_refused(&mut self, at: usize) {
+        let fenced_before = self.handles[at].member.fenced;
+        self.late_or_fenced(at);
         let handle = &mut self.handles[at];
         let kind = if handle.member.fenced { "FencedInstance" } else { "UnknownMember" };
         let error = fails(handle.consumer.as_mut().unwrap().commit(), kind);
         assert!(matches!(error.kind(), ErrorKind::FencedInstance { .. } | ErrorKind::UnknownMember { .. }));
+        // For good only once it polled.
+        handle.member.fenced = fenced_before;
     }
 }

@@ -179,6 +179,13 @@ impl Script {
         self.handles.push(Handle { consumer, serial, id, group, member, heard, manner, generation: 0 });
     }
 
+    /// The member with this instance id.
+    pub(super) fn holder(&self, group: usize, instance: &Option<String>) -> Option<usize> {
+        let same =
+            |handle: &Handle| handle.group == group && handle.member.alive && handle.member.instance == *instance;
+        if instance.is_none() { None } else { self.handles.iter().position(same) }
+    }
+
     /// A member goes: drops its handle, or dies without a word.
     fn go(&mut self) {
         let Some(at) = self.any(|_| true) else { return };

@@ -7,6 +7,7 @@ mod append;
 mod assign;
 mod encode;
 mod floor;
+mod groups;
 mod index_lookup;
 mod read;
 
@@ -52,5 +53,14 @@ impl Scratch {
     }
 }
 
-criterion_group!(benches, floor::bench, append::bench, encode::bench, read::bench, index_lookup::bench, assign::bench);
+criterion_group!(
+    benches,
+    floor::bench,
+    append::bench,
+    encode::bench,
+    read::bench,
+    index_lookup::bench,
+    assign::bench,
+    groups::bench
+);
 criterion_main!(benches);

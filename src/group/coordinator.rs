@@ -95,8 +95,8 @@ pub(crate) enum Effect {
     Store,
     /// The last member is gone.
     Empty,
-    /// A new generation began.
-    Rebalanced,
+    /// This generation began, with so many members.
+    Rebalanced(u32, usize),
     /// This member has nothing to do.
     Idle(String),
     /// This one is no member any more.
@@ -269,7 +269,7 @@ impl Coordinator {
     /// Gives out everything anew: the next generation.
     fn rebalance(&mut self, effects: &mut Vec<Effect>) {
         self.generation = self.generation.saturating_add(1);
-        effects.push(Effect::Rebalanced);
+        effects.push(Effect::Rebalanced(self.generation, self.members.len()));
         let (input, ids) = self.subscriptions();
         let mut assignment = self.assignor.assign(&input);
         if let Err(error) = input.check(&assignment) {

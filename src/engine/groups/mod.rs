@@ -218,9 +218,8 @@ impl Group {
                     let now_ms = groups.env.clock.wall_ms();
                     told.extend(groups.offsets.put_empty(&self.name, generation, now_ms).err().map(storing_failed));
                 }
-                Effect::Rebalanced => {
-                    let (group, generation) = (self.name.clone(), state.coordinator.generation());
-                    let members = state.coordinator.member_ids().count();
+                Effect::Rebalanced(generation, members) => {
+                    let group = self.name.clone();
                     told.push(Event::GroupRebalanced { group, generation, members });
                 }
                 Effect::Idle(member) => told.push(Event::MemberIdle { group: self.name.clone(), member }),

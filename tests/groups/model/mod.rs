@@ -109,7 +109,7 @@ impl Script {
         let engine = self.world.open();
         self.compare_after_opening(&engine);
         self.world.events.lock().unwrap().clear();
-        for _ in 0..10 + self.random.below(50) {
+        for _ in 0..8 + self.random.below(36) {
             self.step(&engine);
             self.check(&engine);
         }
@@ -140,7 +140,7 @@ impl Script {
         };
         if self.random.one_in(2) {
             self.world.disk.cut_power_after(self.random.below(6));
-            self.last_act(&engine);
+            self.last_act();
         }
         self.say(|| format!("-- {policy:?}"));
         let left = self.world.disk.crash(policy);
@@ -206,7 +206,8 @@ impl Script {
 
     /// Nothing of what was rebalanced goes back (G4).
     fn check_events(&mut self) {
-        for event in std::mem::take(&mut *self.world.events.lock().unwrap()) {
+        let events = std::mem::take(&mut *self.world.events.lock().unwrap());
+        for event in events {
             if self.noisy {
                 eprintln!("    {event:?}");
             }

@@ -179,7 +179,8 @@ impl Consumer {
             if !news {
                 return self.begin_unstarted();
             }
-            let changes = in_group.group.changes(&member)?;
+            // Removed since the heartbeat: the next one says why.
+            let Ok(changes) = in_group.group.changes(&member) else { continue };
             in_group.generation = changes.generation;
             in_group
                 .unstarted
@@ -246,7 +247,11 @@ impl Consumer {
         let Some(in_group) = &self.group else { return Ok(()) };
         match in_group.group.release(&self.engine.core.groups, member, revoked) {
             // Removed meanwhile: the next look tells.
-            Err(error) if matches!(error.kind(), ErrorKind::UnknownMember { .. }) => Ok(()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::UnknownMember { .. } | ErrorKind::FencedInstance { .. }) =>
+            {
+                Ok(())
+            }
             result => result,
         }
     }

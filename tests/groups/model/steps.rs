@@ -22,7 +22,7 @@ impl Script {
             17 | 18 => self.pass(),
             19 => self.change_topics(engine),
             20 => self.place(),
-            21 if self.random.one_in(2) => self.settle(engine),
+            21 if self.random.one_in(2) => self.one_change(engine),
             22 if !self.peaceful => self.change_manner(),
             _ => self.poll_one(),
         }
@@ -46,7 +46,7 @@ impl Script {
         let producer = engine.producer_for(&name).unwrap();
         for _ in 0..1 + self.random.below(6) {
             let (key, number) = (self.random.below(5) as u8, self.number);
-            let acks = if self.random.one_in(3) { Acks::Synced } else { Acks::Written };
+            let acks = if self.random.one_in(3) && !self.lazy { Acks::Synced } else { Acks::Written };
             self.number += 1;
             let value = number.to_le_bytes();
             let sent = producer.send(Record::new(&value).key(&[key]).acks(acks)).unwrap().wait().unwrap();
@@ -58,7 +58,7 @@ impl Script {
 
     fn poll_one(&mut self) {
         let Some(at) = self.any(|handle| handle.manner == Manner::Polls) else { return };
-        let timeout = if self.random.one_in(4) { Duration::from_millis(100) } else { NOW };
+        let timeout = if self.random.one_in(4) { Duration::from_millis(1) } else { NOW };
         self.poll(at, timeout);
     }
 
@@ -71,7 +71,7 @@ impl Script {
         if !self.peaceful && self.random.one_in(4) {
             return self.commit_some(at);
         }
-        let way = self.random.below(4);
+        let way = if self.lazy { 1 } else { self.random.below(4) };
         let handle = &mut self.handles[at];
         let consumer = handle.consumer.as_mut().unwrap();
         let (acks, result) = match way {
@@ -130,7 +130,7 @@ impl Script {
             auto_commit: self.random.one_in(3).then(|| Duration::from_secs(self.random.below(4))),
             auto_committed_at: Duration::ZERO,
             commits_on_revoke: self.peaceful || self.random.one_in(2),
-            acks: if self.random.one_in(2) { Acks::Synced } else { Acks::Written },
+            acks: if self.random.one_in(2) && !self.lazy { Acks::Synced } else { Acks::Written },
             latest,
             max_records: 1 + self.random.below(8),
             called: now,
@@ -418,13 +418,27 @@ impl Script {
                     .iter()
                     .map(|(at, member)| (number(at), member.owned().into_iter().cloned().collect()))
                     .collect(),
-                wants: members.values().map(|member| (member.wants.clone(), member.pattern)).collect(),
+                wants: members
+                    .values()
+                    .map(|member| self.topics.keys().filter(|topic| member.wants(topic)).cloned().collect())
+                    .collect(),
             };
             if let Some(before) = &self.settled[group] {
                 check_moves(before, &now, &self.topics);
             }
             self.settled[group] = Some(now);
         }
+    }
+
+    /// One comes or goes, and nothing else happens between.
+    fn one_change(&mut self, engine: &Engine) {
+        self.settle(engine);
+        if self.random.one_in(2) {
+            self.join(engine)
+        } else {
+            self.go()
+        }
+        self.settle(engine);
     }
 
     /// Everything is read and committed in the end.

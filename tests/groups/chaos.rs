@@ -42,7 +42,13 @@ struct Listener<'a> {
 
 /// A listener lives as long as its consumer: what it watches is leaked to be there for ever.
 impl RebalanceListener for Listener<'static> {
-    fn on_assigned(&mut self, _: &mut Consumer, partitions: &[(String, u32)]) {
+    fn on_assigned(&mut self, consumer: &mut Consumer, partitions: &[(String, u32)]) {
+        let begun = Instant::now();
+        if consumer.commit().is_err() {
+            // It was taken for dead while it was told: what comes next is that it lost them.
+            return;
+        }
+        *self.polled.lock().unwrap() = begun;
         let mut owners = self.watch.owners.lock().unwrap();
         for (_, partition) in partitions {
             let owner = Owner { serial: self.serial, since: Instant::now(), polled: self.polled.clone() };

@@ -7,6 +7,7 @@
 
 mod handles;
 mod oracle;
+mod settled;
 mod steps;
 
 use std::collections::BTreeMap;

@@ -38,17 +38,19 @@ struct Listener<'a> {
     watch: &'a Watch,
     serial: u64,
     polled: Arc<Mutex<Instant>>,
+    /// When the poll that it is told in began.
+    begun: Arc<Mutex<Instant>>,
 }
 
 /// A listener lives as long as its consumer: what it watches is leaked to be there for ever.
 impl RebalanceListener for Listener<'static> {
     fn on_assigned(&mut self, consumer: &mut Consumer, partitions: &[(String, u32)]) {
-        let begun = Instant::now();
         if consumer.commit().is_err() {
             // It was taken for dead while it was told: what comes next is that it lost them.
             return;
         }
-        *self.polled.lock().unwrap() = begun;
+        // It showed itself alive in this poll.
+        *self.polled.lock().unwrap() = *self.begun.lock().unwrap();
         let mut owners = self.watch.owners.lock().unwrap();
         for (_, partition) in partitions {
             let owner = Owner { serial: self.serial, since: Instant::now(), polled: self.polled.clone() };
@@ -90,7 +92,8 @@ impl Watch {
 /// One life of a member: until it dies in one way or another.
 fn live(engine: &Engine, group: usize, watch: &'static Watch, random: &mut Random, stop: &AtomicBool, serial: u64) {
     let last_poll = Arc::new(Mutex::new(Instant::now()));
-    let listener = Listener { watch, serial, polled: last_poll.clone() };
+    let this_poll = last_poll.lock().map(|begun| Arc::new(Mutex::new(*begun))).unwrap();
+    let listener = Listener { watch, serial, polled: last_poll.clone(), begun: this_poll.clone() };
     let mut builder = engine.consumer(GROUPS[group]).subscribe(["t"]).session_timeout(SHORT).max_poll_interval(SHORT);
     if random.one_in(4) {
         builder = builder.instance_id(format!("instance-{serial}"));
@@ -99,6 +102,7 @@ fn live(engine: &Engine, group: usize, watch: &'static Watch, random: &mut Rando
         builder.commit_acks(Acks::Written).max_poll_records(1 + random.below(200)).listener(listener).start().unwrap();
     loop {
         let (begun, id) = (Instant::now(), consumer.member_id().map(str::to_owned));
+        *this_poll.lock().unwrap() = begun;
         let polled = consumer.poll(Duration::from_millis(random.below(20))).unwrap();
         if consumer.member_id() == id.as_deref() {
             *last_poll.lock().unwrap() = begun;

@@ -113,8 +113,7 @@ impl<'a> Explorer<'a> {
             let bounds = Bounds { killed: false, ..bounds };
             let place = Place { system_lived: false, ..place };
             for (number, image) in point.images_at_most(IMAGES[place.depth], seed).into_iter().enumerate() {
-                let said =
-                    || format!("the power failed before disk operation {}, image {number}", point.operation());
+                let said = || format!("the power failed before disk operation {}, image {number}", point.operation());
                 self.state(&point, image, bounds, place).map_err(|stop| stop.at(said))?;
             }
         }
@@ -161,7 +160,7 @@ impl<'a> Explorer<'a> {
         let system_lived = place.system_lived && bounds.killed;
         let place = Place { branch: self.branches, step: 0, depth: place.depth + 1, system_lived };
         // Time goes on in this branch only.
-        let now = std::mem::replace(&mut self.clock, SimClock::new());
+        let now = std::mem::take(&mut self.clock);
         self.clock.advance(now.monotonic() + Duration::from_millis(3));
         let result = self.second_life(&disk, bounds, place);
         self.clock = now;
@@ -195,8 +194,7 @@ impl<'a> Explorer<'a> {
             }
             life.step(&mut world, step).map_err(|what| Stop::from(what).at(|| format!("in a later life: {step}")))?;
             let place = Place { step: number + 1, ..place };
-            self.points(disk, &floor, &world, place)
-                .map_err(|stop| stop.at(|| format!("in a later life: {step}")))?;
+            self.points(disk, &floor, &world, place).map_err(|stop| stop.at(|| format!("in a later life: {step}")))?;
         }
         no_violations(disk)?;
         life.die();

@@ -175,8 +175,7 @@ impl Life {
     ) -> Result<(), Broken> {
         let Some(partition) = self.partition(number) else { return Ok(()) };
         let sent_ms = self.clock.wall_ms();
-        let payloads: Vec<_> =
-            (0..records).map(|_| Payload { number: world.next_number(), bytes, sent_ms }).collect();
+        let payloads: Vec<_> = (0..records).map(|_| Payload { number: world.next_number(), bytes, sent_ms }).collect();
         let values: Vec<_> = payloads.iter().map(|payload| payload.make()).collect();
         let records: Vec<_> = values.iter().map(|value| Record::new(value).acks(acks)).collect();
         let Some(log) = world.log(TOPIC, number) else { return Ok(()) };

@@ -86,7 +86,13 @@ fn append(random: &mut Random) -> Step {
         _ => 8 + random.below(90) as u32,
     };
     let acks = ACKS[random.below(3)];
-    Step::Append { partition: partition(random), records: 1 + random.below(4) as u8, bytes, acks, wait: random.below(3) > 0 }
+    Step::Append {
+        partition: partition(random),
+        records: 1 + random.below(4) as u8,
+        bytes,
+        acks,
+        wait: random.below(3) > 0,
+    }
 }
 
 /// A step of the given kind.
@@ -175,7 +181,11 @@ impl fmt::Display for Step {
             Step::Fail { operation, passing, errno, forever } => {
                 let error = std::io::Error::from_raw_os_error(errno);
                 let how_often = if forever { "and all after it" } else { "once" };
-                write!(f, "the disk's {passing}. next {:?} fails {how_often}: {error}", super::life::operation(operation))
+                write!(
+                    f,
+                    "the disk's {passing}. next {:?} fails {how_often}: {error}",
+                    super::life::operation(operation)
+                )
             }
             Step::Fill { bytes } => write!(f, "leave {bytes} bytes of room on the disk"),
             Step::Mend => f.write_str("mend the disk"),

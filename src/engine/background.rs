@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::Waker;
@@ -226,10 +227,20 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Starts a thread for each writer, and the two background threads.
-    pub(crate) fn start(env: &Arc<Env>, loops: Vec<WriterLoop>, background: &Arc<Background>) -> Threads {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Threads { writers: Vec::new(), background: Vec::new(), stop: stop.clone() };
+    /// Starts a thread for each writer, and the two background threads; all or none: who waits for a
+    /// writer without a thread would wait for ever.
+    pub(crate) fn start(env: &Arc<Env>, loops: Vec<WriterLoop>, background: &Arc<Background>) -> Result<Threads> {
+        let mut threads = Threads { writers: Vec::new(), background: Vec::new(), stop: Arc::default() };
+        match threads.start_all(env, loops, background) {
+            Ok(()) => Ok(threads),
+            Err(error) => {
+                threads.stop();
+                Err(Error::io(error))
+            }
+        }
+    }
+
+    fn start_all(&mut self, env: &Arc<Env>, loops: Vec<WriterLoop>, background: &Arc<Background>) -> io::Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         for (number, writer) in loops.into_iter().enumerate() {
             let handle = writer.handle();
@@ -241,21 +252,21 @@ impl Threads {
                     events.emit(Event::PinningRefused { reason: error.to_string() });
                 }
                 run_writer(writer);
-            });
-            threads.writers.extend(spawned.ok().map(|thread| (handle, thread)));
+            })?;
+            self.writers.push((handle, spawned));
         }
         let files = Parker::new();
         let upkeep = Parker::new();
         let waker = |parker: &Parker| Waker::from(Arc::new(UnparkWaker(parker.unparker().clone())));
         env.chores.set_wakers(waker(&files), waker(&upkeep));
-        threads.spawn("thalweg-files", files, background, &stop, |background, parker| {
+        self.spawn("thalweg-files", files, background, |background, parker| {
             if !background.do_files() {
                 parker.park();
             }
-        });
+        })?;
         let next_look = Cell::new(Duration::ZERO);
         let busy = Cell::new(false);
-        threads.spawn("thalweg-upkeep", upkeep, background, &stop, move |background, parker| {
+        self.spawn("thalweg-upkeep", upkeep, background, move |background, parker| {
             let now = background.env.clock.monotonic();
             if now >= next_look.get() {
                 let moving = background.store_marks(false);
@@ -268,8 +279,7 @@ impl Threads {
                 Some(limit) => parker.park_timeout(limit),
                 None => parker.park(),
             }
-        });
-        threads
+        })
     }
 
     fn spawn(
@@ -277,17 +287,17 @@ impl Threads {
         name: &str,
         parker: Parker,
         background: &Arc<Background>,
-        stop: &Arc<AtomicBool>,
         turn: impl Fn(&Background, &Parker) + Send + 'static,
-    ) {
-        let (background, stop) = (background.clone(), stop.clone());
+    ) -> io::Result<()> {
+        let (background, stop) = (background.clone(), self.stop.clone());
         let unparker = parker.unparker().clone();
         let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             while !stop.load(Ordering::SeqCst) {
                 turn(&background, &parker);
             }
-        });
-        self.background.extend(spawned.ok().map(|thread| (unparker, thread)));
+        })?;
+        self.background.push((unparker, spawned));
+        Ok(())
     }
 
     /// Ends all threads; the partitions have ended before.

@@ -86,7 +86,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         let (topic, partition, end_offset) = (String::new(), 0, 0);
         options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
     }
-    let core = assemble(options, catalog, offsets, epoch, guard);
+    let core = assemble(options, catalog, offsets, epoch, guard)?;
     let engine = Engine { core };
     engine.open_topics(epoch, clean)?;
     engine.open_groups();
@@ -205,7 +205,7 @@ fn assemble(
     offsets: Offsets,
     epoch: u32,
     guard: Option<Box<dyn Send + Sync>>,
-) -> Arc<Core> {
+) -> Result<Arc<Core>> {
     let Options { dir, config, clock, events, seed, read_only, disk, .. } = options;
     let catalog = Arc::new(Mutex::new(catalog));
     let mut loops = Vec::new();
@@ -239,7 +239,7 @@ fn assemble(
     });
     let groups = Arc::new(Groups::new(env.clone(), offsets, epoch, env.config.offsets_retention_ms));
     let background = Arc::new(Background::new(env.clone(), catalog.clone(), groups.clone()));
-    let threads = if loops.is_empty() { None } else { Some(Threads::start(&env, loops, &background)) };
+    let threads = if loops.is_empty() { None } else { Some(Threads::start(&env, loops, &background)?) };
     if let Drive::Inline(inline) = &env.drive {
         // Weak: the background holds the environment, which holds the drive.
         let background = Arc::downgrade(&background);
@@ -249,7 +249,7 @@ fn assemble(
             }
         }));
     }
-    Arc::new(Core {
+    Ok(Arc::new(Core {
         dir,
         env,
         catalog,
@@ -266,7 +266,7 @@ fn assemble(
         catalog_moved: AtomicBool::new(false),
         seed,
         recovery: OnceLock::new(),
-    })
+    }))
 }
 
 impl Engine {

@@ -8,7 +8,7 @@
 //! ```
 //! use thalweg::torture::{self, Limits};
 //!
-//! let limits = Limits { seed: 1, time: None, cycles: Some(2), threads: 1 };
+//! let limits = Limits { seed: 0, time: None, cycles: Some(1), threads: 1 };
 //! let report = torture::sim(&limits, &|_| true);
 //! assert!(report.violations.is_empty() && report.states > 100);
 //! ```

@@ -7,6 +7,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use thalweg::{Acks, ResetTo};
 
+use crate::torture::TortureCommand;
+
 /// The data directory unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
 
@@ -44,6 +46,9 @@ pub(crate) enum Command {
     Verify,
     /// Show what stands in a file of a data directory: a segment, an index, a catalogue
     Dump(DumpArgs),
+    /// Try to make the engine lose a record: crashes, kills, errors of the disk
+    #[command(subcommand)]
+    Torture(TortureCommand),
 }
 
 #[derive(Debug, clap::Args)]

@@ -78,13 +78,17 @@ impl Directory {
         }
     }
 
+    /// Whether it was said in this command which one it is.
+    pub(crate) fn was_named(&self) -> bool {
+        let by_itself = self.path == Path::new(DEFAULT_DIR);
+        !by_itself && std::env::var_os("THALWEG_DIR").is_none_or(|dir| self.path != Path::new(&dir))
+    }
+
     /// A command line that does `command` on this directory, as the user would type it.
     pub(crate) fn command(&self, command: &str) -> String {
         // `cargo run` sets this, so it was started as `cargo thalweg`.
         let program = if std::env::var_os("CARGO").is_some() { "cargo thalweg" } else { "thalweg" };
-        let found_anyway = self.path == Path::new(DEFAULT_DIR)
-            || std::env::var_os("THALWEG_DIR").is_some_and(|dir| self.path == Path::new(&dir));
-        if found_anyway {
+        if !self.was_named() {
             return format!("{program} {command}");
         }
         format!("{program} --dir {} {command}", shell_word(&self.path.display().to_string()))

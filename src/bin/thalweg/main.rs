@@ -22,6 +22,7 @@ mod progress;
 mod ticker;
 mod topic;
 mod topic_alter;
+mod torture;
 mod verify;
 
 use std::process::ExitCode;
@@ -55,5 +56,6 @@ fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failur
         Command::Consume(args) => consume::run(directory, json, &args),
         Command::Verify => verify::run(directory, json),
         Command::Dump(args) => dump::run(json, &args),
+        Command::Torture(command) => torture::run(directory, json, command),
     }
 }

@@ -63,3 +63,27 @@ fn bytes_left(mut file: &File) -> Option<u64> {
     let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
     metadata.len().checked_sub(file.stream_position().ok()?)
 }
+
+/// A line that says how far something is, as often as a person can read it.
+#[derive(Debug)]
+pub(crate) struct StatusLine(ProgressBar);
+
+impl StatusLine {
+    pub(crate) fn start() -> StatusLine {
+        let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}");
+        let bar = ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        StatusLine(bar)
+    }
+
+    pub(crate) fn show(&self, text: impl FnOnce() -> String) {
+        if !self.0.is_hidden() {
+            self.0.set_message(text());
+            self.0.tick();
+        }
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{RealDisk, is_full};
 use crate::disk::{Access, Disk, File};
@@ -61,7 +61,7 @@ fn mapping_follows_writes(file: &dyn File) -> io::Result<Result<(), String>> {
 fn lock_is_exclusive(disk: &RealDisk, path: &Path) -> io::Result<Result<(), String>> {
     let (first, second) = (disk.open(path, Access::Write)?, disk.open(path, Access::Write)?);
     let try_lock = |file: &dyn File| match file.as_any().downcast_ref::<super::RealFile>() {
-        Some(file) => flock(file.fd(), FlockOperation::NonBlockingLockExclusive),
+        Some(file) => retry_on_intr(|| flock(file.fd(), FlockOperation::NonBlockingLockExclusive)),
         None => Err(Errno::INVAL),
     };
     if let Err(errno) = try_lock(&*first) {

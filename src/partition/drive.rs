@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -21,15 +22,53 @@ pub(crate) enum Drive {
     Inline(Box<Inline>),
 }
 
-/// The work of an engine without threads.
+/// The work of an engine without threads. One of those who wait does it; the others park.
 pub(crate) struct Inline {
     writers: Mutex<WriterLoop>,
+    /// Ends the sleep of the one who works.
+    worker: Waker,
+    /// Who would work if nobody did.
+    queued: Mutex<Vec<Arc<Waiter>>>,
     background: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Somebody who waits: woken where it parks, and where it sleeps while it works.
+struct Waiter {
+    woken: AtomicBool,
+    sleeps: AtomicBool,
+    unparker: Unparker,
+    worker: Waker,
+}
+
+impl Wake for Waiter {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::SeqCst);
+        self.unparker.unpark();
+        if self.sleeps.load(Ordering::SeqCst) {
+            self.worker.wake_by_ref();
+        }
+    }
+}
+
+impl Waiter {
+    /// Sleeps in the queue of who works, unless it was woken.
+    fn sleep(&self, writers: &mut WriterLoop, limit: Option<Duration>) {
+        self.sleeps.store(true, Ordering::SeqCst);
+        if !self.woken.load(Ordering::SeqCst) {
+            writers.sleep(limit);
+        }
+        self.sleeps.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Inline {
     pub(crate) fn new(writers: WriterLoop) -> Inline {
-        Inline { writers: Mutex::new(writers), background: OnceLock::new() }
+        let (worker, queued, background) = (writers.waker(), Mutex::default(), OnceLock::new());
+        Inline { writers: Mutex::new(writers), worker, queued, background }
     }
 
     /// What the background threads would do, once round.
@@ -37,21 +76,45 @@ impl Inline {
         let _ = self.background.set(background);
     }
 
-    /// One round of everything; sleeps (in the disk's queue) at most `limit` if there was nothing to
-    /// do. Whether there was.
-    fn step(&self, limit: Option<Duration>) -> bool {
+    /// One round of everything, if nobody else is at it; `idle` is what to do if there was nothing to
+    /// do. Whether there was; `None` if somebody else works.
+    fn step(&self, idle: impl FnOnce(&mut WriterLoop)) -> Option<bool> {
         let worked = {
-            let mut writers = lock(&self.writers);
+            let mut writers = match self.writers.try_lock() {
+                Ok(writers) => writers,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
             let worked = writers.turn();
             if !worked {
-                writers.sleep(limit);
+                idle(&mut writers);
             }
             worked
         };
         if worked && let Some(background) = self.background.get() {
             background();
         }
-        worked
+        Some(worked)
+    }
+
+    /// Waits until somebody wakes this waiter, its future or who worked until now; not if nobody works.
+    fn park(&self, waiter: &Arc<Waiter>, parker: &Parker, limit: Option<Duration>) {
+        lock(&self.queued).push(waiter.clone());
+        // Whoever stops working looks at the queue after that: one of the two is seen.
+        if self.step(|_| {}).is_none() && !waiter.woken.load(Ordering::SeqCst) {
+            match limit {
+                Some(limit) => parker.park_timeout(limit),
+                None => parker.park(),
+            }
+        }
+        lock(&self.queued).retain(|queued| !Arc::ptr_eq(queued, waiter));
+    }
+
+    /// Who worked works no longer: the next one may.
+    fn hand_over(&self) {
+        if let Some(next) = lock(&self.queued).first() {
+            next.unparker.unpark();
+        }
     }
 }
 
@@ -86,30 +149,28 @@ impl Drive {
         // A callback that waits while this thread waits finds the place empty and makes its own.
         let (parker, waker) = PARKER.with(|cell| cell.borrow_mut().take()).unwrap_or_else(parker);
         let deadline = timeout.map(|(timeout, clock)| clock.monotonic().saturating_add(timeout));
-        let mut context = Context::from_waker(&waker);
-        let output = loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                break Some(output);
-            }
-            let left = match (deadline, timeout) {
-                (Some(deadline), Some((_, clock))) => Some(deadline.saturating_sub(clock.monotonic())),
-                _ => None,
-            };
-            if left == Some(Duration::ZERO) {
-                break None;
-            }
-            match (self, left) {
-                (Drive::Threads, None) => parker.park(),
-                (Drive::Threads, Some(left)) => parker.park_timeout(left),
-                (Drive::Inline(inline), left) => {
-                    let before = timeout.map(|(_, clock)| clock.monotonic());
-                    let worked = inline.step(left);
-                    // A simulated clock stands still while nothing happens: the time counts as passed.
-                    let stands_still = before.is_some() && before == timeout.map(|(_, clock)| clock.monotonic());
-                    if !worked && stands_still {
-                        break future_once(future.as_mut(), &mut context);
+        let left = || match (deadline, timeout) {
+            (Some(deadline), Some((_, clock))) => Some(deadline.saturating_sub(clock.monotonic())),
+            _ => None,
+        };
+        let output = match self {
+            Drive::Threads => {
+                let mut context = Context::from_waker(&waker);
+                loop {
+                    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                        break Some(output);
+                    }
+                    match left() {
+                        Some(Duration::ZERO) => break None,
+                        Some(left) => parker.park_timeout(left),
+                        None => parker.park(),
                     }
                 }
+            }
+            Drive::Inline(inline) => {
+                let output = inline.wait(future, &parker, timeout.map(|(_, clock)| clock), left);
+                inline.hand_over();
+                output
             }
         };
         PARKER.with(|cell| *cell.borrow_mut() = Some((parker, waker)));
@@ -118,14 +179,55 @@ impl Drive {
 
     /// Does the next step of the work, if that is for callers to do; never sleeps long.
     pub(crate) fn nudge(&self) {
-        if let Drive::Inline(inline) = self {
-            inline.step(Some(Duration::ZERO));
+        if let Drive::Inline(inline) = self
+            && inline.step(|writers| writers.sleep(Some(Duration::ZERO))).is_some()
+        {
+            inline.hand_over();
+        }
+    }
+}
+
+impl Inline {
+    fn wait<F: Future>(
+        &self,
+        mut future: Pin<&mut F>,
+        parker: &Parker,
+        clock: Option<&dyn Clock>,
+        left: impl Fn() -> Option<Duration>,
+    ) -> Option<F::Output> {
+        let waiter = Arc::new(Waiter {
+            woken: AtomicBool::new(false),
+            sleeps: AtomicBool::new(false),
+            unparker: parker.unparker().clone(),
+            worker: self.worker.clone(),
+        });
+        let waker = Waker::from(waiter.clone());
+        let mut context = Context::from_waker(&waker);
+        loop {
+            waiter.woken.store(false, Ordering::SeqCst);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return Some(output);
+            }
+            let limit = left();
+            if limit == Some(Duration::ZERO) {
+                return None;
+            }
+            let before = clock.map(Clock::monotonic);
+            let worked = self.step(|writers| waiter.sleep(writers, limit)).unwrap_or_else(|| {
+                self.park(&waiter, parker, limit);
+                waiter.woken.load(Ordering::SeqCst)
+            });
+            // A simulated clock stands still while nothing happens: the time counts as passed.
+            let stands_still = before.is_some() && before == clock.map(Clock::monotonic);
+            if !worked && stands_still && !waiter.woken.load(Ordering::SeqCst) {
+                return future_once(future.as_mut(), &mut context);
+            }
         }
     }
 }
 
 /// One last look at a future whose time is over.
-fn future_once<F: Future>(future: std::pin::Pin<&mut F>, context: &mut Context<'_>) -> Option<F::Output> {
+fn future_once<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> Option<F::Output> {
     match future.poll(context) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,

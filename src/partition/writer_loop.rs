@@ -112,6 +112,11 @@ impl WriterLoop {
         }
     }
 
+    /// Ends [`sleep`](WriterLoop::sleep), from any thread.
+    pub(crate) fn waker(&self) -> Waker {
+        self.inbox.waker.clone()
+    }
+
     pub(crate) fn handle(&self) -> WriterHandle {
         WriterHandle(self.inbox.clone())
     }

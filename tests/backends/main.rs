@@ -87,6 +87,12 @@ macro_rules! suite {
                 super::scenarios::$scenario(&backend);
             })*
         }
+        mod threads_inline {
+            $(#[test] fn $scenario() {
+                let backend = super::real(super::SyncMode::Threads, super::Writers::Inline).unwrap();
+                super::scenarios::$scenario(&backend);
+            })*
+        }
         mod sim_inline {
             $(#[test] fn $scenario() {
                 let backend = super::Backend::Sim { disk: super::SimDisk::new(), clock: super::SimClock::new() };
@@ -110,6 +116,7 @@ suite![
     size_limits,
     try_send_says_full,
     a_consumer_sees_what_comes,
+    several_who_wait_at_once_all_go_on,
     topics_come_and_go,
     reopening_goes_on,
     d7_a_second_writer_is_refused,

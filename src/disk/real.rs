@@ -110,6 +110,10 @@ impl Disk for RealDisk {
         Ok(retry_on_intr(|| fs::rename(from, to))?)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Ok(retry_on_intr(|| fs::linkat(CWD, from, CWD, to, AtFlags::empty()))?)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         Ok(retry_on_intr(|| fs::unlink(path))?)
     }

@@ -100,6 +100,7 @@ impl Dump<'_> {
         let fields = header.as_ref().ok().map(file_fields);
         let path = self.path.to_owned();
         show!((self.each)(Dumped::File(DumpedFile { path, length_bytes, problem, fields })));
+        let rewritten = header.as_ref().is_ok_and(|header| header.rewrite > 0);
         let (kind, seed, base_offset, epoch) = match &header {
             Ok(header) => (header.kind, header.seed(), header.base_offset, header.epoch),
             Err(_) => {
@@ -111,7 +112,7 @@ impl Dump<'_> {
             return self.index_entries(length_bytes, seed, base_offset);
         }
         let place = Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
-        self.batches(Walk::new(self.file, length_bytes, kind, seed, place))
+        self.batches(Walk::new(self.file, length_bytes, kind, seed, place).sparse(rewritten))
     }
 
     fn batches(&mut self, mut walk: Walk<'_>) -> Shown {

@@ -268,6 +268,7 @@ impl Check<'_, '_> {
         }
         let place = Place { position: BLOCK_BYTES, next_offset: file.header.base_offset, epoch: file.header.epoch };
         let walk = Walk::new(&*opened, length, FileKind::Segment, file.header.seed(), place);
+        let walk = walk.sparse(file.header.rewrite > 0);
         let is_open = matches!(extent, Extent::Open { .. });
         let mut read = Read { file, index, max_timestamp: None, gap: None, damage: Vec::new(), is_open };
         let newest = self.batches(walk, &mut read, end_offset)?;
@@ -316,7 +317,11 @@ impl Check<'_, '_> {
             let position = walk.place().position;
             self.meter.add(read.file.path, position - before.position);
         }
-        self.end(walk.place(), read, end_offset);
+        let (mut end, header) = (walk.place(), read.file.header);
+        if header.rewrite > 0 && read.gap.is_none() && end.position >= header.rewritten_length {
+            end.next_offset = end.next_offset.max(header.rewritten_end_offset);
+        }
+        self.end(end, read, end_offset);
         Ok(newest)
     }
 
@@ -425,6 +430,10 @@ impl Check<'_, '_> {
 
 /// How much of a segment counts, as far as the next file's header says.
 fn extent_of(file: SegmentFile<'_>, end_offset: Option<u64>, next: Option<&FileHeader>) -> Extent {
+    if file.header.rewrite > 0 && file.header.rewritten_length <= file.length {
+        let (length, end) = (file.header.rewritten_length, file.header.rewritten_end_offset);
+        return Extent::Known { length, end_offset: end_offset.map_or(end, |next| next.max(end)) };
+    }
     let previous = next.map(|next| next.previous).filter(|previous| {
         previous.file_id == file.header.file_id && (BLOCK_BYTES..=file.length).contains(&previous.length)
     });

@@ -45,12 +45,20 @@ pub(super) struct Walk<'f> {
     /// Behind a gap offsets may be missing: that is the gap's fault.
     behind_gap: bool,
     last: Option<(u64, u32)>,
+    /// Offsets may be left out, as in a rewritten file.
+    sparse: bool,
 }
 
 impl<'f> Walk<'f> {
     /// From `place` to the end of the first `length` bytes of a file of this kind.
     pub(super) fn new(file: &'f dyn File, length: u64, kind: FileKind, seed: Seed, place: Place) -> Walk<'f> {
-        Walk { window: Window::new(file, length), kind, seed, length, place, behind_gap: false, last: None }
+        Walk { window: Window::new(file, length), kind, seed, length, place, behind_gap: false, last: None, sparse: false }
+    }
+
+    /// Whether offsets may be left out between batches: only in a rewritten file.
+    pub(super) fn sparse(mut self, sparse: bool) -> Walk<'f> {
+        self.sparse = sparse;
+        self
     }
 
     /// What the next batch must fit to.
@@ -99,7 +107,7 @@ impl<'f> Walk<'f> {
             return invalid(format!("epoch is {}, below the {} before it", header.epoch, expected.epoch));
         }
         let fits = header.base_offset == expected.next_offset
-            || (self.behind_gap && header.base_offset > expected.next_offset);
+            || ((self.behind_gap || self.sparse) && header.base_offset > expected.next_offset);
         if !fits {
             return invalid(format!("base offset is {}, expected {}", header.base_offset, expected.next_offset));
         }

@@ -111,6 +111,12 @@ impl Reader {
                 // Written but not here: it is in the successor, or missing.
                 let segment = self.partition.segment_for(self.next_offset)?;
                 if Arc::ptr_eq(&segment, &at.segment) {
+                    let end_offset = segment.end_offset();
+                    if segment.header().rewrite > 0 && segment.is_sealed() && end_offset > self.next_offset {
+                        // The rest of its offsets was left out when it was rewritten.
+                        self.next_offset = end_offset.min(limit);
+                        continue;
+                    }
                     return Err(self.missing(segment, published));
                 }
                 self.at = Some(self.enter(segment, BLOCK_BYTES)?);

@@ -163,6 +163,14 @@ impl Candidate {
     fn continued_by(&self, next: &Candidate) -> Option<Previous> {
         let (Ok(header), Ok(next_header)) = (&self.header, &next.header) else { return None };
         let previous = next_header.previous;
+        if header.rewrite > 0 {
+            // It says itself where it ends; what it was when its successor was made no longer matters.
+            let fits = header.rewritten_end_offset == next.base_offset
+                && header.rewritten_length <= self.length
+                && next_header.epoch >= header.epoch;
+            let (end_offset, length) = (header.rewritten_end_offset, header.rewritten_length);
+            return fits.then_some(Previous { end_offset, length, ..previous });
+        }
         let fits = previous.file_id == header.file_id
             && previous.base_offset == header.base_offset
             && previous.end_offset == next.base_offset
@@ -307,7 +315,49 @@ impl Walk<'_> {
             self.add(at, header, previous.length, Some(previous), None);
             at += 1;
         }
-        self.scan_from(at)
+        match self.files[at].header.clone() {
+            Ok(header)
+                if header.rewrite > 0
+                    && at + 1 == self.files.len()
+                    && header.rewritten_length <= self.files[at].length =>
+            {
+                Ok(self.ends_rewritten(at, header))
+            }
+            _ => self.scan_from(at),
+        }
+    }
+
+    /// The last file was rewritten: it is whole, and the log goes on behind it in a new one.
+    fn ends_rewritten(mut self, at: usize, header: FileHeader) -> Recovered {
+        let (end_offset, length) = (header.rewritten_end_offset, header.rewritten_length);
+        let mark_epoch = self.mark.map_or(0, |mark| mark.epoch);
+        let place = Place { position: length, next_offset: end_offset, epoch: header.epoch.max(mark_epoch) };
+        let sealed = Previous {
+            file_id: header.file_id,
+            base_offset: header.base_offset,
+            end_offset,
+            length,
+            appended_ms: header.created_ms,
+            max_timestamp: i64::MIN,
+        };
+        let index = SegmentIndex::new(self.config.index_interval_bytes);
+        let segment = self.add(at, header, length, Some(sealed), Some((index, length)));
+        self.recovered.end_offset = end_offset;
+        if self.evidence > end_offset && self.evidence <= self.recovered.log_start {
+            return self.all_below_start();
+        }
+        if self.evidence > end_offset {
+            let reason =
+                format!("offsets below {} were durable, but no file holds those from {end_offset} on", self.evidence);
+            let error = Error::corrupt(reason).at_path(segment.path()).at_position(length).at_offset(end_offset);
+            self.recovered.damage = Some(error);
+            self.recovered.end_at_once();
+            return self.recovered;
+        }
+        self.recovered.durable_offset = end_offset;
+        self.recovered.end = Some(EndPlace { segment: segment.clone(), place });
+        self.recovered.previous = previous_of(&segment, end_offset, length);
+        self.recovered
     }
 
     /// Scans from a segment on, to the end of what counts.
@@ -319,11 +369,16 @@ impl Walk<'_> {
             // Where the successor says that this one ends: nothing beyond counts.
             let end = self.files.get(at + 1).and_then(|next| self.files[at].continued_by(next));
             let file = self.files[at].file.clone();
-            let length = end.map_or(self.files[at].length, |end| end.length);
+            let rewritten = (header.rewrite > 0).then_some((header.rewritten_length, header.rewritten_end_offset));
+            let length = match (end, rewritten) {
+                (Some(end), _) => end.length,
+                (None, Some((length, _))) => length.min(self.files[at].length),
+                (None, None) => self.files[at].length,
+            };
             let start = self.start_in(&header, at == first, length, epoch);
             let index = SegmentIndex::new(self.config.index_interval_bytes);
             let segment = self.add(at, header, start.position, None, Some((index, start.position)));
-            let mut scan = Scan::new(&*file, length, segment.seed(), start);
+            let mut scan = Scan::new(&*file, length, segment.seed(), start).sparse(rewritten.is_some());
             let misfit = loop {
                 let before = scan.place();
                 match scan
@@ -343,7 +398,10 @@ impl Walk<'_> {
                     Found::End(misfit) => break misfit,
                 }
             };
-            let stopped = scan.place();
+            let mut stopped = scan.place();
+            if let Some((_, end_offset)) = rewritten.filter(|&(length, _)| length == stopped.position) {
+                stopped.next_offset = stopped.next_offset.max(end_offset);
+            }
             epoch = stopped.epoch;
             self.recovered.end_offset = stopped.next_offset;
             self.recovered.end = Some(EndPlace { segment: segment.clone(), place: stopped });
@@ -372,6 +430,7 @@ impl Walk<'_> {
         match self.mark {
             Some(mark)
                 if is_first
+                    && header.rewrite == 0
                     && mark.segment_base_offset == base_offset
                     && mark.durable_offset >= base_offset
                     && (BLOCK_BYTES..=length).contains(&mark.position)
@@ -442,9 +501,11 @@ impl Walk<'_> {
             // An index written in the life that was cut may speak of batches that are gone.
             self.recovered.unlink.push(index_path(segment.path()));
         }
-        if !beyond.any_valid {
+        let rewritten = segment.header().rewrite > 0;
+        self.recovered.tail.retain(|part| part.segment.header().rewrite == 0);
+        if !beyond.any_valid && !rewritten {
             self.recovered.active = Some((segment.clone(), self.files[at].length));
-        } else if stopped.position == BLOCK_BYTES {
+        } else if stopped.position == BLOCK_BYTES && !rewritten {
             // Nothing of it counts and its place is taken: its successor bears the same name.
             self.recovered.previous = segment.header().previous;
             self.recovered.set_aside.insert(0, (segment.path().to_owned(), segment.header().file_id));
@@ -505,7 +566,8 @@ impl Walk<'_> {
         let file = &self.files[number];
         let io = |error| Error::io(error).at_path(&file.path);
         loop {
-            let mut scan = Scan::new(&*file.file, file.length, segment.seed(), from);
+            let rewritten = segment.header().rewrite > 0;
+            let mut scan = Scan::new(&*file.file, file.length, segment.seed(), from).sparse(rewritten);
             while let Found::Batch { .. } = scan.next().map_err(io)? {
                 segment.publish(scan.place().position);
                 self.recovered.end_offset = self.recovered.end_offset.max(scan.place().next_offset);

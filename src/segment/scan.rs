@@ -68,6 +68,8 @@ pub(crate) struct Scan<'f> {
     next_offset: u64,
     epoch: u32,
     last: Option<(u64, u32)>,
+    /// Offsets may be left out, as in a rewritten file.
+    sparse: bool,
 }
 
 /// Where a scan stands: what the next batch must fit to.
@@ -91,7 +93,14 @@ impl<'f> Scan<'f> {
             next_offset: place.next_offset,
             epoch: place.epoch,
             last: None,
+            sparse: false,
         }
+    }
+
+    /// Whether offsets may be left out between batches: only in a rewritten file.
+    pub(crate) fn sparse(mut self, sparse: bool) -> Scan<'f> {
+        self.sparse = sparse;
+        self
     }
 
     /// Where the next batch must stand.
@@ -108,7 +117,9 @@ impl<'f> Scan<'f> {
             Ok(header) => header,
             Err(error) => return Ok(Found::End(error)),
         };
-        if header.base_offset != self.next_offset {
+        let fits =
+            header.base_offset == self.next_offset || (self.sparse && header.base_offset > self.next_offset);
+        if !fits {
             return Ok(Found::End(FormatError::Invalid(format!(
                 "base offset is {}, expected {}",
                 header.base_offset, self.next_offset

@@ -212,6 +212,10 @@ impl Disk for SimDisk {
         self.state().rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.state().link(from, to)
+    }
+
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.state().unlink(path)
     }

@@ -2,7 +2,7 @@
 //!
 //! A change becomes durable when its directory is synced (a move: either directory), together with
 //! older changes of the same names. Of the others any subset may survive a crash; a move survives
-//! whole or not at all, and a node never has two names.
+//! whole or not at all, and a node has two names only if it was linked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -30,6 +30,8 @@ enum Kind {
     Set(Slot, NodeId),
     Clear(Slot),
     Move { from: Slot, to: Slot, node: NodeId },
+    /// A second name for a file.
+    Link(Slot, NodeId),
 }
 
 /// Which node each name means.
@@ -63,6 +65,10 @@ impl Names {
 
     pub(super) fn rename(&mut self, moment: Moment, from: Slot, to: Slot, node: NodeId) {
         self.change(moment, Kind::Move { from, to, node });
+    }
+
+    pub(super) fn link(&mut self, moment: Moment, slot: Slot, node: NodeId) {
+        self.change(moment, Kind::Link(slot, node));
     }
 
     fn change(&mut self, moment: Moment, kind: Kind) {
@@ -154,7 +160,7 @@ impl Names {
 impl Kind {
     fn apply(&self, names: &mut BTreeMap<Slot, NodeId>) {
         match self {
-            Kind::Set(slot, node) => {
+            Kind::Set(slot, node) | Kind::Link(slot, node) => {
                 names.insert(slot.clone(), *node);
             }
             Kind::Clear(slot) => {
@@ -174,14 +180,14 @@ impl Kind {
 
     fn node(&self) -> Option<NodeId> {
         match self {
-            Kind::Set(_, node) | Kind::Move { node, .. } => Some(*node),
+            Kind::Set(_, node) | Kind::Link(_, node) | Kind::Move { node, .. } => Some(*node),
             Kind::Clear(_) => None,
         }
     }
 
     fn slots(&self) -> Vec<&Slot> {
         match self {
-            Kind::Set(slot, _) | Kind::Clear(slot) => vec![slot],
+            Kind::Set(slot, _) | Kind::Link(slot, _) | Kind::Clear(slot) => vec![slot],
             Kind::Move { from, to, .. } => vec![from, to],
         }
     }

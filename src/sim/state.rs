@@ -199,6 +199,23 @@ impl State {
         Ok(())
     }
 
+    /// Counts, fails and crashes as a rename does.
+    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (parts(from), parts(to));
+        self.begin(Operation::Rename, (&from, &to)).map_err(Failure::error)?;
+        let (from, to) = (self.slot(from)?, self.slot(to)?);
+        let node = self.names.get(&from).ok_or(Errno::NOENT)?;
+        if self.is_directory(node) {
+            return Err(Errno::PERM.into());
+        }
+        if self.names.get(&to).is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let moment = self.next_moment();
+        self.names.link(moment, to, node);
+        Ok(())
+    }
+
     pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
         let parts = self.begin_at(Operation::Unlink, path)?;
         let slot = self.slot(parts)?;

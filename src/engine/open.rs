@@ -22,7 +22,7 @@ use crate::lock::lock;
 use crate::offsets::Offsets;
 use crate::partition::{
     Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool,
-    Recovered, WriterHandle, WriterLoop, recover,
+    Recovered, SET_ASIDE, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
@@ -127,7 +127,7 @@ fn check_directory(options: &Options) -> Result<bool> {
     };
     if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
         for entry in &entries {
-            let ours = [LOCK_NAME, TOPICS_NAME].contains(&entry.name.as_str())
+            let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
                 || entry.name.starts_with("catalog-")
                 || entry.name.starts_with("offsets-")
                 || entry.name.ends_with(".tmp");
@@ -145,7 +145,7 @@ fn check_directory(options: &Options) -> Result<bool> {
         }
     }
     let foreign = entries.iter().find(|entry| {
-        let ours = entry.name == LOCK_NAME || entry.name == TOPICS_NAME || entry.name.ends_with(".tmp");
+        let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str()) || entry.name.ends_with(".tmp");
         !ours
     });
     match foreign {
@@ -176,7 +176,8 @@ fn not_thalweg(dir: &Path, reason: &str) -> Error {
     Error::new(ErrorKind::NotThalweg { reason: reason.to_owned() }).at_path(dir)
 }
 
-fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {
+/// Takes the directory's lock, and writes down who has it.
+pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {
     let path = dir.join(LOCK_NAME);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let holder = format!("pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());

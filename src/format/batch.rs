@@ -5,7 +5,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::checksum::{Seed, crc};
+use super::checksum::{Seed, crc, seed_for};
 use super::{FormatError, MAX_OFFSET, invalid, newer};
 
 /// The header before every body.
@@ -63,6 +63,13 @@ impl Attributes {
             other => return Err(newer(format!("batch kind {other}"))),
         })
     }
+}
+
+/// What must seed the file's checksums for the header in `bytes`, at this position, to be whole.
+pub(crate) fn seed_behind(bytes: &[u8], position: u64) -> Option<Seed> {
+    let bytes = bytes.first_chunk::<BATCH_HEADER_BYTES>()?;
+    let raw: Raw = bytemuck::must_cast(*bytes);
+    (raw.magic == MAGIC).then(|| seed_for(raw.header_crc, &[&position.to_le_bytes(), &bytes[8..]]))
 }
 
 /// A batch header as it is used; magic and checksum of the header are made when it is encoded.

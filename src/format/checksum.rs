@@ -32,6 +32,23 @@ impl Seed {
     }
 }
 
+/// The seed with which the parts have this checksum: every step of the sum can be taken back.
+pub(crate) fn seed_for(checksum: u32, parts: &[&[u8]]) -> Seed {
+    let mut table = [0_u32; 256];
+    let mut by_top = [0_usize; 256];
+    for (at, entry) in table.iter_mut().enumerate() {
+        let step = |sum: u32, _| if sum & 1 == 1 { sum >> 1 ^ 0xedb8_8320 } else { sum >> 1 };
+        *entry = (0..8).fold(at as u32, step);
+        by_top[(*entry >> 24) as usize] = at;
+    }
+    let mut sum = !checksum;
+    for &byte in parts.iter().rev().flat_map(|part| part.iter().rev()) {
+        let at = by_top[(sum >> 24) as usize];
+        sum = (sum ^ table[at]) << 8 | (at as u32 ^ u32::from(byte));
+    }
+    Seed(!sum)
+}
+
 /// The plain checksum.
 pub(crate) fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
@@ -60,6 +77,16 @@ mod tests {
         ];
         for (at, seed) in seeds.iter().enumerate() {
             assert!(seeds[..at].iter().all(|other| other.crc(&[b"x"]) != seed.crc(&[b"x"])), "seed {at}");
+        }
+    }
+
+    #[test]
+    fn a_seed_follows_from_what_it_seeded() {
+        let log = LogId { engine_id: EngineId([1; 16]), topic_id: TopicId(2), partition: 3 };
+        for number in 0..100_u64 {
+            let seed = Seed::new(&log, number, 0);
+            let parts = [&number.to_le_bytes()[..], &[number as u8; 17]];
+            assert_eq!(seed_for(seed.crc(&parts), &parts), seed);
         }
     }
 

@@ -15,7 +15,7 @@ mod index_entry;
 mod offset_entry;
 mod record;
 
-pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, find_magic};
+pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, find_magic, seed_behind};
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
 pub(crate) use checksum::{Seed, crc};
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};

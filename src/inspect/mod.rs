@@ -1,7 +1,7 @@
 //! Looking into a data directory without opening it: [`verify`] checks all of it, [`dump`] shows one
-//! file.
+//! file, [`repair`] makes a damaged one whole.
 //!
-//! Neither changes anything, maps a file or takes the lock, so both work on damaged directories,
+//! The first two change nothing and take no lock, none maps a file, so both work on damaged directories,
 //! read-only media, and beside a live writer. What counts is decided by the same recovery that
 //! opening runs; here every byte is read as well.
 
@@ -10,6 +10,7 @@ mod dumped;
 mod index;
 mod keyed_file;
 mod partition;
+mod repair;
 mod report;
 mod verify;
 mod walk;
@@ -19,6 +20,9 @@ pub use dumped::{
     Dumped, DumpedBatch, DumpedEntry, DumpedFile, DumpedGap, DumpedIndexEntry, DumpedOffset, DumpedPrevious,
     DumpedRecord, FileFields, IndexFields,
 };
+#[cfg(feature = "sim")]
+pub use repair::repair_sim;
+pub use repair::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep, repair};
 pub use report::{Damage, Progress, Unfinished, Verification};
 #[cfg(feature = "sim")]
 pub use verify::verify_sim;

@@ -45,6 +45,8 @@ pub(super) struct Found {
     pub(super) damage: Vec<Damage>,
     pub(super) unfinished: Vec<Unfinished>,
     pub(super) ignored: Vec<PathBuf>,
+    /// The newest that stands in it.
+    pub(super) epoch: u32,
 }
 
 /// Checks a partition.
@@ -272,6 +274,7 @@ impl Check<'_, '_> {
         let is_open = matches!(extent, Extent::Open { .. });
         let mut read = Read { file, index, max_timestamp: None, gap: None, damage: Vec::new(), is_open };
         let newest = self.batches(walk, &mut read, end_offset)?;
+        self.found.epoch = self.found.epoch.max(newest).max(file.header.epoch);
         self.check_epoch(file.path, newest.max(file.header.epoch));
         let max_timestamp = read.max_timestamp;
         self.found.segments += 1;

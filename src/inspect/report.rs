@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::partition::Found;
+use super::repair::Repair;
 use crate::error::{Error, ErrorKind};
 
 /// How far [`verify`](super::verify) is; for a progress bar.
@@ -44,6 +45,10 @@ pub struct Verification {
     pub ignored: Vec<PathBuf>,
     /// What the engine that has the directory open for writing wrote down about itself.
     pub live_writer: Option<String>,
+    /// What [`repair`](super::repair()) would do, if there is damage and nobody has the directory open.
+    pub repair: Option<Repair>,
+    /// The newest epoch that stands in a segment.
+    pub(super) epoch: u32,
 }
 
 impl Verification {
@@ -61,6 +66,7 @@ impl Verification {
 
     /// Takes in what was found in a partition.
     pub(super) fn take(&mut self, found: Found) {
+        self.epoch = self.epoch.max(found.epoch);
         self.segments += found.segments;
         self.batches += found.batches;
         self.records += found.records;

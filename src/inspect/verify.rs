@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::keyed_file::{self, KeyedFile};
 use super::partition::{self, PartitionFiles};
+use super::repair::shown_for;
 use super::report::{Damage, Progress, Verification};
 use crate::config::{SyncMode, TopicConfig};
 use crate::disk::{Access, Disk, Entry, EntryKind, RealDisk};
@@ -18,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::number_of;
+use crate::partition::SET_ASIDE;
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
 
 /// How often something is looked at again, at most, that doesn't fit beside a live writer.
@@ -70,11 +72,24 @@ pub fn live_writer(dir: impl AsRef<Path>) -> Option<String> {
 }
 
 fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
+    verify_disk(disk, dir, progress)
+}
+
+/// Checks, and says what repair would do about what it finds.
+pub(super) fn verify_disk(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Verification> {
     let root = list_root(&*disk, dir)?;
     let live_writer = holder(&*disk, dir);
-    let meter = Meter { bytes_done: 0, bytes_total: bytes_below(&*disk, dir), progress };
+    let meter = Meter::new(&*disk, dir, progress);
     let found = Verification { live_writer, ..Verification::default() };
-    Check { disk, dir, meter, found }.run(&root)
+    let mut found = Check { disk: disk.clone(), dir, meter, found }.run(&root)?;
+    if !found.is_sound() && found.live_writer.is_none() {
+        found.repair = Some(shown_for(&disk, dir, &found, progress)?);
+    }
+    Ok(found)
 }
 
 /// Counts bytes and tells how many.
@@ -84,7 +99,11 @@ pub(super) struct Meter<'a> {
     progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
-impl Meter<'_> {
+impl<'a> Meter<'a> {
+    pub(super) fn new(disk: &dyn Disk, dir: &Path, progress: &'a mut dyn FnMut(Progress<'_>)) -> Meter<'a> {
+        Meter { bytes_done: 0, bytes_total: bytes_below(disk, dir), progress }
+    }
+
     pub(super) fn add(&mut self, path: &Path, bytes: u64) {
         self.bytes_done += bytes;
         let bytes_total = self.bytes_total.max(self.bytes_done);
@@ -193,7 +212,7 @@ impl Check<'_> {
         let newest = |prefix: &str| root.iter().filter_map(|entry| number_of(&entry.name, prefix)).max();
         let (catalog, offsets) = (newest("catalog"), newest("offsets"));
         for entry in root {
-            let known = [LOCK_NAME, TOPICS_NAME].contains(&entry.name.as_str())
+            let known = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
                 || number_of(&entry.name, "catalog").is_some_and(|number| Some(number) == catalog)
                 || number_of(&entry.name, "offsets").is_some_and(|number| Some(number) == offsets);
             if !known {
@@ -307,7 +326,13 @@ impl Check<'_> {
     }
 }
 
-fn files_of<'a>(dir: &Path, engine_id: EngineId, topic: &'a Topic, number: u32, epoch: u32) -> PartitionFiles<'a> {
+pub(super) fn files_of<'a>(
+    dir: &Path,
+    engine_id: EngineId,
+    topic: &'a Topic,
+    number: u32,
+    epoch: u32,
+) -> PartitionFiles<'a> {
     PartitionFiles {
         dir: partition_dir(dir, &topic.name, number),
         log: LogId { engine_id, topic_id: topic.id, partition: number },

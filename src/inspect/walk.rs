@@ -52,7 +52,16 @@ pub(super) struct Walk<'f> {
 impl<'f> Walk<'f> {
     /// From `place` to the end of the first `length` bytes of a file of this kind.
     pub(super) fn new(file: &'f dyn File, length: u64, kind: FileKind, seed: Seed, place: Place) -> Walk<'f> {
-        Walk { window: Window::new(file, length), kind, seed, length, place, behind_gap: false, last: None, sparse: false }
+        Walk {
+            window: Window::new(file, length),
+            kind,
+            seed,
+            length,
+            place,
+            behind_gap: false,
+            last: None,
+            sparse: false,
+        }
     }
 
     /// Whether offsets may be left out between batches: only in a rewritten file.

@@ -65,6 +65,25 @@ impl Made {
     }
 }
 
+/// Writes a whole file, and gives it its name in `dir` when it is durable. When this returns, so is its name.
+pub(crate) fn put_new_file(
+    disk: &dyn Disk,
+    dir: &Path,
+    path: &Path,
+    header: &FileHeader,
+    bodies: &[(Vec<u8>, u32)],
+    now_ms: i64,
+) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    let bodies: Vec<(&[u8], u32)> = bodies.iter().map(|(body, entries)| (&body[..], *entries)).collect();
+    Made::write(disk, &temporary, header, &bodies, now_ms)?;
+    disk.rename(&temporary, path).map_err(|error| {
+        let _ = disk.unlink(&temporary);
+        Error::io(error).at_path(path)
+    })?;
+    disk.sync_dir(dir).map_err(|error| Error::io(error).at_path(dir))
+}
+
 /// Where a file's first batch stands.
 pub(super) fn start_of(header: &FileHeader) -> Place {
     Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch }
@@ -124,6 +143,6 @@ pub(super) fn batch_kind(kind: FileKind) -> BatchKind {
 }
 
 /// Random: tells this file from every other, whatever its name.
-pub(super) fn fresh_file_id(disk: &dyn Disk) -> Result<u64> {
+pub(crate) fn fresh_file_id(disk: &dyn Disk) -> Result<u64> {
     disk.random().map(|id| id.max(1)).map_err(Error::io)
 }

@@ -28,8 +28,9 @@ use crate::format::{
 use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
 
-use file::{Made, allocation_for, batch_header, fresh_file_id};
+use file::{Made, allocation_for, batch_header};
 
+pub(crate) use file::{fresh_file_id, put_new_file};
 pub(crate) use names::number_of;
 pub(crate) use salvage::{Piece, is_damage};
 pub(crate) use sync::Syncing;

@@ -403,7 +403,7 @@ impl OffsetLog {
 }
 
 /// The whole state as batch bodies, with the entries in each.
-fn bodies(state: &OffsetState) -> Vec<(Vec<u8>, u32)> {
+pub(crate) fn bodies(state: &OffsetState) -> Vec<(Vec<u8>, u32)> {
     let mut bodies: Vec<(Vec<u8>, u32)> = Vec::new();
     state.entries(|entry| {
         let (mut body, count) = match bodies.pop() {

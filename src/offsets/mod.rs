@@ -14,6 +14,8 @@ mod state;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
+pub(crate) use log::bodies;
+pub(crate) use salvage::{OffsetDamage, Salvager};
 pub(crate) use shared::{Offsets, Ticket};
 #[cfg(any(test, feature = "sim"))]
 pub(crate) use state::GroupOffsets;

@@ -37,7 +37,7 @@ enum Sure {
 
 impl OffsetDamage {
     /// Nothing is left.
-    pub(super) fn all(error: Error) -> OffsetDamage {
+    pub(crate) fn all(error: Error) -> OffsetDamage {
         OffsetDamage { error, groups: Vec::new(), names_lost: true, sure: Arc::default() }
     }
 
@@ -54,7 +54,7 @@ impl OffsetDamage {
 
 /// Puts a state together from what is left.
 #[derive(Default)]
-pub(super) struct Salvager {
+pub(crate) struct Salvager {
     state: OffsetState,
     /// The first damage.
     error: Option<Error>,
@@ -71,7 +71,7 @@ impl Salvager {
     ///
     /// # Errors
     /// [`ErrorKind::NewerFormat`] for what only a later version writes.
-    pub(super) fn take(&mut self, piece: Piece<'_>) -> Result<()> {
+    pub(crate) fn take(&mut self, piece: Piece<'_>) -> Result<()> {
         match piece {
             Piece::Hole(error) => {
                 self.unreadable |= error.position().is_none_or(|position| position == 0);
@@ -91,7 +91,7 @@ impl Salvager {
     }
 
     /// The state, and what is wrong; `None` if nothing was.
-    pub(super) fn finish(self) -> (OffsetState, Option<OffsetDamage>) {
+    pub(crate) fn finish(self) -> (OffsetState, Option<OffsetDamage>) {
         let Some(error) = self.error else { return (self.state, None) };
         let mut groups = Vec::new();
         let mut sure = BTreeMap::new();

@@ -44,7 +44,7 @@ pub(crate) use pool::Pool;
 pub(crate) use progress::{FnFuture, Progress};
 pub(crate) use reader::Reader;
 pub(crate) use ready::ReadySet;
-pub(crate) use recovery::{Recovered, recover};
+pub(crate) use recovery::{REPAIR_INFIX, Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
 pub(crate) use writer_loop::{Command, WriterHandle, WriterLoop};

@@ -22,6 +22,9 @@ use crate::segment::{
     read_header, search,
 };
 
+/// What the name of a segment that repair is writing contains, before a random number.
+pub(crate) const REPAIR_INFIX: &str = ".log.repair-";
+
 /// A tail that no longer counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TailCut {
@@ -233,6 +236,8 @@ fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> 
                 NEXT_NAME | PREPARED_NAME => recovered.unlink.push(path),
                 name if name.starts_with(SET_ASIDE) => {}
                 name if name.ends_with(".index.tmp") && entry.kind == EntryKind::File => recovered.unlink.push(path),
+                // What an interrupted repair left: it is needed no more if nothing is damaged.
+                name if name.contains(REPAIR_INFIX) && entry.kind == EntryKind::File => recovered.unlink.push(path),
                 name if name.ends_with(".index") => {}
                 _ => recovered.ignored.push(path),
             }

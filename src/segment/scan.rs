@@ -117,8 +117,7 @@ impl<'f> Scan<'f> {
             Ok(header) => header,
             Err(error) => return Ok(Found::End(error)),
         };
-        let fits =
-            header.base_offset == self.next_offset || (self.sparse && header.base_offset > self.next_offset);
+        let fits = header.base_offset == self.next_offset || (self.sparse && header.base_offset > self.next_offset);
         if !fits {
             return Ok(Found::End(FormatError::Invalid(format!(
                 "base offset is {}, expected {}",

@@ -29,7 +29,11 @@ struct Change {
 enum Kind {
     Set(Slot, NodeId),
     Clear(Slot),
-    Move { from: Slot, to: Slot, node: NodeId },
+    Move {
+        from: Slot,
+        to: Slot,
+        node: NodeId,
+    },
     /// A second name for a file.
     Link(Slot, NodeId),
 }

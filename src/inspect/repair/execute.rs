@@ -1,0 +1,169 @@
+//! Carrying out a plan, step by step, so that a crash between any two leaves something to repair.
+//!
+//! What is new is whole and durable under another name before it takes its place; what it replaces has
+//! a second, durable name under `set-aside/` before that. So no name is ever missing in between.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+
+use super::plan::{Aside, NewKeyedFile, NewSegment, PartitionWork, Work, at, list};
+use super::source;
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader};
+use crate::keyed::put_new_file;
+use crate::partition::{REPAIR_INFIX, SET_ASIDE};
+
+/// Does it.
+///
+/// # Errors
+/// Of the disk. What was done stays; what was not can be done by another repair.
+pub(super) fn execute(disk: &dyn Disk, dir: &Path, works: Vec<Work>) -> Result<()> {
+    for work in works {
+        match work {
+            Work::Keyed(work) => keyed(disk, dir, &work)?,
+            Work::Partition(work) => partition(disk, dir, &work)?,
+            Work::MoveAway { path, root, name } => {
+                let aside = Aside { path, name, is_file: false };
+                put_aside(disk, &root, &[&aside])?;
+                let parent = aside.path.parent().unwrap_or(dir);
+                disk.sync_dir(parent).map_err(at(parent))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn keyed(disk: &dyn Disk, dir: &Path, work: &NewKeyedFile) -> Result<()> {
+    let (files, others): (Vec<&Aside>, Vec<&Aside>) = work.aside.iter().partition(|aside| aside.is_file);
+    link_aside(disk, dir, &files)?;
+    put_new_file(disk, dir, &work.path, &work.header, &work.bodies, work.now_ms)?;
+    for aside in files {
+        disk.unlink(&aside.path).map_err(at(&aside.path))?;
+    }
+    put_aside(disk, dir, &others)?;
+    disk.sync_dir(dir).map_err(at(dir))
+}
+
+fn partition(disk: &dyn Disk, root: &Path, work: &PartitionWork) -> Result<()> {
+    let dir = &work.dir;
+    disk.create_dir_all(dir).map_err(at(dir))?;
+    for parent in dir.ancestors().take_while(|parent| parent.starts_with(root)) {
+        disk.sync_dir(parent).map_err(at(parent))?;
+    }
+    let mut written: Vec<PathBuf> = Vec::new();
+    let made = work.new.iter().try_for_each(|new| {
+        let path = temporary(&new.path)?;
+        written.push(path.clone());
+        write(disk, &path, new).map_err(|error| if error.path().is_some() { error } else { error.at_path(&path) })
+    });
+    if let Err(error) = made {
+        for path in &written {
+            let _ = disk.unlink(path);
+        }
+        return Err(error);
+    }
+    disk.sync_dir(dir).map_err(at(dir))?;
+    let replaced: Vec<&Aside> = work.new.iter().filter_map(|new| new.replaced.as_ref()).collect();
+    let (files, others): (Vec<&Aside>, Vec<&Aside>) = replaced.into_iter().partition(|aside| aside.is_file);
+    link_aside(disk, dir, &files)?;
+    put_aside(disk, dir, &others)?;
+    if !others.is_empty() {
+        disk.sync_dir(dir).map_err(at(dir))?;
+    }
+    for (new, path) in work.new.iter().zip(&written) {
+        disk.rename(path, &new.path).map_err(at(path))?;
+    }
+    disk.sync_dir(dir).map_err(at(dir))?;
+    let aside: Vec<&Aside> = work.aside.iter().collect();
+    put_aside(disk, dir, &aside)?;
+    for path in work.indexes.iter().chain(&work.leftovers) {
+        match disk.unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
+            _ => {}
+        }
+    }
+    disk.sync_dir(dir).map_err(at(dir))
+}
+
+fn temporary(path: &Path) -> Result<PathBuf> {
+    let random = getrandom::u64().map_err(|error| Error::io(io::Error::other(error)))?;
+    Ok(path.with_extension(format!("{}{random:016x}", REPAIR_INFIX.trim_start_matches('.'))))
+}
+
+/// Writes a segment whole, its header last.
+fn write(disk: &dyn Disk, path: &Path, new: &NewSegment) -> Result<()> {
+    let file = disk.create(path).map_err(at(path))?;
+    file.allocate(0..new.header.rewritten_length).map_err(at(path))?;
+    let seed = new.header.seed();
+    let mut position = BLOCK_BYTES;
+    if let Some((from, _, batches)) = &new.source {
+        let source = source::open(disk, from).map_err(at(from))?;
+        for (place, header) in batches {
+            let body = body_of(&*source, *place, header).map_err(at(from))?;
+            // It was whole a moment ago.
+            if header.check_body(&body).is_err() {
+                return Err(Error::corrupt("it changes while it is read").at_path(from).at_position(*place));
+            }
+            let bytes = header.encode(seed, position);
+            file.write_at(&[IoSlice::new(&bytes), IoSlice::new(&body)], position).map_err(at(path))?;
+            position += u64::from(header.length);
+        }
+    }
+    file.sync().map_err(at(path))?;
+    file.write_at(&[IoSlice::new(&new.header.encode())], 0).map_err(at(path))?;
+    file.sync().map_err(at(path))
+}
+
+/// The body of a batch.
+pub(super) fn body_of(file: &dyn crate::disk::File, position: u64, header: &BatchHeader) -> io::Result<Vec<u8>> {
+    let mut body = vec![0; header.length as usize - BATCH_HEADER_BYTES];
+    let read = file.read_at(&mut body, position + BATCH_HEADER_BYTES as u64)?;
+    body.truncate(read);
+    Ok(body)
+}
+
+/// The directory for what no longer counts, made durably.
+fn aside_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
+    let aside = dir.join(SET_ASIDE);
+    disk.create_dir_all(&aside).map_err(at(&aside))?;
+    disk.sync_dir(dir).map_err(at(dir))?;
+    Ok(aside)
+}
+
+/// Gives files a second name, durably.
+fn link_aside(disk: &dyn Disk, dir: &Path, files: &[&Aside]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let directory = aside_dir(disk, dir)?;
+    for aside in files {
+        let to = free_name(disk, &directory, &aside.name)?;
+        disk.link(&aside.path, &to).map_err(at(&to))?;
+    }
+    disk.sync_dir(&directory).map_err(at(&directory))
+}
+
+/// Moves what is there, durably at its new place; the caller syncs the directory it leaves.
+fn put_aside(disk: &dyn Disk, dir: &Path, files: &[&Aside]) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let directory = aside_dir(disk, dir)?;
+    for aside in files {
+        let to = free_name(disk, &directory, &aside.name)?;
+        disk.rename(&aside.path, &to).map_err(at(&aside.path))?;
+    }
+    disk.sync_dir(&directory).map_err(at(&directory))
+}
+
+fn free_name(disk: &dyn Disk, directory: &Path, name: &str) -> Result<PathBuf> {
+    let taken: Vec<String> = list(disk, directory)?.into_iter().map(|entry| entry.name).collect();
+    let mut free = name.to_owned();
+    let mut number = 1;
+    while taken.contains(&free) {
+        number += 1;
+        free = format!("{name}.{number}");
+    }
+    Ok(directory.join(free))
+}

@@ -1,0 +1,294 @@
+//! Makes a damaged data directory whole again: one plan, which [`verify`](super::verify()) shows and
+//! [`repair`] carries out.
+//!
+//! Nothing that is whole is lost and nothing is deleted: what is damaged goes to `set-aside/`. Records
+//! keep their offsets, and no offset that was durable is given again. A crash at any step leaves a
+//! directory that can be repaired again.
+
+mod candidates;
+mod catalog;
+mod chain;
+mod directories;
+mod execute;
+mod keyed;
+mod offsets;
+mod plan;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Damage;
+use super::keyed_file;
+use super::partition;
+use super::report::{Progress, Verification};
+use super::verify::{Meter, files_of, prevents, verify_disk};
+use crate::clock::precise_wall_ms;
+use crate::config::SyncMode;
+use crate::disk::{Access, Disk, RealDisk};
+use crate::engine::{LOCK_NAME, lost_entries, take_lock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::FileKind;
+use crate::ids::EngineId;
+use crate::topic::{Catalog, CatalogState};
+
+pub use plan::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep};
+
+use directories::Directories;
+use keyed::look;
+use plan::{Plan, Work};
+
+/// How often what a repair leaves is looked at again, at most, and repaired.
+const ROUNDS: usize = 4;
+
+/// Repairs a data directory that no engine has open: what is damaged is set aside, what is whole of it
+/// takes its place, and what is lost is said. Maps no file. A directory without damage isn't touched;
+/// `dry_run` only says what would be done.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data = dir.path();
+/// # thalweg::Engine::open(data)?.close()?;
+/// let done = thalweg::inspect::repair(data, false, &mut |_| {})?;
+/// assert!(done.is_nothing());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// `Locked` if the directory is open for writing; `NotThalweg`; `NewerFormat`; those of the disk
+/// (`NoRoom`, `Io`): what was done until then stays, nothing is lost, and it can be repaired again.
+pub fn repair(dir: impl AsRef<Path>, dry_run: bool, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Repair> {
+    let dir = dir.as_ref();
+    let disk = RealDisk::new(SyncMode::Threads, 1).map_err(|error| Error::io(error).at_path(dir))?;
+    repair_on(Arc::new(disk), dir, dry_run, progress)
+}
+
+/// The same for a directory on a simulated disk.
+///
+/// # Errors
+/// As [`repair`](fn@repair).
+#[cfg(feature = "sim")]
+pub fn repair_sim(
+    disk: &crate::sim::SimDisk,
+    dir: impl AsRef<Path>,
+    dry_run: bool,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Repair> {
+    repair_on(Arc::new(disk.clone()), dir.as_ref(), dry_run, progress)
+}
+
+fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Repair> {
+    if let Some(holder) = disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten() {
+        return Err(Error::new(ErrorKind::Locked { holder }).at_path(dir));
+    }
+    let found = verify_disk(disk.clone(), dir, progress)?;
+    if found.is_sound() {
+        return Ok(Repair::default());
+    }
+    if dry_run {
+        return Ok(found.repair.unwrap_or_default());
+    }
+    let _guard = take_lock(&*disk, dir)?;
+    let mut done: Option<Repair> = None;
+    for _ in 0..ROUNDS {
+        // Made with the lock held: nothing changes between the plan and what is done.
+        let found = verify_disk(disk.clone(), dir, progress)?;
+        if found.is_sound() {
+            break;
+        }
+        let Plan { shown, works } = plan_for(&disk, dir, &found, progress)?;
+        let ends = works.is_empty();
+        execute::execute(&*disk, dir, works)?;
+        let all = done.get_or_insert_default();
+        all.impossible = shown.impossible;
+        all.steps.extend(shown.steps);
+        all.lost.extend(shown.lost);
+        all.in_doubt.extend(shown.in_doubt);
+        all.group_names_lost |= shown.group_names_lost;
+        all.notes.extend(shown.notes);
+        if ends {
+            break;
+        }
+    }
+    let left = verify_disk(disk.clone(), dir, progress)?;
+    let mut done = done.unwrap_or_default();
+    let known = |damage: &Damage, done: &Repair| done.impossible.iter().any(|known| known.path == damage.path);
+    for damage in left.damage {
+        if !known(&damage, &done) {
+            done.impossible.push(damage);
+        }
+    }
+    Ok(done)
+}
+
+/// What repair would do about what was found.
+///
+/// # Errors
+/// Of the disk.
+pub(super) fn shown_for(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    found: &Verification,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Repair> {
+    Ok(plan_for(disk, dir, found, progress)?.shown)
+}
+
+fn plan_for(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    found: &Verification,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Plan> {
+    let now_ms = precise_wall_ms() as i64;
+    Planner { disk, dir, found, now_ms, plan: Plan::default() }.run(progress)
+}
+
+struct Planner<'a> {
+    disk: &'a Arc<dyn Disk>,
+    dir: &'a Path,
+    found: &'a Verification,
+    now_ms: i64,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn run(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Plan> {
+        let disk = &**self.disk;
+        let directories = directories::read(disk, self.dir)?;
+        for path in &directories.no_directories {
+            self.move_away(path);
+        }
+        let opened = match Catalog::open(self.disk.clone(), self.dir, Access::Read) {
+            Err(error) if prevents(&error) => return Err(error),
+            Err(error) if matches!(error.kind(), ErrorKind::NewerFormat { .. }) => {
+                self.plan.shown.impossible.push(Damage::of_error(&error, self.dir));
+                return Ok(self.plan);
+            }
+            opened => opened.ok().flatten().map(|(catalog, _)| catalog),
+        };
+        let known_engine = opened.as_ref().map(Catalog::engine_id).or_else(|| directories::engine_of(&directories));
+        let offsets = look(disk, self.dir, "offsets", FileKind::Offsets, known_engine)?;
+        let catalog = look(disk, self.dir, "catalog", FileKind::Catalog, None)?;
+        if let Some((path, newer)) = catalog.newer.as_ref().or(offsets.newer.as_ref()) {
+            let reason = format!("a later version wrote it ({newer}): that one can repair it");
+            self.plan.shown.impossible.push(Damage::of_path(path, reason));
+            return Ok(self.plan);
+        }
+        let mut reason = self.wrong_with("catalog");
+        let left = catalog::left_of(disk, catalog.newest.as_ref(), known_engine)?;
+        if opened.is_none() && reason.is_none() {
+            reason = Some("the catalogue is missing".to_owned());
+        }
+        if let Some(catalog) = &opened
+            && let Some((_, id)) = lost_entries::find(disk, self.dir, catalog.state())?
+        {
+            reason.get_or_insert_with(|| lost_entries::reason(id));
+        }
+        let known_epoch = opened.as_ref().map_or(0, |catalog| catalog.state().epoch());
+        let epoch = self.newest_epoch(&directories)?.max(offsets.newest.as_ref().map_or(0, |newest| newest.epoch()));
+        if epoch > known_epoch && opened.is_some() {
+            reason.get_or_insert_with(|| format!("it knows epochs up to {known_epoch}, and there is epoch {epoch}"));
+        }
+        let (state, engine_id) = match (opened, reason) {
+            (Some(catalog), None) => (catalog.state().clone(), catalog.engine_id()),
+            (_, reason) => {
+                let found = catalog::Found {
+                    left,
+                    directories: &directories,
+                    epoch: epoch.max(known_epoch),
+                    topic_id: offsets::highest_topic_id(disk, &offsets),
+                    engine_id: offsets.newest.as_ref().and_then(|newest| Some(newest.header.as_ref()?.log.engine_id)),
+                    reason: reason.unwrap_or_default(),
+                    now_ms: self.now_ms,
+                    files: catalog,
+                };
+                let (state, work) = catalog::rebuild(self.dir, found, &mut self.plan.shown)?;
+                let engine_id = work.header.log.engine_id;
+                self.plan.works.push(Work::Keyed(work));
+                (state, engine_id)
+            }
+        };
+        self.offset_log(offsets, engine_id, &state)?;
+        self.partitions(&state, engine_id, &directories, progress)?;
+        Ok(self.plan)
+    }
+
+    /// What was found wrong with the newest file of this name.
+    fn wrong_with(&self, prefix: &str) -> Option<String> {
+        let is_it = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.parent() == Some(self.dir) && crate::keyed::number_of(&name, prefix).is_some()
+        };
+        self.found.damage.iter().find(|damage| is_it(&damage.path)).map(|damage| damage.reason.clone())
+    }
+
+    fn move_away(&mut self, path: &Path) {
+        let reason = "it stands where a directory should be".to_owned();
+        let action = RepairAction::SetAside;
+        let step = RepairStep { path: path.to_owned(), topic: None, partition: None, action, reason };
+        self.plan.shown.steps.push(step);
+        let below = path.strip_prefix(self.dir).unwrap_or(path);
+        let name: Vec<_> = below.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let (path, root, name) = (path.to_owned(), self.dir.to_owned(), name.join("-"));
+        self.plan.works.push(Work::MoveAway { path, root, name });
+    }
+
+    /// The newest epoch that stands in any segment.
+    fn newest_epoch(&self, directories: &Directories) -> Result<u32> {
+        let headers = directories.topics.iter().flat_map(|topic| &topic.headers);
+        let newest = headers.map(|header| header.epoch).max().unwrap_or(0);
+        Ok(newest.max(self.found.epoch))
+    }
+
+    fn offset_log(&mut self, files: keyed::KeyedFiles, engine_id: EngineId, state: &CatalogState) -> Result<()> {
+        let proven = state.offsets_end();
+        let opened = keyed_file::open_offsets(self.disk, self.dir, Some(engine_id), proven);
+        let reason = match opened {
+            Err(error) if prevents(&error) => return Err(error),
+            Err(error) => Some(Damage::of_error(&error, self.dir).reason),
+            Ok(None) if proven > 0 => Some(format!("it is missing, though it had {proven} entries")),
+            Ok(_) => self.wrong_with("offsets"),
+        };
+        let Some(reason) = reason else { return Ok(()) };
+        let (disk, now_ms) = (&**self.disk, self.now_ms);
+        let work = offsets::rebuild(disk, self.dir, files, engine_id, state, reason, now_ms, &mut self.plan.shown)?;
+        self.plan.works.push(Work::Keyed(work));
+        Ok(())
+    }
+
+    fn partitions(
+        &mut self,
+        state: &CatalogState,
+        engine_id: EngineId,
+        directories: &Directories,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<()> {
+        let disk = &**self.disk;
+        let mut meter = Meter::new(disk, self.dir, progress);
+        for topic in state.topics() {
+            for number in 0..topic.config.partitions {
+                let files = files_of(self.dir, engine_id, topic, number, u32::MAX);
+                let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));
+                let found = partition::check(disk, &files, &mut meter)?;
+                if found.damage.is_empty() && !blocked {
+                    continue;
+                }
+                let indexes: Vec<PathBuf> = found
+                    .damage
+                    .iter()
+                    .filter(|damage| damage.path.extension().is_some_and(|extension| extension == "index"))
+                    .map(|damage| damage.path.clone())
+                    .collect();
+                let planned = chain::plan(disk, &files, &indexes, self.now_ms)?;
+                self.plan.shown.steps.extend(planned.steps);
+                self.plan.shown.lost.extend(planned.lost);
+                self.plan.shown.impossible.extend(planned.impossible);
+                self.plan.works.extend(planned.work.map(Work::Partition));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! Errors of the disk in the middle of a repair, and files that can't be read.
+
+use thalweg::ErrorKind;
+use thalweg::inspect::repair_sim;
+use thalweg::sim::{Operation, Repeat};
+
+use crate::support::{DATA, Sample, change, check, repair};
+
+#[test]
+fn d3_an_error_at_any_operation_loses_nothing() {
+    let sample = Sample::new();
+    let kinds = [
+        Operation::CreateDirectory,
+        Operation::Create,
+        Operation::Rename,
+        Operation::Unlink,
+        Operation::Write,
+        Operation::ShortWrite,
+        Operation::Allocate,
+        Operation::Sync,
+        Operation::SyncDirectory,
+    ];
+    let damaged = sample.copy();
+    change(&damaged, &sample.segments(0)[1], |bytes| bytes[4_200] ^= 1);
+    change(&damaged, &sample.named("offsets-"), |bytes| bytes[4_230] ^= 1);
+    change(&damaged, &sample.named("catalog-"), |bytes| bytes[4_110] ^= 1);
+    let whole = repair_sim(&damaged, DATA, true, &mut |_| {}).unwrap();
+    let mut failed = 0;
+    for kind in kinds {
+        for errno in [5, 28] {
+            for passing in 0..30 {
+                let disk = damaged.crash(thalweg::sim::CrashPolicy::Kill);
+                disk.fail_after(passing, kind, errno, Repeat::Forever);
+                let outcome = repair(&disk);
+                disk.clear_faults();
+                let Err(error) = outcome else { break };
+                let expected = if errno == 28 { ErrorKind::NoRoom } else { ErrorKind::Io };
+                assert_eq!(error.kind(), &expected, "{kind:?} {passing}: {error}");
+                failed += 1;
+                let what = format!("{kind:?} failed with {errno} after {passing}");
+                repair(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+                check(&sample, &disk, &whole, &what);
+            }
+        }
+    }
+    assert!(failed > 60, "{failed}");
+}
+
+#[test]
+fn d3_a_full_disk_is_said_and_loses_nothing() {
+    let sample = Sample::new();
+    let damaged = sample.copy();
+    change(&damaged, &sample.segments(0)[1], |bytes| bytes[4_200] ^= 1);
+    let whole = repair_sim(&damaged, DATA, true, &mut |_| {}).unwrap();
+    damaged.set_capacity(damaged.used_bytes());
+    let error = repair(&damaged).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::NoRoom, "{error}");
+    damaged.set_capacity(None);
+    assert!(repair(&damaged).is_ok());
+    check(&sample, &damaged, &whole, "after a full disk");
+}
+
+#[test]
+fn d7_a_directory_in_use_is_refused() {
+    let sample = Sample::new();
+    let engine = sample.open();
+    change(&sample.disk, &sample.segments(0)[1], |bytes| bytes[4_200] ^= 1);
+    let error = repair(&sample.disk).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
+    drop(engine);
+}

@@ -1,0 +1,120 @@
+//! The catalogue and the offset log flipped, cut, missing.
+
+use thalweg::inspect::{RepairAction, verify_sim};
+
+use crate::support::{DATA, Sample, change, lost, open, repaired};
+
+#[test]
+fn d7_a_flipped_catalogue_is_rebuilt() {
+    let sample = Sample::new();
+    let path = sample.named("catalog-");
+    for place in (0..512).step_by(11).chain([600, 4_000]).chain((4096..5_600).step_by(7)) {
+        let disk = sample.copy();
+        change(&disk, &path, |bytes| bytes[place] ^= 1 << (place % 8));
+        let what = format!("catalogue flipped at {place}");
+        if verify_sim(&disk, DATA, &mut |_| {}).unwrap().is_sound() {
+            continue;
+        }
+        let done = repaired(&sample, &disk, &what);
+        assert_eq!(lost(&done), 0, "{what}: {done:#?}");
+        assert!(matches!(done.steps[0].action, RepairAction::RebuildCatalog { topics: 1, .. }), "{what}: {done:#?}");
+    }
+}
+
+#[test]
+fn d7_a_missing_or_cut_catalogue_is_rebuilt() {
+    let sample = Sample::new();
+    let path = sample.named("catalog-");
+    let length = 6_000;
+    for to in (0..length).step_by(97) {
+        let disk = sample.copy();
+        change(&disk, &path, |bytes| bytes.truncate(to));
+        if verify_sim(&disk, DATA, &mut |_| {}).unwrap().is_sound() {
+            continue;
+        }
+        let done = repaired(&sample, &disk, &format!("catalogue cut to {to}"));
+        assert_eq!(lost(&done), 0, "{done:#?}");
+    }
+    let disk = sample.copy();
+    disk.remove_file(&path).unwrap();
+    let done = repaired(&sample, &disk, "without a catalogue");
+    assert_eq!(lost(&done), 0, "{done:#?}");
+    assert!(done.notes.iter().any(|note| note.contains("default settings")), "{done:#?}");
+    let RepairAction::RebuildCatalog { epoch, .. } = done.steps[0].action else { panic!("{done:#?}") };
+    assert!(epoch > 2, "{done:#?}");
+}
+
+#[test]
+fn d5_commits_survive_a_damaged_offset_log() {
+    let sample = Sample::new();
+    let path = sample.named("offsets-");
+    let end = 4096 + 1_200;
+    let newest = [(0, sample.sent[&0].len() as u64), (1, sample.sent[&1].len() as u64)];
+    for place in (0..512).step_by(13).chain([700]).chain((4096..end).step_by(5)) {
+        let disk = sample.copy();
+        change(&disk, &path, |bytes| bytes[place] ^= 1 << (place % 8));
+        let what = format!("offset log flipped at {place}");
+        if verify_sim(&disk, DATA, &mut |_| {}).unwrap().is_sound() {
+            continue;
+        }
+        let done = repaired(&sample, &disk, &what);
+        assert_eq!(lost(&done), 0, "{what}");
+        let engine = open(&disk, &sample.clock).unwrap();
+        let rows = engine.describe_group("billing").map(|group| group.offsets).unwrap_or_default();
+        let is_named = done.in_doubt.iter().any(|doubt| doubt.group == "billing") || done.group_names_lost;
+        for (partition, offset) in newest {
+            let committed = rows.iter().find(|row| row.partition == partition).and_then(|row| row.committed);
+            assert!(committed == Some(offset) || is_named, "{what}: {committed:?}\n{done:#?}");
+            assert!(committed.is_none_or(|committed| committed <= offset), "{what}: invented {committed:?}");
+        }
+        // Groups go on committing.
+        engine.reset_group("billing", crate::support::TOPIC, thalweg::ResetTo::Offset(1), false).unwrap();
+        engine.close().unwrap();
+    }
+}
+
+#[test]
+fn d5_a_missing_or_cut_offset_log_is_rebuilt() {
+    let sample = Sample::new();
+    let path = sample.named("offsets-");
+    let disk = sample.copy();
+    disk.remove_file(&path).unwrap();
+    let done = repaired(&sample, &disk, "without an offset log");
+    assert!(done.group_names_lost, "{done:#?}");
+    for to in (0..5_400).step_by(61) {
+        let disk = sample.copy();
+        change(&disk, &path, |bytes| bytes.truncate(to));
+        if !verify_sim(&disk, DATA, &mut |_| {}).unwrap().is_sound() {
+            let done = repaired(&sample, &disk, &format!("offset log cut to {to}"));
+            assert!(done.group_names_lost || !done.in_doubt.is_empty(), "cut to {to}: {done:#?}");
+        }
+    }
+}
+
+#[test]
+fn d7_everything_at_once() {
+    let sample = Sample::new();
+    let disk = sample.copy();
+    disk.remove_file(sample.named("catalog-")).unwrap();
+    change(&disk, &sample.named("offsets-"), |bytes| bytes[4_200] ^= 1);
+    let segments = sample.segments(0);
+    change(&disk, &segments[0], |bytes| bytes[33] ^= 0xff);
+    change(&disk, &segments[1], |bytes| bytes[5_000] ^= 1);
+    let done = repaired(&sample, &disk, "everything at once");
+    assert_eq!(lost(&done), 2, "{done:#?}");
+}
+
+#[test]
+fn d7_a_foreign_newest_file_gives_way_to_ours() {
+    let sample = Sample::new();
+    let segment = sample.disk.read_file(&sample.segments(1)[0]).unwrap();
+    for name in ["catalog-9", "offsets-9"] {
+        let disk = sample.copy();
+        disk.write_file(std::path::Path::new(DATA).join(name), &segment).unwrap();
+        let done = repaired(&sample, &disk, name);
+        assert_eq!((lost(&done), done.group_names_lost, done.in_doubt.len()), (0, false, 0), "{done:#?}");
+        let engine = open(&disk, &sample.clock).unwrap();
+        assert_eq!(engine.groups().unwrap(), ["audit", "billing"]);
+        engine.close().unwrap();
+    }
+}

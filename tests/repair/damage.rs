@@ -42,7 +42,10 @@ fn d3_a_dry_run_changes_nothing() {
     let sample = Sample::new();
     for path in sample.files() {
         let disk = sample.copy();
-        change(&disk, &path, |bytes| bytes[4_100] ^= 4);
+        change(&disk, &path, |bytes| match bytes.get_mut(4_100) {
+            Some(byte) => *byte ^= 4,
+            None => bytes[40] ^= 4,
+        });
         let before = (disk.content_hash(), disk.list_files());
         let planned = repair_sim(&disk, DATA, true, &mut |_| {}).unwrap();
         assert!(!planned.is_nothing(), "{}", path.display());
@@ -153,9 +156,9 @@ fn d3_damage_after_damage_is_repaired_again() {
     // The rewritten file is hit too.
     change(&disk, path, |bytes| bytes[4_200] ^= 1);
     let second = crate::support::repair(&disk).unwrap();
-    assert_eq!(lost(&second), 2, "{second:#?}");
-    let both = thalweg::inspect::Repair::clone(&first);
-    let mut both = both;
+    // What was lost before can't be told from what is lost now.
+    assert_eq!(lost(&second), 4, "{second:#?}");
+    let mut both = thalweg::inspect::Repair::clone(&first);
     both.lost.extend(second.lost);
     crate::support::check(&sample, &disk, &both, "twice");
 }

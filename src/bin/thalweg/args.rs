@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Check every byte of the data directory; exit code 1 if there is damage, 3 if it can't be checked
     Verify,
+    /// Make a damaged data directory whole again: what is damaged is set aside, what is intact stays
+    Repair(RepairArgs),
     /// Show what stands in a file of a data directory: a segment, an index, a catalogue
     Dump(DumpArgs),
     /// Try to make the engine lose a record: crashes, kills, errors of the disk
@@ -234,6 +236,19 @@ pub(crate) struct ConsumeArgs {
     /// Go on at the end: print records as they come, until interrupted
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Says what is done, what is lost (topic, partition, offsets), and which groups may have lost their
+newest commit. Records keep their offsets; no offset is given twice. Damaged files are not deleted:
+they stand under set-aside/ beside what took their place. Does nothing if there is no damage.
+No other process may have the directory open for writing. A repair that was interrupted can be run
+again. Exit code 1 if something can't be repaired.")]
+pub(crate) struct RepairArgs {
+    /// Only show what it would do; changes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

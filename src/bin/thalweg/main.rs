@@ -19,6 +19,7 @@ mod lines;
 mod output;
 mod produce;
 mod progress;
+mod repair;
 mod ticker;
 mod topic;
 mod topic_alter;
@@ -55,6 +56,7 @@ fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failur
         Command::Produce(args) => produce::run(directory, json, &args),
         Command::Consume(args) => consume::run(directory, json, &args),
         Command::Verify => verify::run(directory, json),
+        Command::Repair(args) => repair::run(directory, json, &args),
         Command::Dump(args) => dump::run(json, &args),
         Command::Torture(command) => torture::run(directory, json, command),
     }

@@ -26,7 +26,7 @@ pub(crate) fn run(directory: &Directory, json: bool) -> Result<(), Failure> {
         // Said by the exit code too if nobody reads stdout.
         let places = output::counted(found.damage.len() as u64, "place");
         return Err(Failure::new(format!("damage in {places}"))
-            .next("restore those files from a copy; what is intact can still be read with consume"));
+            .next("restore those files from a copy, or let thalweg repair do what is shown; what is intact can be read with consume"));
     }
     printed
 }
@@ -49,6 +49,9 @@ fn text(found: &Verification, elapsed: Duration) -> String {
     }
     if let Some(holder) = &found.live_writer {
         tell(format_args!("open for writing meanwhile: {holder}"));
+    }
+    if let Some(repair) = &found.repair {
+        text.push_str(&crate::repair::plan(repair, style, "repair would"));
     }
     let verdict = if found.is_sound() { style.good("sound:") } else { style.bad("damaged:") };
     let counts = [
@@ -95,5 +98,6 @@ fn document(found: &Verification) -> Value {
         "unfinished": unfinished.collect::<Value>(),
         "ignored": found.ignored.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "live_writer": found.live_writer,
+        "repair": found.repair.as_ref().map(crate::repair::plan_document),
     })
 }

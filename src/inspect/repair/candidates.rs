@@ -59,7 +59,6 @@ impl Candidate {
             && previous.base_offset == header.base_offset
             && previous.end_offset == next.base_offset
             && next.epoch >= header.epoch
-            && (header.rewrite > 0 || previous.length <= self.source.length)
     }
 
     /// End of the offsets below `limit` that it holds something of.

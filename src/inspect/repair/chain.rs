@@ -22,8 +22,6 @@ pub(super) struct PartitionPlan {
     pub(super) steps: Vec<RepairStep>,
     pub(super) lost: Vec<Loss>,
     pub(super) impossible: Vec<Damage>,
-    /// The newest epoch that stands in it.
-    pub(super) epoch: u32,
 }
 
 /// Plans a partition. `wrong_indexes`: index files known to be damaged.
@@ -38,10 +36,7 @@ pub(super) fn plan(
 ) -> Result<PartitionPlan> {
     let mut gathered = gather(disk, &files.dir, &files.log)?;
     let chain = std::mem::take(&mut gathered.chain);
-    let mut plan = PartitionPlan {
-        epoch: chain.iter().map(|file| file.source.epoch).max().unwrap_or(0),
-        ..PartitionPlan::default()
-    };
+    let mut plan = PartitionPlan::default();
     if !gathered.newer.is_empty() {
         plan.impossible = gathered.newer.drain(..).map(|(path, found)| newer(files, path, &found)).collect();
         return Ok(plan);
@@ -143,6 +138,10 @@ impl<'a> Build<'a> {
                 .or_else(|| (!file.is_named).then(|| "it bears another segment's name".to_owned()))
                 .or_else(|| wrong_times.then(|| "its header is wrong about the times before it".to_owned()))
                 .or_else(|| (!goes_on).then(|| "the file behind it names another one as the one before".to_owned()));
+            // What stands in for the rest would bear its name.
+            let is_empty = part.end == file.base_offset
+                && (self.evidence > expected || next.is_some_and(|next| next.base_offset > expected));
+            let reason = reason.or_else(|| is_empty.then(|| "nothing of it is left".to_owned()));
             before = Some(match reason {
                 Some(reason) => self.rewrite(file, part, before, reason)?,
                 None => Before {
@@ -236,7 +235,7 @@ impl<'a> Build<'a> {
             part.end = part.end.max(end);
             part.length = header.rewritten_length;
         } else if let Some(counted) = counted {
-            if part.end < limit {
+            if part.end < limit || counted > file.source.length {
                 part.damage.get_or_insert_with(|| format!("it is cut: offset {} should follow", part.end));
             }
             part.length = counted;

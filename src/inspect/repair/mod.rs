@@ -26,7 +26,7 @@ use super::verify::{Meter, files_of, prevents, verify_disk};
 use crate::clock::precise_wall_ms;
 use crate::config::SyncMode;
 use crate::disk::{Access, Disk, RealDisk};
-use crate::engine::{LOCK_NAME, lost_entries, take_lock};
+use crate::engine::{LOCK_NAME, closed_note, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::EngineId;
@@ -83,18 +83,20 @@ fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn 
     if let Some(holder) = disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten() {
         return Err(Error::new(ErrorKind::Locked { holder }).at_path(dir));
     }
-    let found = verify_disk(disk.clone(), dir, progress)?;
+    let found = verify_disk(disk.clone(), dir, false, progress)?;
     if found.is_sound() {
         return Ok(Repair::default());
     }
     if dry_run {
         return Ok(found.repair.unwrap_or_default());
     }
-    let _guard = take_lock(&*disk, dir)?;
+    // What it says of the catalogue stays: it may be the only evidence.
+    let note = closed_note(&*disk, dir).unwrap_or_default();
+    let _guard = take_lock(&*disk, dir, &note)?;
     let mut done: Option<Repair> = None;
     for _ in 0..ROUNDS {
         // Made with the lock held: nothing changes between the plan and what is done.
-        let found = verify_disk(disk.clone(), dir, progress)?;
+        let found = verify_disk(disk.clone(), dir, true, progress)?;
         if found.is_sound() {
             break;
         }
@@ -112,7 +114,7 @@ fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn 
             break;
         }
     }
-    let left = verify_disk(disk.clone(), dir, progress)?;
+    let left = verify_disk(disk.clone(), dir, true, progress)?;
     let mut done = done.unwrap_or_default();
     let known = |damage: &Damage, done: &Repair| done.impossible.iter().any(|known| known.path == damage.path);
     for damage in left.damage {
@@ -171,7 +173,11 @@ impl Planner<'_> {
         };
         let known_engine = opened.as_ref().map(Catalog::engine_id).or_else(|| directories::engine_of(&directories));
         let offsets = look(disk, self.dir, "offsets", FileKind::Offsets, known_engine)?;
-        let catalog = look(disk, self.dir, "catalog", FileKind::Catalog, None)?;
+        let mut catalog = look(disk, self.dir, "catalog", FileKind::Catalog, None)?;
+        // What `LOCK` says of a file may not be taken for something about the new one.
+        let closed = keyed_file::closed_at(disk, &self.dir.join(LOCK_NAME));
+        let closed = closed.and_then(|(name, _)| crate::keyed::number_of(&name, "catalog"));
+        catalog.number = catalog.number.max(closed.unwrap_or(0));
         if let Some((path, newer)) = catalog.newer.as_ref().or(offsets.newer.as_ref()) {
             let reason = format!("a later version wrote it ({newer}): that one can repair it");
             self.plan.shown.impossible.push(Damage::of_path(path, reason));

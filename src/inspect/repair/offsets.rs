@@ -50,7 +50,8 @@ pub(super) fn rebuild(
         damage => damage,
     };
     if let Some(damage) = damage {
-        shown.group_names_lost = damage.names_lost;
+        shown.group_names_lost = damage.names_lost || state.groups().next().is_none();
+        shown.notes.push("groups that were first named where the offset log is damaged are forgotten".to_owned());
         let name = |id| catalog.topic_by_id(id).map_or_else(|| format!("id {id}"), |topic| topic.name.clone());
         let known: BTreeMap<&str, _> = state.groups().collect();
         for group in &damage.groups {

@@ -26,7 +26,10 @@ pub(crate) fn run(directory: &Directory, json: bool) -> Result<(), Failure> {
         // Said by the exit code too if nobody reads stdout.
         let places = output::counted(found.damage.len() as u64, "place");
         return Err(Failure::new(format!("damage in {places}"))
-            .next("restore those files from a copy, or let thalweg repair do what is shown; what is intact can be read with consume"));
+            .next(format!(
+                "restore those files from a copy, or let `{}` do what is shown; consume still reads what is intact",
+                directory.command("repair")
+            )));
     }
     printed
 }

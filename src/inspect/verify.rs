@@ -72,10 +72,14 @@ pub fn live_writer(dir: impl AsRef<Path>) -> Option<String> {
 }
 
 fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
-    verify_disk(disk, dir, false, progress)
+    let mut found = verify_disk(disk.clone(), dir, false, progress)?;
+    if !found.is_sound() && found.live_writer.is_none() {
+        found.repair = Some(shown_for(&disk, dir, &found, progress)?);
+    }
+    Ok(found)
 }
 
-/// Checks, and says what repair would do about what it finds; `alone` if the caller has the lock.
+/// Checks, without saying what repair would do; `alone` if the caller has the lock.
 pub(super) fn verify_disk(
     disk: Arc<dyn Disk>,
     dir: &Path,
@@ -86,11 +90,7 @@ pub(super) fn verify_disk(
     let live_writer = if alone { None } else { holder(&*disk, dir) };
     let meter = Meter::new(&*disk, dir, progress);
     let found = Verification { live_writer, ..Verification::default() };
-    let mut found = Check { disk: disk.clone(), dir, alone, meter, found }.run(&root)?;
-    if !found.is_sound() && found.live_writer.is_none() {
-        found.repair = Some(shown_for(&disk, dir, &found, progress)?);
-    }
-    Ok(found)
+    Check { disk, dir, alone, meter, found }.run(&root)
 }
 
 /// Counts bytes and tells how many.

@@ -28,7 +28,7 @@ fn d3_an_error_at_any_operation_loses_nothing() {
     let mut failed = 0;
     for kind in kinds {
         for errno in [5, 28] {
-            for passing in 0..30 {
+            for passing in (0..4).chain((4..40).step_by(3)) {
                 let disk = damaged.crash(thalweg::sim::CrashPolicy::Kill);
                 disk.fail_after(passing, kind, errno, Repeat::Forever);
                 let outcome = repair(&disk);

@@ -25,11 +25,10 @@ pub(crate) fn run(directory: &Directory, json: bool) -> Result<(), Failure> {
     if !found.is_sound() {
         // Said by the exit code too if nobody reads stdout.
         let places = output::counted(found.damage.len() as u64, "place");
-        return Err(Failure::new(format!("damage in {places}"))
-            .next(format!(
-                "restore those files from a copy, or let `{}` do what is shown; consume still reads what is intact",
-                directory.command("repair")
-            )));
+        return Err(Failure::new(format!("damage in {places}")).next(format!(
+            "restore those files from a copy, or let `{}` do what is shown; consume still reads what is intact",
+            directory.command("repair")
+        )));
     }
     printed
 }

@@ -88,6 +88,8 @@ pub(super) struct Gathered {
     /// Files that are no part of the log, and why.
     pub(super) aside: BTreeMap<PathBuf, (Aside, String)>,
     pub(super) indexes: Vec<PathBuf>,
+    /// Everything that is called like a segment.
+    pub(super) logs: Vec<PathBuf>,
     pub(super) leftovers: Vec<PathBuf>,
     /// Files of a later version.
     pub(super) newer: Vec<(PathBuf, String)>,
@@ -120,6 +122,9 @@ pub(super) fn gather(disk: &dyn Disk, dir: &std::path::Path, log: &LogId) -> Res
     for entry in list(disk, dir)? {
         let path = dir.join(&entry.name);
         let named = base_offset_of(&entry.name);
+        if named.is_some() {
+            gathered.logs.push(path.clone());
+        }
         let is_leftover = entry.name.contains(REPAIR_INFIX) && entry.kind == EntryKind::File;
         if entry.name.ends_with(".index") {
             gathered.indexes.push(path);

@@ -375,7 +375,9 @@ impl<'a> Build<'a> {
             let reason = "it is wrong; it is rebuilt when it is used".to_owned();
             self.gathered.aside.insert(path.clone(), (aside, reason));
         }
-        let stale = |path: &PathBuf| !wrong_indexes.contains(path) && new.iter().any(|log| index_path(log) == *path);
+        let gone: Vec<PathBuf> = self.gathered.aside.keys().chain(&new).map(|log| index_path(log)).collect();
+        let logs: Vec<PathBuf> = self.gathered.logs.iter().map(|log| index_path(log)).collect();
+        let stale = |path: &PathBuf| !wrong_indexes.contains(path) && (gone.contains(path) || !logs.contains(path));
         for (new, _) in &mut self.new {
             if let Some((aside, _)) = self.gathered.aside.remove(&new.path) {
                 new.replaced.get_or_insert(aside);

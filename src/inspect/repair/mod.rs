@@ -88,7 +88,7 @@ fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn 
         return Ok(Repair::default());
     }
     if dry_run {
-        return Ok(found.repair.unwrap_or_default());
+        return shown_for(&disk, dir, &found, progress);
     }
     // What it says of the catalogue stays: it may be the only evidence.
     let note = closed_note(&*disk, dir).unwrap_or_default();

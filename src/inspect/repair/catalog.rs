@@ -83,15 +83,19 @@ pub(super) struct Found<'a> {
 ///
 /// # Errors
 /// [`Corrupt`](crate::ErrorKind::Corrupt) if epochs are used up.
-pub(super) fn rebuild(dir: &Path, found: Found<'_>, shown: &mut Repair) -> Result<(CatalogState, NewKeyedFile)> {
+pub(super) fn rebuild(
+    disk: &dyn Disk,
+    dir: &Path,
+    found: Found<'_>,
+    shown: &mut Repair,
+) -> Result<(CatalogState, NewKeyedFile)> {
     let Found { files, left, directories, epoch, topic_id, engine_id, reason, now_ms } = found;
     let engine = left.engine.map(|(id, _)| id).or_else(|| engine_of(directories)).or(engine_id);
     let engine = match engine {
         Some(engine) => engine,
         None => {
-            let mut id = [0; 16];
-            getrandom::fill(&mut id).map_err(|error| Error::io(std::io::Error::other(error)))?;
-            EngineId(id)
+            let (low, high) = (disk.random().map_err(Error::io)?, disk.random().map_err(Error::io)?);
+            EngineId((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
         }
     };
     let created_ms = left.engine.map_or(now_ms, |(_, created_ms)| created_ms);
@@ -124,6 +128,7 @@ pub(super) fn rebuild(dir: &Path, found: Found<'_>, shown: &mut Repair) -> Resul
     let base_offset = old.map_or(0, |old| old.end_offset().max(old.evidence()));
     let end = base_offset.checked_add(count).filter(|&end| end <= MAX_OFFSET);
     let header = keyed_header(
+        disk,
         FileKind::Catalog,
         engine,
         epoch,
@@ -143,6 +148,7 @@ pub(super) fn rebuild(dir: &Path, found: Found<'_>, shown: &mut Repair) -> Resul
 
 /// The header of a new keyed file: it is durable when it gets its name.
 pub(super) fn keyed_header(
+    disk: &dyn Disk,
     kind: FileKind,
     engine_id: EngineId,
     epoch: u32,
@@ -154,7 +160,7 @@ pub(super) fn keyed_header(
         kind,
         log: LogId::keyed(engine_id),
         epoch,
-        file_id: fresh_file_id()?,
+        file_id: fresh_file_id(disk)?,
         base_offset,
         created_ms,
         term: 0,

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use super::super::Damage;
 use super::super::partition::PartitionFiles;
 use super::candidates::{Candidate, Gathered, gather};
-use super::plan::{Aside, Loss, NewSegment, PartitionWork, RepairAction, RepairStep};
+use super::plan::{Aside, Loss, NewSegment, PartitionWork, RepairAction, RepairStep, TakenFrom};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
+use crate::keyed::fresh_file_id;
 use crate::segment::{index_path, log_name};
 
 /// What is planned for one partition.
@@ -41,7 +42,7 @@ pub(super) fn plan(
         plan.impossible = gathered.newer.drain(..).map(|(path, found)| newer(files, path, &found)).collect();
         return Ok(plan);
     }
-    let mut build = Build::new(files, gathered, chain, now_ms);
+    let mut build = Build::new(disk, files, gathered, chain, now_ms);
     build.run()?;
     build.finish(wrong_indexes, &mut plan);
     Ok(plan)
@@ -77,6 +78,7 @@ struct Part {
 }
 
 struct Build<'a> {
+    disk: &'a dyn Disk,
     files: &'a PartitionFiles<'a>,
     gathered: Gathered,
     chain: Vec<Candidate>,
@@ -88,7 +90,13 @@ struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    fn new(files: &'a PartitionFiles<'a>, gathered: Gathered, mut chain: Vec<Candidate>, now_ms: i64) -> Build<'a> {
+    fn new(
+        disk: &'a dyn Disk,
+        files: &'a PartitionFiles<'a>,
+        gathered: Gathered,
+        mut chain: Vec<Candidate>,
+        now_ms: i64,
+    ) -> Build<'a> {
         let log_start = files.mark.map_or(0, |mark| mark.log_start_offset);
         // What retention was about to drop is nobody's concern.
         while chain.get(1).is_some_and(|second| second.base_offset <= log_start) {
@@ -99,7 +107,7 @@ impl<'a> Build<'a> {
             let header = file.header.as_ref().map_or(0, |header| header.durable_before);
             evidence = evidence.max(file.source.evidence).max(header);
         }
-        Build { files, gathered, chain, now_ms, log_start, evidence, new: Vec::new(), lost: Vec::new() }
+        Build { disk, files, gathered, chain, now_ms, log_start, evidence, new: Vec::new(), lost: Vec::new() }
     }
 
     fn run(&mut self) -> Result<()> {
@@ -322,7 +330,7 @@ impl<'a> Build<'a> {
             appended_ms,
             max_timestamp,
         };
-        let source = Some((file.path, file.source.seed, batches));
+        let source = Some(TakenFrom { path: file.path, batches });
         let new_epoch = header.epoch;
         self.new.push((NewSegment { path, header, source, replaced }, step));
         let epoch = epoch.max(new_epoch);
@@ -340,7 +348,7 @@ impl<'a> Build<'a> {
     ) -> Result<FileHeader> {
         let file_id = match old {
             Some(old) => old.file_id,
-            None => getrandom::u64().map_err(|error| Error::io(std::io::Error::other(error)))?.max(1),
+            None => fresh_file_id(self.disk)?,
         };
         let rewrite = old.map_or(0, |old| old.rewrite).checked_add(1);
         Ok(FileHeader {

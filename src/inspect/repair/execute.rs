@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 
-use super::plan::{Aside, NewKeyedFile, NewSegment, PartitionWork, Work, at, list};
+use super::plan::{Aside, NewKeyedFile, NewSegment, PartitionWork, TakenFrom, Work, at, list};
 use super::source;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ fn partition(disk: &dyn Disk, root: &Path, work: &PartitionWork) -> Result<()> {
     }
     let mut written: Vec<PathBuf> = Vec::new();
     let made = work.new.iter().try_for_each(|new| {
-        let path = temporary(&new.path)?;
+        let path = temporary(disk, &new.path)?;
         written.push(path.clone());
         write(disk, &path, new).map_err(|error| if error.path().is_some() { error } else { error.at_path(&path) })
     });
@@ -86,8 +86,8 @@ fn partition(disk: &dyn Disk, root: &Path, work: &PartitionWork) -> Result<()> {
     disk.sync_dir(dir).map_err(at(dir))
 }
 
-fn temporary(path: &Path) -> Result<PathBuf> {
-    let random = getrandom::u64().map_err(|error| Error::io(io::Error::other(error)))?;
+fn temporary(disk: &dyn Disk, path: &Path) -> Result<PathBuf> {
+    let random = disk.random().map_err(Error::io)?;
     Ok(path.with_extension(format!("{}{random:016x}", REPAIR_INFIX.trim_start_matches('.'))))
 }
 
@@ -97,7 +97,7 @@ fn write(disk: &dyn Disk, path: &Path, new: &NewSegment) -> Result<()> {
     file.allocate(0..new.header.rewritten_length).map_err(at(path))?;
     let seed = new.header.seed();
     let mut position = BLOCK_BYTES;
-    if let Some((from, _, batches)) = &new.source {
+    if let Some(TakenFrom { path: from, batches }) = &new.source {
         let source = source::open(disk, from).map_err(at(from))?;
         for (place, header) in batches {
             let body = body_of(&*source, *place, header).map_err(at(from))?;

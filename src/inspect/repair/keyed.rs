@@ -30,6 +30,9 @@ pub(super) struct Salvaged {
     pub(super) reason: Option<String>,
 }
 
+/// Takes a batch's header and body, and the damage before it.
+type EachBatch<'a> = dyn FnMut(&BatchHeader, &[u8], Option<Error>) -> Result<()> + 'a;
+
 impl Salvaged {
     pub(super) fn end_offset(&self) -> u64 {
         let start = self.header.as_ref().map_or(0, |header| header.base_offset);
@@ -45,11 +48,7 @@ impl Salvaged {
     }
 
     /// Hands on every whole batch, and what is missing between.
-    pub(super) fn each(
-        &self,
-        disk: &dyn Disk,
-        each: &mut dyn FnMut(&BatchHeader, &[u8], Option<Error>) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn each(&self, disk: &dyn Disk, each: &mut EachBatch<'_>) -> Result<()> {
         let file = source::open(disk, &self.path).map_err(at(&self.path))?;
         let mut damage = self.source.damage.iter().peekable();
         for batch in &self.source.batches {

@@ -144,7 +144,7 @@ fn plan_for(
     found: &Verification,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Plan> {
-    let now_ms = precise_wall_ms() as i64;
+    let now_ms = precise_wall_ms();
     Planner { disk, dir, found, now_ms, plan: Plan::default() }.run(progress)
 }
 
@@ -211,7 +211,7 @@ impl Planner<'_> {
                     now_ms: self.now_ms,
                     files: catalog,
                 };
-                let (state, work) = catalog::rebuild(self.dir, found, &mut self.plan.shown)?;
+                let (state, work) = catalog::rebuild(disk, self.dir, found, &mut self.plan.shown)?;
                 let engine_id = work.header.log.engine_id;
                 self.plan.works.push(Work::Keyed(work));
                 (state, engine_id)

@@ -27,6 +27,7 @@ pub(super) fn highest_topic_id(disk: &dyn Disk, files: &KeyedFiles) -> u32 {
 ///
 /// # Errors
 /// Of the disk; `NewerFormat`.
+#[expect(clippy::too_many_arguments, reason = "each is a different fact about the directory")]
 pub(super) fn rebuild(
     disk: &dyn Disk,
     dir: &Path,
@@ -66,7 +67,7 @@ pub(super) fn rebuild(
     let count: u64 = bodies.iter().map(|(_, entries)| u64::from(*entries)).sum();
     let end = evidence.checked_add(count).filter(|&end| end <= MAX_OFFSET);
     let end = end.ok_or_else(|| Error::corrupt("offsets are used up").at_path(dir))?;
-    let header = keyed_header(FileKind::Offsets, engine_id, catalog.epoch(), evidence, end, now_ms)?;
+    let header = keyed_header(disk, FileKind::Offsets, engine_id, catalog.epoch(), evidence, end, now_ms)?;
     let number = files.number.checked_add(1).ok_or_else(|| Error::corrupt("file numbers are used up").at_path(dir))?;
     let path = dir.join(format!("offsets-{number}"));
     let groups = state.groups().count() as u64;

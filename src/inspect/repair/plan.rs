@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::format::{BatchHeader, FileHeader, Seed};
+use crate::format::{BatchHeader, FileHeader};
 
 /// What [`repair`](super::repair()) would do, or has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,10 +195,16 @@ pub(super) struct PartitionWork {
 pub(super) struct NewSegment {
     pub(super) path: PathBuf,
     pub(super) header: FileHeader,
-    /// Where its batches are taken from: file, seed, and the batches with their positions there.
-    pub(super) source: Option<(PathBuf, Seed, Vec<(u64, BatchHeader)>)>,
+    pub(super) source: Option<TakenFrom>,
     /// What stands under its name now.
     pub(super) replaced: Option<Aside>,
+}
+
+/// Where a segment's batches come from.
+pub(super) struct TakenFrom {
+    pub(super) path: PathBuf,
+    /// With their positions there.
+    pub(super) batches: Vec<(u64, BatchHeader)>,
 }
 
 /// An error of the disk at a path.

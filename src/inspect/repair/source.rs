@@ -38,7 +38,6 @@ impl Whole {
 /// What a file holds.
 #[derive(Debug)]
 pub(super) struct Source {
-    pub(super) seed: Seed,
     pub(super) batches: Vec<Whole>,
     /// Where the first damage is, and what it is.
     pub(super) damage: Vec<(u64, String)>,
@@ -70,7 +69,7 @@ pub(super) fn read_seeded(
     let length = file.length()?;
     let place = Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
     let mut walk = Walk::new(file, length, kind, seed, place).sparse(sparse);
-    let mut source = Source { seed, batches: Vec::new(), damage: Vec::new(), newer: None, evidence: 0, epoch, length };
+    let mut source = Source { batches: Vec::new(), damage: Vec::new(), newer: None, evidence: 0, epoch, length };
     let (mut behind_damage, mut gap) = (false, None);
     while let Some(step) = walk.next()? {
         match step {

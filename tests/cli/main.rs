@@ -14,6 +14,7 @@ mod groups_alive;
 mod inject;
 mod kill;
 mod reading;
+mod repair;
 mod round_trip;
 mod side_by_side;
 mod support;

@@ -69,3 +69,25 @@ fn d7_a_directory_in_use_is_refused() {
     assert!(matches!(error.kind(), ErrorKind::Locked { .. }), "{error}");
     drop(engine);
 }
+
+#[test]
+fn d3_what_can_not_be_read_now_is_not_given_up() {
+    let sample = Sample::new();
+    let damaged = sample.copy();
+    change(&damaged, &sample.segments(0)[1], |bytes| bytes[4_200] ^= 1);
+    let whole = repair_sim(&damaged, DATA, true, &mut |_| {}).unwrap();
+    for repeat in [Repeat::Once, Repeat::Forever] {
+        for passing in (0..150).step_by(7) {
+            let disk = damaged.crash(thalweg::sim::CrashPolicy::Kill);
+            disk.fail_after(passing, Operation::Read, 5, repeat);
+            let outcome = repair(&disk);
+            disk.clear_faults();
+            let what = format!("reads fail {repeat:?} after {passing}");
+            if let Err(error) = outcome {
+                assert_eq!(error.kind(), &ErrorKind::Io, "{what}: {error}");
+            }
+            repair(&disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+            check(&sample, &disk, &whole, &what);
+        }
+    }
+}

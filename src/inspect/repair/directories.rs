@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::plan::list;
+use super::plan::{at, list};
 use super::source;
 use crate::disk::{Disk, EntryKind};
 use crate::error::Result;
@@ -100,11 +100,11 @@ fn headers_in(disk: &dyn Disk, dir: &Path, number: u32) -> Result<Vec<FileHeader
         if entry.kind != EntryKind::File || !is_ours {
             continue;
         }
-        let Ok(file) = source::open(disk, &dir.join(&entry.name)) else { continue };
-        let header = match source::header_of(&*file) {
-            Ok((Ok(header), _)) => Some(header),
-            Ok((Err(_), _)) => source::corrected(&*file).ok().flatten(),
-            Err(_) => None,
+        let path = dir.join(&entry.name);
+        let file = source::open(disk, &path).map_err(at(&path))?;
+        let header = match source::header_of(&*file).map_err(at(&path))?.0 {
+            Ok(header) => Some(header),
+            Err(_) => source::corrected(&*file).map_err(at(&path))?,
         };
         let is_segment = |header: &FileHeader| matches!(header.kind, FileKind::Segment | FileKind::Index);
         headers.extend(header.filter(|header| is_segment(header) && header.log.partition == number));

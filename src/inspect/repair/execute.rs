@@ -139,9 +139,32 @@ fn link_aside(disk: &dyn Disk, dir: &Path, files: &[&Aside]) -> Result<()> {
     let directory = aside_dir(disk, dir)?;
     for aside in files {
         let to = free_name(disk, &directory, &aside.name)?;
-        disk.link(&aside.path, &to).map_err(at(&to))?;
+        match disk.link(&aside.path, &to) {
+            // Not every file system can.
+            Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+                copy(disk, &aside.path, &to)?;
+            }
+            linked => linked.map_err(at(&to))?,
+        }
     }
     disk.sync_dir(&directory).map_err(at(&directory))
+}
+
+/// Copies a file, durably; what can't be read of it is zero in the copy.
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let source = source::open(disk, from).map_err(at(from))?;
+    let length = source.length().map_err(at(from))?;
+    let file = disk.create(to).map_err(at(to))?;
+    file.allocate(0..length).map_err(at(to))?;
+    let mut position = 0;
+    while position < length {
+        let mut bytes = vec![0; (length - position).min(PIECE_BYTES) as usize];
+        source.read_at(&mut bytes, position).map_err(at(from))?;
+        file.write_at(&[IoSlice::new(&bytes)], position).map_err(at(to))?;
+        position += bytes.len() as u64;
+    }
+    file.sync().map_err(at(to))
 }
 
 /// Moves what is there, durably at its new place; the caller syncs the directory it leaves.

@@ -87,7 +87,8 @@ pub(super) struct Gathered {
     pub(super) chain: Vec<Candidate>,
     /// Files that are no part of the log, and why.
     pub(super) aside: BTreeMap<PathBuf, (Aside, String)>,
-    pub(super) indexes: Vec<PathBuf>,
+    /// Index files, and whether they are regular files.
+    pub(super) indexes: Vec<(PathBuf, bool)>,
     /// Everything that is called like a segment.
     pub(super) logs: Vec<PathBuf>,
     pub(super) leftovers: Vec<PathBuf>,
@@ -127,7 +128,7 @@ pub(super) fn gather(disk: &dyn Disk, dir: &std::path::Path, log: &LogId) -> Res
         }
         let is_leftover = entry.name.contains(REPAIR_INFIX) && entry.kind == EntryKind::File;
         if entry.name.ends_with(".index") {
-            gathered.indexes.push(path);
+            gathered.indexes.push((path, entry.kind == EntryKind::File));
             continue;
         }
         if is_leftover {

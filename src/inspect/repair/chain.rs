@@ -375,17 +375,21 @@ impl<'a> Build<'a> {
     }
 
     fn finish(mut self, wrong_indexes: &[PathBuf], plan: &mut PartitionPlan) {
-        let new: Vec<PathBuf> = self.new.iter().map(|(new, _)| new.path.clone()).collect();
-        let indexes: Vec<PathBuf> = std::mem::take(&mut self.gathered.indexes);
-        for path in wrong_indexes.iter().filter(|path| indexes.contains(path)) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let aside = Aside { path: path.clone(), name: format!("{name}.{:016x}", 0), is_file: false };
-            let reason = "it is wrong; it is rebuilt when it is used".to_owned();
-            self.gathered.aside.insert(path.clone(), (aside, reason));
-        }
-        let gone: Vec<PathBuf> = self.gathered.aside.keys().chain(&new).map(|log| index_path(log)).collect();
+        let indexes = std::mem::take(&mut self.gathered.indexes);
+        let new = self.new.iter().map(|(new, _)| &new.path);
+        let gone: Vec<PathBuf> = self.gathered.aside.keys().chain(new).map(|log| index_path(log)).collect();
         let logs: Vec<PathBuf> = self.gathered.logs.iter().map(|log| index_path(log)).collect();
-        let stale = |path: &PathBuf| !wrong_indexes.contains(path) && (gone.contains(path) || !logs.contains(path));
+        let mut stale = Vec::new();
+        for (path, is_file) in indexes {
+            if is_file && (gone.contains(&path) || !logs.contains(&path)) {
+                stale.push(path);
+            } else if wrong_indexes.contains(&path) {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let aside = Aside { path: path.clone(), name: format!("{name}.{:016x}", 0), is_file: false };
+                let reason = "it is wrong; it is rebuilt when it is used".to_owned();
+                self.gathered.aside.insert(path, (aside, reason));
+            }
+        }
         for (new, _) in &mut self.new {
             if let Some((aside, _)) = self.gathered.aside.remove(&new.path) {
                 new.replaced.get_or_insert(aside);
@@ -406,7 +410,7 @@ impl<'a> Build<'a> {
             dir: self.files.dir.clone(),
             new: segments,
             aside: self.gathered.aside.into_values().map(|(aside, _)| aside).collect(),
-            indexes: indexes.into_iter().filter(stale).collect(),
+            indexes: stale,
             leftovers: self.gathered.leftovers,
         });
     }

@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use super::super::Damage;
 use super::super::partition::PartitionFiles;
 use super::candidates::{Candidate, Gathered, gather};
+use super::part::{Part, part_of};
 use super::plan::{Aside, Loss, NewSegment, PartitionWork, RepairAction, RepairStep, TakenFrom};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
+use crate::format::{BLOCK_BYTES, FileHeader, FileKind, Previous};
 use crate::keyed::fresh_file_id;
 use crate::segment::{index_path, log_name};
 
@@ -65,18 +66,6 @@ struct Before {
     new: Option<usize>,
 }
 
-/// What counts of a file.
-struct Part {
-    batches: Vec<(u64, BatchHeader)>,
-    /// End of the offsets it stands for by itself.
-    end: u64,
-    length: u64,
-    damage: Option<String>,
-    max_timestamp: i64,
-    appended_ms: i64,
-    epoch: u32,
-}
-
 struct Build<'a> {
     disk: &'a dyn Disk,
     files: &'a PartitionFiles<'a>,
@@ -127,7 +116,8 @@ impl<'a> Build<'a> {
             }
             is_first = false;
             let next = files.peek();
-            let (mut part, ended) = self.part(&file, next);
+            let (mut part, ended) = part_of(&file, next, self.evidence);
+            part.lost.drain(..).for_each(|lost| self.lose(lost));
             part.end = part.end.min(next.map_or(u64::MAX, |next| next.base_offset));
             expected = part.end.max(expected);
             // Recovery goes by identity from a file as it was written to its successor.
@@ -180,75 +170,6 @@ impl<'a> Build<'a> {
     fn ends_before(&mut self, file: Candidate, end: u64) {
         let reason = format!("the log ends at offset {end}, and nothing proves that more was durable");
         self.gathered.drop_candidate(file, reason);
-    }
-
-    /// What counts of a file. Whether the log ends in it.
-    fn part(&mut self, file: &Candidate, next: Option<&Candidate>) -> (Part, bool) {
-        let limit = next.map_or(u64::MAX, |next| next.base_offset);
-        let counted = file.counted(next);
-        let header = file.header.as_ref();
-        let mut part = Part {
-            batches: Vec::new(),
-            end: file.base_offset,
-            length: BLOCK_BYTES,
-            damage: file.header_damage.clone(),
-            max_timestamp: i64::MIN,
-            appended_ms: i64::MIN,
-            epoch: header.map_or(0, |header| header.epoch),
-        };
-        let mut ended = false;
-        for batch in &file.source.batches {
-            let fits = batch.header.base_offset >= part.end
-                && batch.header.base_offset < limit
-                && counted.is_none_or(|counted| batch.end_position() <= counted);
-            if !fits {
-                continue;
-            }
-            let gap = part.end..batch.header.base_offset;
-            let known_gap = file.rewrite() > 0 && !batch.behind_damage;
-            if !gap.is_empty() && !known_gap {
-                if gap.start >= self.evidence {
-                    ended = true;
-                    break;
-                }
-                self.lose(gap);
-            }
-            part.end = batch.header.end_offset();
-            part.length = batch.end_position();
-            part.max_timestamp = part.max_timestamp.max(batch.header.max_timestamp);
-            part.appended_ms = part.appended_ms.max(batch.header.appended_ms);
-            part.epoch = part.epoch.max(batch.header.epoch);
-            part.batches.push((batch.position, batch.header));
-        }
-        let torn = |position: u64| counted.is_none() && position >= part.length && part.end.min(limit) >= self.evidence;
-        let in_extent = file
-            .source
-            .damage
-            .iter()
-            .find(|(position, _)| counted.is_none_or(|counted| *position < counted) && !torn(*position));
-        if let Some((position, reason)) = in_extent {
-            part.damage.get_or_insert_with(|| format!("at position {position}: {reason}"));
-        }
-        if let Some(header) = header.filter(|header| header.rewrite > 0) {
-            let end = header.rewritten_end_offset.min(limit);
-            let is_cut = file.source.length < header.rewritten_length;
-            if is_cut {
-                part.damage.get_or_insert_with(|| "it is cut".to_owned());
-            }
-            // What is missing at its end may have been left out, or be lost now.
-            let is_lost = is_cut || file.source.damage.iter().any(|(position, _)| *position >= part.length);
-            if part.end < end && is_lost {
-                self.lose(part.end..end);
-            }
-            part.end = part.end.max(end);
-            part.length = header.rewritten_length;
-        } else if let Some(counted) = counted {
-            if part.end < limit || counted > file.source.length {
-                part.damage.get_or_insert_with(|| format!("it is cut: offset {} should follow", part.end));
-            }
-            part.length = counted;
-        }
-        (part, ended)
     }
 
     fn lose(&mut self, offsets: Range<u64>) {

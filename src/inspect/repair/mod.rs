@@ -12,6 +12,7 @@ mod directories;
 mod execute;
 mod keyed;
 mod offsets;
+mod part;
 mod plan;
 mod source;
 

@@ -3,7 +3,7 @@
 use thalweg::inspect::{Repair, repair_sim};
 use thalweg::sim::SimDisk;
 
-use crate::support::{DATA, Sample, change, check, repair};
+use crate::support::{DATA, Sample, TOPIC, assert_nothing_deleted, change, check, open, repair};
 
 /// Repairs; crashes before every operation in turn, in all ways there are (as many as `images`), and repairs again.
 fn crashes(sample: &Sample, damaged: &SimDisk, images: usize, what: &str) -> usize {
@@ -25,6 +25,13 @@ fn crashes(sample: &Sample, damaged: &SimDisk, images: usize, what: &str) -> usi
             let what = format!("{what}, crashed before operation {}", point.operation());
             let done = repair(&image).unwrap_or_else(|error| panic!("{what}: {error}"));
             assert!(done.impossible.is_empty(), "{what}: {done:#?}");
+            assert_nothing_deleted(damaged, &image, &what);
+            if whole.notes.is_empty() {
+                // Nothing of the catalogue was lost: so the settings are what they were.
+                let engine = open(&image, &sample.clock).unwrap();
+                assert_eq!(engine.describe_topic(TOPIC).unwrap().config.index_interval_bytes, 4096, "{what}");
+                engine.close().unwrap();
+            }
             // What the first said to be lost is lost, and nothing else, whoever says it now.
             let all = Repair::clone(&whole);
             check(sample, &image, &all, &what);

@@ -72,9 +72,13 @@ impl Sample {
         self.clock.advance(Duration::from_secs(2));
     }
 
-    /// The same directory on another disk.
+    /// The same directory on another disk, all of it durable.
     pub(crate) fn copy(&self) -> SimDisk {
-        self.disk.crash(CrashPolicy::Kill)
+        let disk = SimDisk::new();
+        for path in self.disk.list_files() {
+            disk.write_file(&path, self.disk.read_file(&path).unwrap()).unwrap();
+        }
+        disk
     }
 
     /// All files but `LOCK`.
@@ -106,11 +110,33 @@ pub(crate) fn repair(disk: &SimDisk) -> thalweg::Result<Repair> {
 #[track_caller]
 pub(crate) fn repaired(sample: &Sample, disk: &SimDisk, what: &str) -> Repair {
     let planned = repair_sim(disk, DATA, true, &mut |_| {}).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let before = disk.crash(CrashPolicy::Kill);
     let done = repair(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(summary(&planned), summary(&done), "{what}: what was planned and what was done");
     assert!(done.impossible.is_empty(), "{what}: {:#?}", done.impossible);
+    assert_nothing_deleted(&before, disk, what);
     check(sample, disk, &done, what);
     done
+}
+
+/// Every file that was there still is, or has moved to `set-aside/`, byte by byte.
+#[track_caller]
+pub(crate) fn assert_nothing_deleted(before: &SimDisk, after: &SimDisk, what: &str) {
+    let aside: Vec<Vec<u8>> = after
+        .list_files()
+        .iter()
+        .filter(|path| path.components().any(|part| part.as_os_str() == "set-aside"))
+        .map(|path| after.read_file(path).unwrap())
+        .collect();
+    for path in before.list_files() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name == "LOCK" || name.ends_with(".index") {
+            continue;
+        }
+        let bytes = before.read_file(&path).unwrap();
+        let is_there = after.read_file(&path).is_ok_and(|now| now == bytes) || aside.contains(&bytes);
+        assert!(is_there, "{what}: {} is gone", path.display());
+    }
 }
 
 /// Without what is random, and without numbers of rounds.

@@ -101,6 +101,11 @@ pub(super) fn rebuild(
     let created_ms = left.engine.map_or(now_ms, |(_, created_ms)| created_ms);
     let epoch = epoch.max(left.epoch).checked_add(1);
     let epoch = epoch.ok_or_else(|| Error::corrupt("epochs are used up").at_path(dir))?;
+    let is_torn = |old: &Salvaged| !old.source.damage.is_empty() || old.evidence() > old.end_offset();
+    if files.newest.as_ref().is_some_and(is_torn) {
+        let lost = "what the damaged part of the catalogue said is forgotten: newer settings and deletions of topics";
+        shown.notes.push(lost.to_owned());
+    }
     let mut entries = vec![CatalogEntry::Engine { engine_id: engine, created_ms }];
     if left.state.offsets_end() > 0 && epoch > 1 {
         let epoch = epoch - 1;

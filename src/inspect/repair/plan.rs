@@ -114,9 +114,11 @@ impl fmt::Display for RepairStep {
         match &self.action {
             RepairAction::Rewrite { offsets, batches, records } => write!(
                 f,
-                "rewrite {path} for offsets {} to {}: {records} records in {batches} batches are kept",
+                "rewrite {path} for offsets {} to {}, of which {} in {} stay",
                 offsets.start,
-                offsets.end.saturating_sub(1)
+                offsets.end.saturating_sub(1),
+                counted(*records, "record", "records"),
+                counted(*batches, "batch", "batches")
             ),
             RepairAction::Fill { offsets } => {
                 let (first, last) = (offsets.start, offsets.end.saturating_sub(1));
@@ -124,14 +126,20 @@ impl fmt::Display for RepairStep {
             }
             RepairAction::SetAside => write!(f, "set {path} aside"),
             RepairAction::RebuildCatalog { topics, epoch } => {
-                write!(f, "make the catalogue {path} with {topics} topics, in epoch {epoch}")
+                write!(f, "make the catalogue {path} with {}, in epoch {epoch}", counted(*topics, "topic", "topics"))
             }
             RepairAction::RebuildOffsets { groups, commits } => {
-                write!(f, "make the offset log {path} with {groups} groups and {commits} commits")
+                let groups = counted(*groups, "group", "groups");
+                write!(f, "make the offset log {path} with {groups} and {}", counted(*commits, "commit", "commits"))
             }
         }?;
         write!(f, " ({})", self.reason)
     }
+}
+
+/// `1 record`, `2 records`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 impl fmt::Display for Loss {

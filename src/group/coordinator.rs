@@ -260,7 +260,13 @@ impl Coordinator {
             let (group, current) = (self.name.clone(), member.generation);
             return Err(Error::new(ErrorKind::IllegalGeneration { group, generation, current }));
         }
-        if partitions.into_iter().any(|partition| !member.held.contains(&partition)) {
+        // In order, as they mostly come, both lists are walked once.
+        let mut held = member.held.iter().peekable();
+        let mut holds = |partition: TopicPartition| {
+            while held.next_if(|held| **held < partition).is_some() {}
+            held.peek() == Some(&&partition) || member.held.contains(&partition)
+        };
+        if !partitions.into_iter().all(&mut holds) {
             return Err(Error::new(ErrorKind::RebalanceInProgress { group: self.name.clone() }));
         }
         Ok(())

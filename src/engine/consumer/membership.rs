@@ -263,9 +263,12 @@ impl Consumer {
             return Ok(());
         }
         let mut waiting = std::mem::take(&mut in_group.unstarted);
+        // In the order in which they are committed.
+        waiting.sort_unstable();
         let mut begun = Vec::new();
         let mut failed = None;
-        while let Some(&(topic, partition)) = waiting.first() {
+        let mut looked_at = 0;
+        for &(topic, partition) in &waiting {
             let found = read(&self.engine.core.topics).values().find(|known| known.id == topic).cloned();
             if let Some(found) = found {
                 let started = found.partition(partition).cloned().and_then(|partition| self.begin(partition));
@@ -275,8 +278,9 @@ impl Consumer {
                 }
                 begun.push((found.name.to_string(), partition));
             }
-            waiting.swap_remove(0);
+            looked_at += 1;
         }
+        waiting.drain(..looked_at);
         if let Some(in_group) = &mut self.group {
             in_group.unstarted = waiting;
         }

@@ -4,9 +4,10 @@
 //! what was written can be read. A hostile log (right checksums, wrong contents) is an error here,
 //! never a panic, and costs no more memory than a small multiple of its bytes.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+use indexmap::IndexMap;
 
 use crate::format::{FormatError, GroupSnapshot, MAX_OFFSET, OffsetEntry, OffsetEntryKind};
 use crate::ids::TopicId;
@@ -57,7 +58,7 @@ pub(crate) struct StoredState {
 /// What there is of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct GroupOffsets {
-    pub(crate) commits: HashMap<(TopicId, u32), Commit, Scattered>,
+    pub(crate) commits: IndexMap<(TopicId, u32), Commit, Scattered>,
     /// The largest seen.
     pub(crate) generation: u32,
     /// `None` if it has no members.
@@ -189,7 +190,7 @@ impl OffsetState {
             OffsetEntryKind::Commit => group.put_commit(entry, appended_ms),
             OffsetEntryKind::Delete if entry.topic_id == TopicId(0) => self.remove_group(entry.group),
             OffsetEntryKind::Delete => {
-                let commit = group.offsets.commits.remove(&(entry.topic_id, entry.partition));
+                let commit = group.offsets.commits.swap_remove(&(entry.topic_id, entry.partition));
                 Change { taken: 0, freed: commit.map_or(0, |commit| commit_bytes(&commit.metadata)) }
             }
             OffsetEntryKind::GroupState => {
@@ -222,7 +223,7 @@ impl OffsetState {
         self.last_number = entry.group;
         self.numbers.insert(name.clone(), entry.group);
         let offsets = GroupOffsets { generation: entry.generation, ..GroupOffsets::default() };
-        self.groups.insert(entry.group, Group { name, offsets, members_bytes: 0 });
+        self.groups.insert(entry.group, Group { name, offsets, next_slot: 0, members_bytes: 0 });
         Ok(())
     }
 
@@ -314,6 +315,8 @@ struct Change {
 struct Group {
     name: Arc<str>,
     offsets: GroupOffsets,
+    /// Where the commit after the one before stands, if all come in the same order again.
+    next_slot: usize,
     /// What its entry of kind *group state* or *group empty* takes.
     members_bytes: u64,
 }
@@ -325,13 +328,20 @@ impl Group {
         let committed_ms = entry.committed_ms.unwrap_or(appended_ms);
         let taken = commit_bytes(payload);
         self.offsets.generation = self.offsets.generation.max(generation);
-        match self.offsets.commits.entry((entry.topic_id, entry.partition)) {
-            Entry::Vacant(place) => {
-                place.insert(Commit { offset, epoch, generation, metadata: payload.into(), committed_ms });
+        let key = (entry.topic_id, entry.partition);
+        let commits = &mut self.offsets.commits;
+        // Most commits are of the same partitions in the same order as the one before: the next in line.
+        let slot = match commits.get_index(self.next_slot) {
+            Some((next, _)) if *next == key => Some(self.next_slot),
+            _ => commits.get_index_of(&key),
+        };
+        self.next_slot = slot.map_or(0, |slot| slot + 1);
+        match slot.and_then(|slot| commits.get_index_mut(slot)) {
+            None => {
+                commits.insert(key, Commit { offset, epoch, generation, metadata: payload.into(), committed_ms });
                 Change { taken, freed: 0 }
             }
-            Entry::Occupied(mut place) => {
-                let commit = place.get_mut();
+            Some((_, commit)) => {
                 let freed = commit_bytes(&commit.metadata);
                 if commit.metadata.len() == payload.len() {
                     commit.metadata.copy_from_slice(payload);

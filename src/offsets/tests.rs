@@ -163,7 +163,7 @@ impl Call {
             }
             Call::DeleteCommits(group, partitions) => {
                 if let Some(group) = view.get_mut(*group) {
-                    partitions.iter().for_each(|&partition| drop(group.commits.remove(&(TopicId(1), partition))));
+                    partitions.iter().for_each(|&partition| drop(group.commits.swap_remove(&(TopicId(1), partition))));
                 }
             }
             Call::DeleteGroup(group) => drop(view.remove(*group)),

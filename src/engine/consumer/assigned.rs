@@ -17,6 +17,8 @@ pub(super) struct Assigned {
     rest: Option<Batch>,
     /// The offset that the next poll begins with.
     pub(super) position: u64,
+    /// The partition's, beside what else a commit asks for.
+    key: (TopicId, u32),
     /// Epoch of the record before the position, where that is known.
     epoch_before: Option<u32>,
     /// What this consumer last committed, or found committed.
@@ -90,7 +92,7 @@ impl Assigned {
     }
 
     pub(super) fn key(&self) -> (TopicId, u32) {
-        (self.partition.log.topic_id, self.partition.number)
+        self.key
     }
 }
 
@@ -126,6 +128,7 @@ impl AssignedSet {
         self.by_name.entry(partition.topic.clone()).or_default().insert(partition.number, slot);
         let reader = Reader::new(partition.clone(), offset, durable_only);
         Ok(self.slots[slot].insert(Assigned {
+            key: (partition.log.topic_id, partition.number),
             partition,
             reader,
             paused: false,

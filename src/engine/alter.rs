@@ -50,8 +50,9 @@ impl Engine {
         for number in before..config.partitions {
             partitions.push(core.open_partition(topic.id, number, &name, &config, epoch, None, &mut recovery)?);
         }
-        let ends = Partition::hold_all(&topic.partitions);
-        if let Err(error) = self.note_expansion(&topic, &config, &ends) {
+        let held = Partition::hold_all(&topic.partitions);
+        let ends: Vec<u64> = held.iter().map(|(end, _)| *end).collect();
+        if let Err(error) = self.note_expansion(&topic, &config, &held) {
             // Whether the entry stands is not known if the catalogue failed: then nothing may follow it.
             if error.kind() == &ErrorKind::Failed {
                 topic.partitions.iter().for_each(|partition| partition.fail(&error));
@@ -70,11 +71,12 @@ impl Engine {
     }
 
     /// Makes everything below the ends durable, and then the catalogue's entry.
-    fn note_expansion(&self, topic: &Topic, config: &TopicConfig, ends: &[u64]) -> Result<()> {
+    fn note_expansion(&self, topic: &Topic, config: &TopicConfig, held: &[(u64, u32)]) -> Result<()> {
         let core = &self.core;
-        let upto: Vec<_> = topic.partitions.iter().cloned().zip(ends.iter().copied()).collect();
-        core.sync_up_to(&upto)?;
-        lock(&core.catalog).alter_topic(&topic.name, config, ends, core.env.clock.wall_ms())
+        let upto = topic.partitions.iter().zip(held).map(|(partition, (end, run))| (partition.clone(), *end, *run));
+        core.sync_up_to(&upto.collect::<Vec<_>>())?;
+        let ends: Vec<u64> = held.iter().map(|(end, _)| *end).collect();
+        lock(&core.catalog).alter_topic(&topic.name, config, &ends, core.env.clock.wall_ms())
     }
 
     /// Other settings, as many partitions.

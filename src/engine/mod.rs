@@ -503,13 +503,14 @@ impl Core {
         Ok(())
     }
 
-    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited.
-    fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64)]) -> Result<()> {
-        for (partition, offset) in behind {
+    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited. The
+    /// runs are those of the moment when the offsets were looked up.
+    fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64, u32)]) -> Result<()> {
+        for (partition, offset, _) in behind {
             partition.want_sync(*offset);
         }
-        for (partition, offset) in behind {
-            let done = partition.acknowledged(Acks::Synced, *offset, partition.progress.run());
+        for (partition, offset, run) in behind {
+            let done = partition.acknowledged(Acks::Synced, *offset, *run);
             self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
         }
         Ok(())

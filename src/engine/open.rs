@@ -534,6 +534,11 @@ impl Core {
         let (from, to) = (topic_dir(&self.dir, name), deleted_dir(&self.dir, id));
         match disk.rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // What was deleted is there already: under the name stands a topic that was never finished.
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                self.clear_unfinished(&from);
+                return Ok(());
+            }
             moved => moved.and_then(|()| disk.sync_dir(&topics_dir(&self.dir))),
         }
         .map_err(|error| Error::io(error).at_path(&from))?;

@@ -149,6 +149,11 @@ impl Reader {
         if offset <= partition.progress.log_start() || offset > partition.progress.written() {
             return Ok(0);
         }
+        if offset > partition.progress.readable(false)
+            && let Some(error) = partition.stopped()
+        {
+            return Err(error);
+        }
         let header = Reader::new(partition.clone(), offset - 1, false).next_header()?;
         Ok(header.map_or(0, |header| header.epoch))
     }

@@ -318,3 +318,36 @@ fn d5_a_synced_commit_makes_durable_what_was_committed_unsynced_before() {
     world.disk = world.disk.crash(CrashPolicy::PowerLoss);
     assert_eq!(committed(&world.open(), "g"), [(0, 3)].into());
 }
+
+#[test]
+fn d4_a_commit_of_records_that_a_failed_sync_may_have_lost_says_so() {
+    let disk = SimDisk::new();
+    let engine = Engine::builder("data").writers(Writers::Inline).sim(&disk).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    partition.append(&Record::new("x").acks(Acks::Written)).unwrap().wait().unwrap();
+    let mut consumer = engine.consumer("g").assign([("t", 0)]).start().unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().batches().len(), 1);
+    disk.fail_next(thalweg::sim::Operation::Sync, 5);
+    partition.wait_durable(1).unwrap_err();
+    assert_eq!(consumer.commit().unwrap_err().kind(), &thalweg::ErrorKind::Failed);
+}
+
+#[test]
+fn adding_partitions_to_a_full_disk_fails_and_does_not_hang() {
+    let disk = SimDisk::new();
+    let engine = Engine::builder("data").writers(Writers::Inline).sim(&disk).open().unwrap();
+    let config = TopicConfig::default().partitions(2);
+    engine.create_topic("t", config.clone()).unwrap();
+    let sent: Vec<_> = (0..2)
+        .map(|number| engine.partition("t", number).unwrap().append(&Record::new(&[7; 9_000])).unwrap())
+        .collect();
+    // What was sent and not written yet fails while the topic waits for it.
+    disk.fail_after(0, thalweg::sim::Operation::Write, 28, thalweg::sim::Repeat::Forever);
+    let error = engine.alter_topic("t", config.clone().partitions(3)).unwrap_err();
+    assert_eq!(error.kind(), &thalweg::ErrorKind::NoRoom, "{error}");
+    disk.clear_faults();
+    sent.into_iter().for_each(|receipt| assert!(receipt.wait().is_err()));
+    engine.alter_topic("t", config.partitions(3)).unwrap();
+    assert_eq!(engine.describe_topic("t").unwrap().partitions.len(), 3);
+}

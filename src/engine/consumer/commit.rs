@@ -55,8 +55,8 @@ pub struct CommittedOffset {
 #[must_use = "what isn't waited for may be lost with the power"]
 pub struct CommitReceipt {
     engine: Engine,
-    /// The partitions that must be durable first, and up to where.
-    behind: Vec<(Arc<Partition>, u64)>,
+    /// The partitions that must be durable first, up to where, and the run of their numbering.
+    behind: Vec<(Arc<Partition>, u64, u32)>,
     ticket: Ticket,
 }
 
@@ -81,11 +81,11 @@ impl IntoFuture for CommitReceipt {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            for (partition, offset) in &self.behind {
+            for (partition, offset, _) in &self.behind {
                 partition.want_sync(*offset);
             }
-            for (partition, offset) in &self.behind {
-                partition.acknowledged(Acks::Synced, *offset, partition.progress.run()).await?;
+            for (partition, offset, run) in &self.behind {
+                partition.acknowledged(Acks::Synced, *offset, *run).await?;
             }
             self.engine.core.groups.offsets.sync_to(self.ticket)
         })
@@ -170,7 +170,7 @@ impl Consumer {
     fn receipt(&self, ticket: Option<Ticket>) -> CommitReceipt {
         let upto = self.set.iter().filter_map(|assigned| Some((&assigned.partition, assigned.committed?)));
         let behind = upto.filter(|(partition, offset)| partition.progress.durable() < *offset);
-        let behind = behind.map(|(partition, offset)| (partition.clone(), offset)).collect();
+        let behind = behind.map(|(partition, offset)| (partition.clone(), offset, partition.progress.run())).collect();
         // With nothing new, what was committed unsynced before, by whichever member, is to be safe too.
         let ticket = ticket.unwrap_or_else(|| self.engine.core.groups.offsets.end());
         CommitReceipt { engine: self.engine.clone(), behind, ticket }

@@ -141,9 +141,11 @@ impl Engine {
             let topics = read(&self.core.topics);
             let partition = |commit: &NewCommit<'_>| {
                 let topic = topics.values().find(|topic| topic.id == commit.topic_id)?;
-                Some((topic.partition(commit.partition).ok()?.clone(), commit.offset))
+                let partition = topic.partition(commit.partition).ok()?.clone();
+                let run = partition.progress.run();
+                Some((partition, commit.offset, run))
             };
-            commits.iter().filter_map(partition).filter(|(of, offset)| of.progress.durable() < *offset).collect()
+            commits.iter().filter_map(partition).filter(|(of, offset, _)| of.progress.durable() < *offset).collect()
         };
         self.core.sync_up_to(&behind)?;
         let Some(ticket) = group.commit(groups, &Committing { member: None, commits })? else { return Ok(()) };

@@ -149,11 +149,6 @@ impl Reader {
         if offset <= partition.progress.log_start() || offset > partition.progress.written() {
             return Ok(0);
         }
-        if offset > partition.progress.readable(false)
-            && let Some(error) = partition.stopped()
-        {
-            return Err(error);
-        }
         let header = Reader::new(partition.clone(), offset - 1, false).next_header()?;
         Ok(header.map_or(0, |header| header.epoch))
     }
@@ -209,6 +204,13 @@ impl Reader {
 
     fn check_range(&mut self, limit: u64) -> Result<()> {
         let start = self.partition.progress.log_start();
+        if self.next_offset > limit
+            && self.next_offset <= self.partition.progress.written()
+            && let Some(error) = self.partition.stopped()
+        {
+            // What was read before the partition failed may be lost.
+            return Err(error);
+        }
         if self.next_offset < start || self.next_offset > limit {
             return Err(Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end: limit })
                 .at_partition(&self.partition.topic, self.partition.number));

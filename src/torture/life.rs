@@ -141,7 +141,8 @@ impl Life {
                 self.clock.advance(Duration::from_millis(u64::from(ms)));
                 if let Ok(mut consumer) = self.engine.assign([(TOPIC, 0)]) {
                     for _ in 0..3 {
-                        self.allow(consumer.poll(Duration::ZERO))?;
+                        let polled = self.allow(consumer.poll(Duration::ZERO));
+                        polled.map_err(|broken| format!("polling: {broken}"))?;
                     }
                 }
             }
@@ -239,7 +240,8 @@ impl Life {
         let Some(partition) = self.partition(number) else { return Ok(()) };
         let group = format!("g{group}");
         let started = self.engine.consumer(&group).assign([(TOPIC, number)]).start();
-        let Some(mut consumer) = self.allow(started)? else { return Ok(()) };
+        let started = self.allow(started).map_err(|broken| format!("the consumer doesn't start: {broken}"));
+        let Some(mut consumer) = started? else { return Ok(()) };
         let offset = at_share(&partition, share);
         let made = world.next_number();
         let mut metadata = made.to_le_bytes().to_vec();
@@ -248,7 +250,8 @@ impl Life {
         let commits: &mut Commits = topic.commits.entry((group, number)).or_default();
         commits.made.push(Commit { number: made, offset: offset as usize, lost_at: None });
         let commit = OffsetCommit::new(TOPIC, number, offset).metadata(metadata);
-        if self.allow(consumer.commit_offsets([commit], acks))?.is_some() {
+        let committed = self.allow(consumer.commit_offsets([commit], acks));
+        if committed.map_err(|broken| format!("committing offset {offset}: {broken}"))?.is_some() {
             commits.written = made;
             if acks == Acks::Synced {
                 commits.durable = made;

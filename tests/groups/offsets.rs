@@ -351,3 +351,18 @@ fn adding_partitions_to_a_full_disk_fails_and_does_not_hang() {
     engine.alter_topic("t", config.partitions(3)).unwrap();
     assert_eq!(engine.describe_topic("t").unwrap().partitions.len(), 3);
 }
+
+#[test]
+fn d4_a_reader_of_records_that_a_failed_sync_may_have_lost_is_told() {
+    let disk = SimDisk::new();
+    let engine = Engine::builder("data").writers(Writers::Inline).sim(&disk).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    partition.append(&Record::new("x").acks(Acks::Written)).unwrap().wait().unwrap();
+    let mut consumer = engine.assign([("t", 0)]).unwrap();
+    assert_eq!(consumer.poll(Duration::ZERO).unwrap().batches().len(), 1);
+    disk.fail_next(thalweg::sim::Operation::Sync, 5);
+    partition.wait_durable(1).unwrap_err();
+    let error = consumer.poll(Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), &thalweg::ErrorKind::Failed, "{error}");
+}

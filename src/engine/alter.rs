@@ -63,18 +63,19 @@ impl Engine {
             return Err(error);
         }
         let mut expansions = topic.expansions.clone();
-        expansions.push(ends);
+        expansions.push(ends.iter().map(|(end, _)| *end).collect());
         let old = topic.partitions.clone();
         self.replace(&topic, config, partitions, expansions, &old);
         Ok(())
     }
 
-    /// Makes everything below the ends durable, and then the catalogue's entry.
-    fn note_expansion(&self, topic: &Topic, config: &TopicConfig, ends: &[u64]) -> Result<()> {
+    /// Makes everything below the ends durable, each of its run, and then the catalogue's entry.
+    fn note_expansion(&self, topic: &Topic, config: &TopicConfig, ends: &[(u64, u32)]) -> Result<()> {
         let core = &self.core;
-        let upto: Vec<_> = topic.partitions.iter().cloned().zip(ends.iter().copied()).collect();
-        core.sync_up_to(&upto)?;
-        lock(&core.catalog).alter_topic(&topic.name, config, ends, core.env.clock.wall_ms())
+        // Nobody can append to what is held: an end that failed to be written is never reached later.
+        core.sync_up_to_in(topic.partitions.iter().zip(ends).map(|(partition, (end, run))| ((partition, *end), *run)))?;
+        let ends: Vec<u64> = ends.iter().map(|(end, _)| *end).collect();
+        lock(&core.catalog).alter_topic(&topic.name, config, &ends, core.env.clock.wall_ms())
     }
 
     /// Other settings, as many partitions.

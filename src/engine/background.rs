@@ -138,7 +138,8 @@ impl Background {
         any
     }
 
-    fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
+    /// Removes files, then directories; one that isn't there is fine, other errors are told.
+    pub(crate) fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
         let disk = &self.env.disk;
         let files = files.iter().map(|path| (path, disk.unlink(path)));
         let results = files.chain(dirs.iter().map(|path| (path, disk.remove_dir(path))));

@@ -508,13 +508,23 @@ impl Core {
         Ok(())
     }
 
-    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited.
+    /// Makes partitions durable up to these offsets (exclusive), which are written: all syncs are
+    /// started, then awaited.
     fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64)]) -> Result<()> {
-        for (partition, offset) in behind {
-            partition.want_sync(*offset);
+        let runs: Vec<_> = behind.iter().map(|(partition, _)| partition.progress.run()).collect();
+        self.sync_up_to_in(behind.iter().map(|(partition, offset)| (partition, *offset)).zip(runs))
+    }
+
+    /// The same of offsets that were given in these runs, and may fail to be written.
+    fn sync_up_to_in<'a>(
+        &self,
+        behind: impl Iterator<Item = ((&'a Arc<crate::partition::Partition>, u64), u32)> + Clone,
+    ) -> Result<()> {
+        for ((partition, offset), _) in behind.clone() {
+            partition.want_sync(offset);
         }
-        for (partition, offset) in behind {
-            let done = partition.acknowledged(Acks::Synced, *offset, partition.progress.run());
+        for ((partition, offset), run) in behind {
+            let done = partition.acknowledged(Acks::Synced, offset, run);
             self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
         }
         Ok(())

@@ -536,7 +536,16 @@ impl Core {
         let Some(id) = deleted else { return Ok(()) };
         let disk = &*self.env.disk;
         let (from, to) = (topic_dir(&self.dir, name), deleted_dir(&self.dir, id));
-        match disk.rename(&from, &to) {
+        let moved = match disk.rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                // The deleted topic's own files are there; this is what was begun under its name since.
+                let FileChore::Remove { files, dirs } = remove_tree(disk, &to) else { return Ok(()) };
+                self.background.remove(&files, &dirs);
+                disk.rename(&from, &to)
+            }
+            moved => moved,
+        };
+        match moved {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             moved => moved.and_then(|()| disk.sync_dir(&topics_dir(&self.dir))),
         }

@@ -428,11 +428,12 @@ impl Partition {
     }
 
     /// Holds all of a topic's partitions at one moment: records that aren't sent to one by name wait
-    /// from now on. The offset that each one's next record gets.
-    pub(crate) fn hold_all(partitions: &[Arc<Partition>]) -> Vec<u64> {
+    /// from now on. The offset that each one's next record gets, and the run that it is of.
+    pub(crate) fn hold_all(partitions: &[Arc<Partition>]) -> Vec<(u64, u32)> {
         let mut intakes: Vec<_> = partitions.iter().map(|partition| lock(&partition.intake)).collect();
         intakes.iter_mut().for_each(|intake| intake.hold());
-        intakes.iter().map(|intake| intake.next_offset()).collect()
+        let runs = partitions.iter().map(|partition| partition.progress.run());
+        intakes.iter().map(|intake| intake.next_offset()).zip(runs).collect()
     }
 
     /// Ends [`hold_all`](Partition::hold_all): the topic has `among` partitions now, which

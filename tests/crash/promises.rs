@@ -411,3 +411,46 @@ fn d2_what_validates_is_never_written_over_and_never_comes_back() {
         assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1], "{policy:?}");
     }
 }
+
+#[test]
+fn d4_partitions_are_not_added_when_what_was_sent_before_fails_and_nothing_hangs() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let config = TopicConfig::default().partitions(2).acks(Acks::None);
+    engine.create_topic("t", config.clone()).unwrap();
+    let partitions = [0, 1].map(|number| engine.partition("t", number).unwrap());
+    for partition in &partitions {
+        append(partition, 0, 1, 10, Acks::Synced);
+        partition.append(&Record::new("not written yet").acks(Acks::None)).unwrap();
+    }
+    // The first write fails: both partitions' records are written in that turn.
+    disk.fail_after(1, Operation::Write, ENOSPC, Repeat::Once);
+    let error = engine.alter_topic("t", config.clone().partitions(3)).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::NoRoom, "{error}");
+    engine.alter_topic("t", config.partitions(3)).unwrap();
+    assert_eq!(engine.describe_topic("t").unwrap().partitions.len(), 3);
+}
+
+#[test]
+fn d3_a_topic_that_was_begun_anew_while_the_deleted_ones_files_are_there_is_no_obstacle() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 1, 10, Acks::Synced);
+    engine.delete_topic("t").unwrap();
+    let deleted = disk.list_files().into_iter().filter(|path| path.to_string_lossy().contains(".deleted-"));
+    let deleted: Vec<_> = deleted.map(|path| (path.clone(), disk.read_file(&path).unwrap())).collect();
+    die(engine, &disk);
+    let disk = disk.crash(CrashPolicy::Kill);
+    // As if unlinking were not durable, and the next topic of the name only had its directories.
+    disk.write_file("data/topics/.deleted-1/0/00000000000000000000.log", b"").unwrap();
+    for (path, bytes) in deleted {
+        disk.write_file(path, bytes).unwrap();
+    }
+    disk.write_file("data/topics/t/0/next.tmp", b"").unwrap();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 1, 10, Acks::Synced);
+    engine.close().unwrap();
+    let left = disk.list_files().into_iter().filter(|path| path.to_string_lossy().contains(".deleted-")).count();
+    assert_eq!(left, 0);
+}

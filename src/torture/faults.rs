@@ -31,6 +31,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
                     break;
                 }
             }
+            life.read_all(&mut world, random.below(2) == 0)?;
             life.die();
         }
         shared.count_faults(disk.errors_given());
@@ -47,9 +48,9 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
         if !shared.count_state(disk.content_hash()) {
             return Err(Stop::Over);
         }
-        verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
+        let unfinished = verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
         let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms() };
-        world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds)?;
+        world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds, unfinished.as_deref())?;
         clock.advance(Duration::from_millis(1 + random.below(100) as u64));
     }
     Ok(())

@@ -421,10 +421,10 @@ fn d4_partitions_are_not_added_when_what_was_sent_before_fails_and_nothing_hangs
     let partitions = [0, 1].map(|number| engine.partition("t", number).unwrap());
     for partition in &partitions {
         append(partition, 0, 1, 10, Acks::Synced);
-        partition.append(&Record::new("not written yet").acks(Acks::None)).unwrap();
+        drop(partition.append(&Record::new("not written yet").acks(Acks::None)).unwrap());
     }
-    // The first write fails: both partitions' records are written in that turn.
-    disk.fail_after(1, Operation::Write, ENOSPC, Repeat::Once);
+    // The record of partition 1 can't be written, while partition 0 is being synced.
+    disk.fail_after(0, Operation::Write, ENOSPC, Repeat::Once);
     let error = engine.alter_topic("t", config.clone().partitions(3)).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::NoRoom, "{error}");
     engine.alter_topic("t", config.partitions(3)).unwrap();

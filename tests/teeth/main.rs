@@ -2,8 +2,9 @@
 //!
 //! Method: built with `RUSTFLAGS='--cfg thalweg_teeth'`, this runs itself once for each bug and level,
 //! with `THALWEG_BUG` set: the crash explorer, then the errors, each from seed 0 for at most
-//! `THALWEG_SECONDS` (60); then the suites that `THALWEG_SUITES` lists. Names of bugs as arguments run
-//! only those. Without the cfg it has nothing to do.
+//! `THALWEG_SECONDS` (60); where neither finds it, and always with `THALWEG_SUITES` (which lists others),
+//! `cargo test` of the library and some suites. Names of bugs as arguments run only those. Without the
+//! cfg it has nothing to do.
 
 mod bugs;
 

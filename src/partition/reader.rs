@@ -197,8 +197,11 @@ impl Reader {
     }
 
     fn check_range(&mut self, limit: u64) -> Result<()> {
-        let start = self.partition.progress.log_start();
-        if self.next_offset < start || self.next_offset > limit {
+        let progress = &self.partition.progress;
+        let start = progress.log_start();
+        // What a failed partition no longer shows is not beyond its end: the failure is the answer.
+        let end = if progress.is_failed() { progress.written() } else { limit };
+        if self.next_offset < start || self.next_offset > end {
             return Err(Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end: limit })
                 .at_partition(&self.partition.topic, self.partition.number));
         }

@@ -504,6 +504,7 @@ impl Walk<'_> {
     fn salvage(&mut self, at: usize, segment: &Arc<Segment>, stopped: Place) -> Result<()> {
         // The index gathered so far ends at the damage.
         segment.forget_index();
+        segment.forget_times();
         let mut last = (segment.clone(), at, stopped);
         for number in at + 1..self.files.len() {
             let Ok(header) = self.files[number].header.clone() else { continue };
@@ -515,6 +516,7 @@ impl Walk<'_> {
             last.0.seal(header.base_offset);
             let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };
             last = (self.add(number, header, BLOCK_BYTES, None, None), number, place);
+            last.0.forget_times();
         }
         self.publish_whole(&last.0, last.1, last.2)
     }

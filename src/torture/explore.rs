@@ -1,7 +1,7 @@
 //! The crash explorer: at every operation of the disk, all that a crash can leave is opened and
 //! compared; some of it is lived on with, and crashes again, also while it recovers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use super::model::World;
 use super::shared::Shared;
 use super::step::{Step, any};
 use crate::clock::Clock;
-use crate::engine::Engine;
 use crate::error::ErrorKind;
 use crate::inspect::{Unfinished, verify_sim};
 use crate::sim::random::Random;
@@ -223,25 +222,12 @@ pub(super) fn check_and_die(
 ) -> Result<World, Broken> {
     let engine = open(disk, clock).map_err(|error| format!("after a crash it doesn't open: {error}"))?;
     let found = bounds.check(&engine).and_then(|found| {
-        unfinished.map_or(Ok(()), |unfinished| reported(&engine, unfinished))?;
+        unfinished.map_or(Ok(()), |unfinished| super::lookups::reported(&engine, unfinished))?;
         Ok(found)
     });
     disk.cut_power_after(0);
     drop(engine);
     found
-}
-
-/// I10: the report says that a tail was cut where one was.
-fn reported(engine: &Engine, unfinished: &[Unfinished]) -> Result<(), Broken> {
-    let cut: BTreeSet<_> =
-        engine.recovery().partitions.iter().map(|found| (found.topic.clone(), found.partition)).collect();
-    let tails: BTreeSet<_> =
-        unfinished.iter().filter_map(|tail| Some((tail.topic.clone()?, tail.partition?))).collect();
-    if cut == tails {
-        Ok(())
-    } else {
-        Err(format!("I10: tails to cut were found in {tails:?}, cut were those of {cut:?}"))
-    }
 }
 
 /// `verify` finds nothing wrong, and the tails it gives are unfinished; before there was a topic there

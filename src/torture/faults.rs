@@ -24,6 +24,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
         if shared.is_over() {
             return Err(Stop::Over);
         }
+        let mut evicted = false;
         if let Some(mut life) = Life::begin(&disk, &clock, true)? {
             life.prepare(&mut world)?;
             for step in part {
@@ -31,7 +32,8 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
                     break;
                 }
             }
-            life.read_all(&mut world, random.below(2) == 0)?;
+            evicted = random.below(2) == 0;
+            life.read_all(&mut world, evicted)?;
             life.die();
         }
         shared.count_faults(disk.errors_given());
@@ -49,6 +51,8 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
             return Err(Stop::Over);
         }
         let unfinished = verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
+        // What a failed sync left behind and the cache then dropped is lost to everybody.
+        let killed = killed && !evicted;
         let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms() };
         world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds, unfinished.as_deref())?;
         clock.advance(Duration::from_millis(1 + random.below(100) as u64));

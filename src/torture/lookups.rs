@@ -1,8 +1,10 @@
-//! Reading by offset and by time, and from an engine that is alive, against the model.
+//! Reading by offset and by time, and from an engine that is alive, against the model; and what the
+//! engine reports against what `verify` finds.
 
 use super::life::{Broken, Life, is_ordered};
 use super::model::{Payload, World};
-use crate::engine::Partition;
+use crate::engine::{Engine, Partition, PartitionRecovery};
+use crate::inspect::Unfinished;
 
 /// Looks records up through the index: by offset, and by a time that doesn't rise with it.
 pub(super) fn check(partition: &Partition, sent: &[Payload], start: usize, end: usize) -> Result<(), Broken> {
@@ -55,4 +57,35 @@ impl Life {
         }
         Ok(())
     }
+}
+
+/// I10: a cut is reported exactly where `verify` finds a tail behind the end.
+pub(super) fn reported(engine: &Engine, unfinished: &[Unfinished]) -> Result<(), Broken> {
+    let recovery = engine.recovery();
+    for name in engine.topics().map_err(|error| error.to_string())? {
+        let topic = engine.core.topic(&name).map_err(|error| error.to_string())?;
+        for partition in &topic.partitions {
+            let is_here = |found: &&PartitionRecovery| found.topic == name && found.partition == partition.number;
+            let cut = recovery.partitions.iter().find(is_here);
+            let mut tails = unfinished
+                .iter()
+                .filter(|tail| tail.topic.as_ref() == Some(&name) && tail.partition == Some(partition.number));
+            let last = partition.segments().pop();
+            let is_end = |tail: &Unfinished| {
+                last.as_ref()
+                    .is_some_and(|last| (tail.path.as_path(), tail.position) == (last.path(), last.published()))
+            };
+            match cut {
+                None if tails.any(is_end) => {
+                    return Err(format!(
+                        "I10: topic {name}, partition {}: a tail was cut in silence",
+                        partition.number
+                    ));
+                }
+                Some(cut) if tails.next().is_none() => return Err(format!("I10: nothing was there to cut: {cut:?}")),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }

@@ -59,6 +59,7 @@ mod segment;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sys;
+mod teeth;
 mod topic;
 #[cfg(feature = "sim")]
 pub mod torture;

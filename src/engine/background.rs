@@ -21,6 +21,7 @@ use crate::partition::{
     Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next,
     start_by_limits, write_index_of,
 };
+use crate::teeth::bites;
 use crate::topic::Catalog;
 
 use super::groups::Groups;
@@ -137,7 +138,8 @@ impl Background {
         any
     }
 
-    fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
+    /// Removes files, then directories; one that isn't there is fine, other errors are told.
+    pub(crate) fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
         let disk = &self.env.disk;
         let files = files.iter().map(|path| (path, disk.unlink(path)));
         let results = files.chain(dirs.iter().map(|path| (path, disk.remove_dir(path))));
@@ -209,7 +211,11 @@ impl Background {
         let Some(mark) = partition.mark() else { return Ok(()) };
         let mark = Mark { log_start_offset: offset, ..mark };
         let marks = [(partition.log.topic_id, partition.number, mark)];
-        lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), true)?;
+        if bites("unlinked-before-the-log-start-is-durable") {
+            drop_before(partition, offset);
+            self.do_files();
+        }
+        lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), !bites("log-start-not-synced"))?;
         drop_before(partition, offset);
         Ok(())
     }

@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
 use crate::lock::{lock, read, write};
 use crate::partition::{Env, WriterHandle};
+use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
 
 pub(crate) use lock_file::{LOCK_NAME, closed_note, parse_closed};
@@ -258,6 +259,10 @@ impl Engine {
         let core = &self.core;
         let _admin = core.writable()?;
         let topic = core.topic(name)?;
+        if bites("files-removed-before-the-catalogue-says-so") {
+            core.env.chores.add(remove_tree(&*core.env.disk, &topic_dir(&core.dir, name)));
+            core.background.do_files();
+        }
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
         write(&core.topics).remove(name);
         core.groups.forget_topic(id);
@@ -581,7 +586,9 @@ impl Core {
             threads.stop();
         }
         self.groups.note_all_empty();
-        failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));
+        if !bites("commits-not-synced-at-close") {
+            failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));
+        }
         self.background.do_files();
         self.background.store_marks(true);
         if failure.is_none() {

@@ -25,6 +25,7 @@ use crate::partition::{
     Recovered, SET_ASIDE, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
+use crate::teeth::bites;
 use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
 
 pub(crate) const TOPICS_NAME: &str = "topics";
@@ -56,7 +57,8 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         }
         let guard = take_lock(&*options.disk, &dir, "")?;
         check_file_system(&*options.disk, &dir)?;
-        (Some(guard), Catalog::open(options.disk.clone(), &dir, Access::Write)?)
+        let guard = Some(guard).filter(|_| !bites("lock-released-early"));
+        (guard, Catalog::open(options.disk.clone(), &dir, Access::Write)?)
     };
     let now_ms = options.clock.wall_ms();
     let (mut catalog, cut) = match found {
@@ -528,6 +530,9 @@ impl Core {
 
     /// Moves away what a deletion that was interrupted left under a topic's name.
     pub(crate) fn clear_name(&self, name: &str) -> Result<()> {
+        if bites("rest-of-a-deleted-topic-kept") {
+            return Ok(());
+        }
         let deleted = lock(&self.catalog).state().deleted().filter(|(_, of)| *of == name).map(|(id, _)| id).last();
         let Some(id) = deleted else { return Ok(()) };
         let disk = &*self.env.disk;
@@ -601,9 +606,13 @@ pub(crate) fn make_topic_dirs(
     partitions: std::ops::Range<u32>,
 ) -> Result<()> {
     let topic = topic_dir(root, name);
+    let no_sync = bites("topic-directories-not-synced");
     let at = |error| Error::io(error).at_path(&topic);
     for number in partitions {
         disk.create_dir_all(&partition_dir(root, name, number)).map_err(at)?;
+    }
+    if no_sync {
+        return Ok(());
     }
     disk.sync_dir(&topic).map_err(at)?;
     disk.sync_dir(&topics_dir(root)).map_err(at)?;

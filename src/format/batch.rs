@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::checksum::{Seed, crc, seed_for};
 use super::{FormatError, MAX_OFFSET, invalid, newer};
+use crate::teeth::bites;
 
 /// The header before every body.
 pub(crate) const BATCH_HEADER_BYTES: usize = 96;
@@ -187,7 +188,7 @@ impl BatchHeader {
             return Err(invalid("no batch begins here"));
         }
         let computed = seed.crc(&[&position.to_le_bytes(), &bytes[8..]]);
-        if raw.header_crc != computed {
+        if raw.header_crc != computed && !bites("header-checksum-not-checked") {
             return Err(invalid(format!(
                 "batch header checksum is {:#010x}, computed {computed:#010x}",
                 raw.header_crc

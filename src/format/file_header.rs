@@ -185,7 +185,7 @@ impl FileHeader {
             return Err(invalid("a file header begins with \"thalweg\", this does not"));
         }
         let computed = checksum(bytes);
-        if raw.header_crc != computed {
+        if raw.header_crc != computed && !crate::teeth::bites("file-header-checksum-not-checked") {
             return Err(invalid(format!(
                 "file header checksum is {:#010x}, computed {computed:#010x}",
                 raw.header_crc

@@ -27,6 +27,7 @@ use crate::format::{
 };
 use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
+use crate::teeth::bites;
 
 use file::{Made, allocation_for, batch_header};
 
@@ -143,7 +144,8 @@ impl KeyedLog {
             let _ = disk.unlink(&temporary);
             Error::io(error).at_path(&path)
         })?;
-        directory.sync().map_err(|error| {
+        let synced = if bites("new-keyed-log-without-directory-sync") { Ok(()) } else { directory.sync() };
+        synced.map_err(|error| {
             // Else a later try would find a log that nobody knows of.
             let _ = disk.unlink(&path);
             Error::io(error).at_path(dir)
@@ -306,6 +308,9 @@ impl KeyedLog {
         let bodies: Vec<(&[u8], u32)> = bodies.iter().map(|(body, entries)| (&body[..], *entries)).collect();
         let directory = self.disk.open_dir(&self.dir).map_err(at_dir).map_err(Unreplaced::Unharmed)?;
         let made = Made::write(&*self.disk, &temporary, header, &bodies, now_ms).map_err(Unreplaced::Unharmed)?;
+        if bites("old-file-unlinked-before-the-new-is-durable") {
+            let _ = self.disk.unlink(&self.path);
+        }
         if let Err(error) = self.disk.rename(&temporary, &path) {
             let error = Error::io(error).at_path(&path);
             let _ = self.disk.unlink(&temporary);
@@ -317,7 +322,9 @@ impl KeyedLog {
                 _ => Unreplaced::Unknown(error),
             });
         }
-        directory.sync().map_err(at_dir).map_err(Unreplaced::Unknown)?;
+        if !bites("compaction-without-directory-sync") {
+            directory.sync().map_err(at_dir).map_err(Unreplaced::Unknown)?;
+        }
         Ok(made)
     }
 
@@ -339,12 +346,18 @@ impl KeyedLog {
     ///
     /// Erases a cut tail first, so that it is reported once: behind the end there are zeros.
     fn settle(&mut self) -> Result<()> {
+        if bites("keyed-tail-not-erased") {
+            self.cut_end = None;
+        }
         if let Some(cut_end) = self.cut_end {
             if let Err(error) = self.erase(self.end.position..cut_end) {
                 let error = Error::io(error).at_path(&self.path).at_position(self.end.position);
                 return Err(if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) });
             }
             self.cut_end = None;
+        }
+        if bites("keyed-tail-not-written-again") {
+            self.unproven = None;
         }
         let Some(tail) = &self.unproven else { return Ok(()) };
         if let Err(error) = self.file.write_at(&[IoSlice::new(&tail.bytes)], tail.position) {

@@ -43,6 +43,9 @@ impl Names {
     }
 
     pub(super) fn newest(&self) -> Option<u64> {
+        if crate::teeth::bites("oldest-keyed-file-wins") {
+            return self.numbers.first().copied();
+        }
         self.numbers.last().copied()
     }
 }

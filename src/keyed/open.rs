@@ -69,7 +69,9 @@ impl KeyedLog {
         }
         // Nothing may be acknowledged in a file whose name could be lost, and none be removed.
         let directory = disk.open_dir(dir).map_err(|error| Error::io(error).at_path(dir))?;
-        directory.sync().map_err(|error| Error::io(error).at_path(dir))?;
+        if !crate::teeth::bites("keyed-name-not-synced-at-open") {
+            directory.sync().map_err(|error| Error::io(error).at_path(dir))?;
+        }
         remove_temporary(&*disk, dir, &names);
         for &number in names.numbers.iter().filter(|&&number| number < log.number) {
             let _ = disk.unlink(&dir.join(names::file_name(prefix, number)));

@@ -357,7 +357,7 @@ impl OffsetLog {
         match &mut self.file {
             LogFile::Open(log) => {
                 // So that all that earlier lives left has evidence behind it: it may have been acknowledged.
-                if log.is_unproven() {
+                if log.is_unproven() && !crate::teeth::bites("earlier-commits-without-evidence") {
                     log.sync()?;
                 }
                 log.append(body, entries, now_ms)?;

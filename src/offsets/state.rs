@@ -13,6 +13,7 @@ use crate::format::{FormatError, GroupSnapshot, MAX_OFFSET, OffsetEntry, OffsetE
 use crate::ids::TopicId;
 
 use super::scatter::Scattered;
+use crate::teeth::bites;
 
 type Checked<T> = std::result::Result<T, FormatError>;
 
@@ -287,13 +288,16 @@ impl OffsetState {
             }
             let mut commits: Vec<_> = offsets.commits.iter().collect();
             commits.sort_unstable_by_key(|(place, _)| **place);
+            if bites("compaction-drops-the-newest") {
+                commits.pop();
+            }
             for (&(topic_id, partition), commit) in commits {
                 each(OffsetEntry {
                     offset: commit.offset,
                     topic_id,
                     partition,
                     generation: commit.generation,
-                    epoch: commit.epoch,
+                    epoch: if bites("compaction-forgets-epochs") { 0 } else { commit.epoch },
                     committed_ms: Some(commit.committed_ms),
                     payload: &commit.metadata,
                     ..blank(OffsetEntryKind::Commit, number)

@@ -83,7 +83,8 @@ impl Progress {
     /// Where readers stop: the durable offset once the partition failed, since the kernel itself
     /// may drop what a failed sync covered.
     pub(crate) fn readable(&self, durable_only: bool) -> u64 {
-        if durable_only || self.failed.load(Ordering::Acquire) { self.durable() } else { self.written() }
+        let failed = self.failed.load(Ordering::Acquire) && !crate::teeth::bites("failed-partition-reads-on");
+        if durable_only || failed { self.durable() } else { self.written() }
     }
 
     /// Publishes bytes that were written.

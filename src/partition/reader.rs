@@ -295,7 +295,9 @@ impl At {
         let end = self.position + u64::from(header.length);
         self.populate(end, published)?;
         let body = self.bytes(self.position + BATCH_HEADER_BYTES as u64..end)?;
-        header.check_body(body).map_err(|error| self.damage(error))?;
+        if !crate::teeth::bites("reader-checks-no-body") {
+            header.check_body(body).map_err(|error| self.damage(error))?;
+        }
         if header.attributes.kind().ok() == Some(BatchKind::Records) {
             check_records(header, body).map_err(|error| self.damage(error))?;
         }

@@ -21,6 +21,7 @@ use crate::segment::{
     Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, base_offset_of, index_path, next_batch,
     read_header, search,
 };
+use crate::teeth::bites;
 
 /// What the name of a segment that repair is writing contains, before a random number.
 pub(crate) const REPAIR_INFIX: &str = ".log.repair-";
@@ -144,7 +145,7 @@ impl Recovered {
         for (path, file_id) in self.set_aside.iter().rev() {
             moved.push(set_aside(disk, dir, path, *file_id)?);
         }
-        if !moved.is_empty() {
+        if !moved.is_empty() && !bites("set-aside-not-synced") {
             disk.sync_dir(dir).map_err(at(dir))?;
         }
         Ok(moved)
@@ -180,7 +181,7 @@ impl Candidate {
             && previous.length >= BLOCK_BYTES
             && previous.length <= self.length
             && next_header.epoch >= header.epoch;
-        fits.then_some(previous)
+        (fits || (bites("predecessor-not-checked") && previous.length <= self.length)).then_some(previous)
     }
 }
 
@@ -200,7 +201,10 @@ pub(crate) fn recover(
 ) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
     let mut files = list(disk, dir, log, &mut recovered)?;
-    let log_start = mark.map_or(0, |mark| mark.log_start_offset);
+    let mut log_start = mark.map_or(0, |mark| mark.log_start_offset);
+    if bites("log-start-of-catalogue-ignored") {
+        log_start = 0;
+    }
     recovered.log_start = log_start;
     recovered.end_offset = log_start;
     // What retention was about to drop.
@@ -214,6 +218,9 @@ pub(crate) fn recover(
     }
     let mut evidence = mark.map_or(0, |mark| mark.durable_offset.max(log_start));
     for file in &files {
+        if file.length == 0 && bites("empty-segment-refused") {
+            return Err(Error::corrupt("a segment is empty").at_path(&file.path));
+        }
         if let Ok(header) = &file.header {
             evidence = evidence.max(header.durable_before);
         }
@@ -400,7 +407,15 @@ impl Walk<'_> {
                         segment.note(&header, position);
                         segment.publish(scan.place().position);
                     }
-                    Found::End(misfit) => break misfit,
+                    Found::End(misfit) => {
+                        if bites("read-on-after-a-hole")
+                            && let Ok(Some(place)) = next_batch(&*file, length, segment.seed(), scan.place())
+                        {
+                            scan = Scan::new(&*file, length, segment.seed(), place);
+                            continue;
+                        }
+                        break misfit;
+                    }
                 }
             };
             let mut stopped = scan.place();
@@ -477,10 +492,11 @@ impl Walk<'_> {
         }
         let (beyond, written_bytes) = self.look_beyond(at, stopped)?;
         let evidence = self.evidence.max(beyond.durable_before);
-        if stopped.next_offset < evidence && evidence <= self.recovered.log_start {
+        let below_start = evidence <= self.recovered.log_start && !bites("retained-rest-is-damage");
+        if stopped.next_offset < evidence && below_start {
             return Ok(self.all_below_start());
         }
-        if evidence > stopped.next_offset {
+        if evidence > stopped.next_offset && !bites("cut-below-the-evidence") {
             let reason = format!(
                 "offsets below {evidence} were durable, but where offset {} should stand nothing fits: {misfit}",
                 stopped.next_offset
@@ -494,6 +510,9 @@ impl Walk<'_> {
         if written_bytes > 0 || at + 1 < self.files.len() {
             let path = segment.path().to_owned();
             self.recovered.cut = Some(TailCut { path, position: stopped.position, bytes: written_bytes });
+            if bites("report-says-nothing-of-a-cut") {
+                self.recovered.cut = None;
+            }
         }
         for file in &self.files[at + 1..] {
             let file_id = file.header.as_ref().map_or(0, |header| header.file_id);
@@ -508,7 +527,7 @@ impl Walk<'_> {
         }
         let rewritten = segment.header().rewrite > 0;
         self.recovered.tail.retain(|part| part.segment.header().rewrite == 0);
-        if !beyond.any_valid && !rewritten {
+        if (!beyond.any_valid || bites("valid-bytes-written-over")) && !rewritten {
             self.recovered.active = Some((segment.clone(), self.files[at].length));
         } else if stopped.position == BLOCK_BYTES && !rewritten {
             // Nothing of it counts and its place is taken: its successor bears the same name.
@@ -551,6 +570,7 @@ impl Walk<'_> {
     fn salvage(&mut self, at: usize, segment: &Arc<Segment>, stopped: Place) -> Result<()> {
         // The index gathered so far ends at the damage.
         segment.forget_index();
+        segment.forget_times();
         let mut last = (segment.clone(), at, stopped);
         for number in at + 1..self.files.len() {
             let Ok(header) = self.files[number].header.clone() else { continue };
@@ -562,6 +582,7 @@ impl Walk<'_> {
             last.0.seal(header.base_offset);
             let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };
             last = (self.add(number, header, BLOCK_BYTES, None, None), number, place);
+            last.0.forget_times();
         }
         self.publish_whole(&last.0, last.1, last.2)
     }

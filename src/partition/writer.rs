@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Mark, Previous, crc};
 use crate::lock::{lock, read, write};
 use crate::segment::{Found, Place, Scan, Segment, SegmentIndex, SegmentParts, log_name};
+use crate::teeth::bites;
 
 /// Blocks are reserved ahead in steps that double from the first to the second.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
@@ -226,7 +227,7 @@ impl PartitionWriter {
 
     /// What the append failed with reaches every record from the first that isn't written.
     fn fail_append(&mut self, error: &Error) {
-        if error.kind() == &ErrorKind::NoRoom {
+        if error.kind() == &ErrorKind::NoRoom && !bites("a-full-disk-fails-the-partition") {
             let error = error.clone().at_partition(&self.partition.topic, self.partition.number);
             lock(&self.partition.intake).fail(error, &self.partition.env.pool, &self.partition.progress);
             self.partition.progress.wake_all();
@@ -236,7 +237,7 @@ impl PartitionWriter {
     }
 
     fn write_groups(&mut self, groups: &mut VecDeque<Group>, now: Now) -> Result<()> {
-        if self.must_renew {
+        if self.must_renew && !bites("no-epoch-after-a-half-done-write") {
             self.epoch = (self.partition.env.next_epoch)()?;
         }
         let groups = groups.make_contiguous();
@@ -251,6 +252,10 @@ impl PartitionWriter {
                 if self.needs_roll(&draft, &pending, now) {
                     self.flush(groups, &mut pending, now)?;
                     self.roll(&draft, now)?;
+                    if bites("roll-loses-a-batch") {
+                        from += length;
+                        continue;
+                    }
                 }
                 self.place(&mut groups[at].bytes[from..from + length], draft, &mut pending, now);
                 match pending.parts.last_mut() {
@@ -297,7 +302,10 @@ impl PartitionWriter {
         let (head, body) = bytes.split_at_mut(BATCH_HEADER_BYTES);
         let header = BatchHeader {
             body_crc: crc(body),
-            durable_before: self.partition.progress.durable(),
+            durable_before: match bites("evidence-before-it-is-durable") {
+                false => self.partition.progress.durable(),
+                true => self.partition.progress.written(),
+            },
             appended_ms: now.wall_ms,
             epoch: self.epoch,
             ..draft
@@ -317,8 +325,13 @@ impl PartitionWriter {
         self.allocate_to(end)?;
         let slices: Vec<_> =
             pending.parts.iter().map(|&(group, from, to)| IoSlice::new(&groups[group].bytes[from..to])).collect();
+        if bites("published-before-it-is-written")
+            && let Some((last, _)) = pending.headers.last()
+        {
+            self.partition.publish_written(last.end_offset());
+        }
         if let Err(error) = file.write_at(&slices, pending.position) {
-            self.must_renew = true;
+            self.must_renew = !bites("half-done-write-not-renewed");
             return Err(self.error(error));
         }
         let Some(active) = &mut self.active else { return Ok(()) };
@@ -467,7 +480,7 @@ impl PartitionWriter {
                 file: old.file,
             });
         }
-        self.directory_dirty = true;
+        self.directory_dirty = !bites("no-directory-sync-after-roll");
         self.must_renew = false;
         Ok(())
     }
@@ -525,6 +538,9 @@ impl PartitionWriter {
 
     fn start_sync(&mut self, queue: &mut dyn Queue, written: u64) -> Result<()> {
         for part in std::mem::take(&mut self.tail) {
+            if bites("tail-not-written-again") {
+                break;
+            }
             self.write_again(&part)?;
         }
         let (segment_base_offset, position) = match &self.active {
@@ -534,8 +550,18 @@ impl PartitionWriter {
         let mark =
             Mark { epoch: self.epoch, log_start_offset: 0, durable_offset: written, segment_base_offset, position };
         let mut files: Vec<_> = self.sealed.to_vec();
+        if bites("sealed-file-not-synced") {
+            files.clear();
+        }
         files.extend(self.active.as_ref().and_then(|active| active.file.clone()));
-        if self.directory_dirty {
+        if bites("wrong-file-synced") && files.len() > 1 {
+            files.pop();
+        }
+        if bites("no-data-sync") {
+            files.clear();
+            self.directory_dirty = true;
+        }
+        if self.directory_dirty && !bites("no-directory-sync") {
             let directory = match self.directory.take() {
                 Some(directory) => directory,
                 None => self
@@ -550,6 +576,12 @@ impl PartitionWriter {
         }
         for file in &files {
             queue.start(self.slot, file);
+        }
+        if bites("acknowledged-at-sync-start") {
+            self.partition.publish_durable(written);
+        }
+        if bites("mark-at-sync-start") {
+            self.partition.note_durable(mark, 0);
         }
         self.job = Some(Job {
             mark,
@@ -572,7 +604,16 @@ impl PartitionWriter {
         if job.left > 0 {
             return;
         }
-        let Some(job) = self.job.take() else { return };
+        let Some(mut job) = self.job.take() else { return };
+        if bites("failed-sync-is-durable") {
+            job.error = None;
+        }
+        if job.error.is_some() && bites("failed-sync-retried") {
+            return;
+        }
+        if bites("durable-taken-after-the-sync") {
+            job.mark.durable_offset = self.partition.progress.written();
+        }
         if let Some(error) = job.error {
             // What is on disk is unknown now; trying again might say "done" without being so.
             self.partition.fail(&error);
@@ -626,7 +667,8 @@ impl PartitionWriter {
             Ending::No | Ending::Done => false,
             Ending::Close => {
                 progress.is_failed()
-                    || (lock(&self.partition.intake).is_empty() && progress.written() == progress.durable())
+                    || (lock(&self.partition.intake).is_empty()
+                        && (progress.written() == progress.durable() || bites("closed-without-sync")))
             }
             Ending::Discard => true,
         };

@@ -15,6 +15,8 @@ use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, CatalogEntry, 
 use crate::ids::{EngineId, TopicId};
 use crate::keyed::{Cut, KeyedLog, Opened, refused};
 
+use crate::teeth::bites;
+
 use super::name::check_topic_name;
 use super::state::CatalogState;
 
@@ -94,7 +96,7 @@ impl Catalog {
         let epoch = self.state.epoch().checked_add(1).ok_or_else(|| used_up("epochs"))?;
         self.compact_if_due(now_ms)?;
         self.log.set_epoch(epoch);
-        self.put(&[CatalogEntry::Epoch { epoch }], now_ms, true)?;
+        self.put(&[CatalogEntry::Epoch { epoch }], now_ms, !bites("epoch-not-synced"))?;
         Ok(epoch)
     }
 
@@ -118,7 +120,7 @@ impl Catalog {
             config: config.to_text(),
         };
         self.compact_if_due(now_ms)?;
-        self.put(&[entry], now_ms, true)?;
+        self.put(&[entry], now_ms, !bites("topic-not-synced"))?;
         Ok(topic_id)
     }
 
@@ -130,7 +132,7 @@ impl Catalog {
         let topic = self.state.topic(name);
         let topic_id = topic.ok_or_else(|| Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }))?.id;
         self.compact_if_due(now_ms)?;
-        self.put(&[CatalogEntry::Deleted { topic_id }], now_ms, true)?;
+        self.put(&[CatalogEntry::Deleted { topic_id }], now_ms, !bites("topic-deletion-not-synced"))?;
         Ok(topic_id)
     }
 
@@ -161,7 +163,7 @@ impl Catalog {
             return Ok(());
         }
         self.compact_if_due(now_ms)?;
-        self.put(&entries, now_ms, true)
+        self.put(&entries, now_ms, !bites("new-partitions-not-synced"))
     }
 
     /// Nothing is left of a deleted topic's files: the next compaction need not remember it.

@@ -129,6 +129,9 @@ impl Bounds<'_> {
         if next != end {
             return Err(format!("D2: offsets from {next} to {end} are missing"));
         }
+        if start < end {
+            super::lookups::check(partition, &sent, start, end)?;
+        }
         sent.truncate(end);
         let durable = floor.durable.min(end);
         Ok(Log { sent, written: end, durable, start, start_asked: highest, failed: (0, Vec::new()) })

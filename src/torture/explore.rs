@@ -12,7 +12,7 @@ use super::shared::Shared;
 use super::step::{Step, any};
 use crate::clock::Clock;
 use crate::error::ErrorKind;
-use crate::inspect::verify_sim;
+use crate::inspect::{Unfinished, verify_sim};
 use crate::sim::random::Random;
 use crate::sim::{CrashPoint, CrashPolicy, SimClock, SimDisk};
 
@@ -132,16 +132,17 @@ impl<'a> Explorer<'a> {
             return Err(Stop::Over);
         }
         let drawn = self.random.next();
-        if drawn.is_multiple_of(16) {
-            verified(&image, bounds.floor.topics.is_empty())?;
-        }
+        let unfinished = match drawn.is_multiple_of(16) {
+            true => verified(&image, bounds.floor.topics.is_empty())?,
+            false => None,
+        };
         if place.depth < BRANCHES.len() && (drawn >> 8).is_multiple_of(BRANCHES[place.depth] as u64) {
             let branch = image.crash(CrashPolicy::Kill);
             self.live_on(branch, bounds, place).map_err(|stop| stop.at(|| "which recovered, and then".into()))?;
         }
         let again = (drawn >> 16).is_multiple_of(32).then(|| image.crash(CrashPolicy::Kill));
         let without_indexes = (drawn >> 24).is_multiple_of(64).then(|| image.crash(CrashPolicy::Kill));
-        let found = check_and_die(&image, &self.clock, bounds)?;
+        let found = check_and_die(&image, &self.clock, bounds, unfinished.as_deref())?;
         if let Some(again) = again {
             same_twice(&again, &self.clock, bounds, &found)?;
         }
@@ -149,7 +150,8 @@ impl<'a> Explorer<'a> {
             for path in bare.list_files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "index")) {
                 bare.remove_file(path).map_err(|error| error.to_string())?;
             }
-            check_and_die(&bare, &self.clock, bounds).map_err(|broken| format!("I7, without index files: {broken}"))?;
+            check_and_die(&bare, &self.clock, bounds, None)
+                .map_err(|broken| format!("I7, without index files: {broken}"))?;
         }
         Ok(())
     }
@@ -203,24 +205,38 @@ impl<'a> Explorer<'a> {
 }
 
 fn begin(disk: &SimDisk, clock: &SimClock) -> Result<Life, Broken> {
-    Life::begin(disk, clock, false)?.ok_or_else(|| "the engine doesn't open".to_owned())
+    let life = Life::begin(disk, clock, false)?.ok_or_else(|| "the engine doesn't open".to_owned())?;
+    match open(disk, clock).map_err(|error| error.kind().clone()) {
+        Err(ErrorKind::Locked { .. }) => Ok(life),
+        other => Err(format!("D7: opened a second time, it says {:?}", other.err())),
+    }
 }
 
-/// Opens what was found, compares, and leaves without a trace.
-pub(super) fn check_and_die(disk: &SimDisk, clock: &SimClock, bounds: Bounds<'_>) -> Result<World, Broken> {
+/// Opens what was found, compares, and leaves without a trace. What `verify` called unfinished the
+/// engine must report as cut, and nothing else.
+pub(super) fn check_and_die(
+    disk: &SimDisk,
+    clock: &SimClock,
+    bounds: Bounds<'_>,
+    unfinished: Option<&[Unfinished]>,
+) -> Result<World, Broken> {
     let engine = open(disk, clock).map_err(|error| format!("after a crash it doesn't open: {error}"))?;
-    let found = bounds.check(&engine);
+    let found = bounds.check(&engine).and_then(|found| {
+        unfinished.map_or(Ok(()), |unfinished| super::lookups::reported(&engine, unfinished))?;
+        Ok(found)
+    });
     disk.cut_power_after(0);
     drop(engine);
     found
 }
 
-/// `verify` finds nothing wrong; before there was a topic there may be nothing at all.
-pub(super) fn verified(disk: &SimDisk, may_be_nothing: bool) -> Result<(), Broken> {
+/// `verify` finds nothing wrong, and the tails it gives are unfinished; before there was a topic there
+/// may be nothing at all.
+pub(super) fn verified(disk: &SimDisk, may_be_nothing: bool) -> Result<Option<Vec<Unfinished>>, Broken> {
     match verify_sim(disk, DIR, &mut |_| {}) {
-        Ok(found) if found.is_sound() => Ok(()),
+        Ok(found) if found.is_sound() => Ok(Some(found.unfinished)),
         Ok(found) => Err(format!("I10: a crash alone is never damage, verify says: {:?}", found.damage)),
-        Err(error) if may_be_nothing && matches!(error.kind(), ErrorKind::NotThalweg { .. }) => Ok(()),
+        Err(error) if may_be_nothing && matches!(error.kind(), ErrorKind::NotThalweg { .. }) => Ok(None),
         Err(error) => Err(format!("verify: {error}")),
     }
 }

@@ -46,6 +46,7 @@ fn config(partitions: u32) -> TopicConfig {
     TopicConfig::default()
         .partitions(partitions)
         .segment_bytes(64 << 10)
+        .index_interval_bytes(4 << 10)
         .segment_ms(Some(SEGMENT_MS))
         .retention_ms(Some(RETENTION_MS))
 }
@@ -78,6 +79,10 @@ impl Life {
             Err(error) if faults && is_ordered(&error) => Ok(None),
             Err(error) => Err(format!("the engine doesn't open: {error}")),
         }
+    }
+
+    pub(super) fn disk(&self) -> &SimDisk {
+        &self.disk
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -178,7 +183,11 @@ impl Life {
         let sent_ms = self.clock.wall_ms();
         let payloads: Vec<_> = (0..records).map(|_| Payload { number: world.next_number(), bytes, sent_ms }).collect();
         let values: Vec<_> = payloads.iter().map(|payload| payload.make()).collect();
-        let records: Vec<_> = values.iter().map(|value| Record::new(value).acks(acks)).collect();
+        let records: Vec<_> = values
+            .iter()
+            .zip(&payloads)
+            .map(|(value, payload)| Record::new(value).acks(acks).timestamp(payload.timestamp()))
+            .collect();
         let Some(log) = world.log(TOPIC, number) else { return Ok(()) };
         log.fail_from(partition.next_offset() as usize);
         let Some(receipt) = self.allow(partition.append_batch(&records))? else { return Ok(()) };

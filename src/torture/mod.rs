@@ -19,6 +19,7 @@ mod check;
 mod explore;
 mod faults;
 mod life;
+mod lookups;
 mod model;
 mod report;
 mod shared;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg::sim::{CrashPolicy, Operation, Repeat, SimClock, SimDisk};
-use thalweg::{Acks, Engine, ErrorKind, Partition, Record, TopicConfig, Writers};
+use thalweg::{Acks, Engine, ErrorKind, OffsetCommit, Partition, Record, TopicConfig, Writers};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -266,6 +266,10 @@ fn d4_a_failed_sync_stops_the_partition_and_loses_nothing_acknowledged() {
     let mut reading = partition.read(..).unwrap();
     let read: u64 = reading.by_ref().map_while(Result::ok).map(|batch| batch.iter().count() as u64).sum();
     assert_eq!(read, 3, "reads stop at the durable offset");
+    let mut consumer = engine.consumer("g").assign([("t", 0)]).start().unwrap();
+    let commit = OffsetCommit::new("t", 0, 5);
+    assert_eq!(consumer.commit_offsets([commit], Acks::Written).unwrap_err().kind(), &ErrorKind::Failed);
+    drop(consumer);
     engine.partition("other", 0).unwrap().append(&Record::new("z")).unwrap().wait().unwrap();
     assert_eq!(engine.close().unwrap_err().kind(), &ErrorKind::Failed);
     // Opened again in the same boot: the cache still has the tail, and says so to the next sync.
@@ -410,4 +414,74 @@ fn d2_what_validates_is_never_written_over_and_never_comes_back() {
         let engine = open(&found.crash(policy));
         assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1], "{policy:?}");
     }
+}
+
+#[test]
+fn d4_partitions_are_not_added_when_what_was_sent_before_fails_and_nothing_hangs() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let config = TopicConfig::default().partitions(2).acks(Acks::None);
+    engine.create_topic("t", config.clone()).unwrap();
+    let partitions = [0, 1].map(|number| engine.partition("t", number).unwrap());
+    for partition in &partitions {
+        append(partition, 0, 1, 10, Acks::Synced);
+        drop(partition.append(&Record::new("not written yet").acks(Acks::None)).unwrap());
+    }
+    // The record of partition 1 can't be written, while partition 0 is being synced.
+    disk.fail_after(0, Operation::Write, ENOSPC, Repeat::Once);
+    let error = engine.alter_topic("t", config.clone().partitions(3)).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::NoRoom, "{error}");
+    engine.alter_topic("t", config.partitions(3)).unwrap();
+    assert_eq!(engine.describe_topic("t").unwrap().partitions.len(), 3);
+}
+
+#[test]
+fn d3_a_topic_that_was_begun_anew_while_the_deleted_ones_files_are_there_is_no_obstacle() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    append(&partition, 0, 1, 10, Acks::Synced);
+    engine.delete_topic("t").unwrap();
+    let deleted = disk.list_files().into_iter().filter(|path| path.to_string_lossy().contains(".deleted-"));
+    let deleted: Vec<_> = deleted.map(|path| (path.clone(), disk.read_file(&path).unwrap())).collect();
+    die(engine, &disk);
+    let disk = disk.crash(CrashPolicy::Kill);
+    // As if unlinking were not durable, and the next topic of the name only had its directories.
+    disk.write_file("data/topics/.deleted-1/0/00000000000000000000.log", b"").unwrap();
+    for (path, bytes) in deleted {
+        disk.write_file(path, bytes).unwrap();
+    }
+    disk.write_file("data/topics/t/0/next.tmp", b"").unwrap();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 1, 10, Acks::Synced);
+    engine.close().unwrap();
+    let left = disk.list_files().into_iter().filter(|path| path.to_string_lossy().contains(".deleted-")).count();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn d2_the_times_of_a_segment_that_was_read_in_part_are_not_guessed() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let config = TopicConfig::default().segment_bytes(64 << 10).index_interval_bytes(4 << 10);
+    engine.create_topic("t", config).unwrap();
+    let append = |engine: &Engine, bytes: usize, timestamp: i64| {
+        let value = vec![1; bytes];
+        let record = Record::new(&value).timestamp(timestamp).acks(Acks::Written);
+        engine.partition("t", 0).unwrap().append(&record).unwrap().wait().unwrap();
+    };
+    append(&engine, 10, 1_000);
+    engine.close().unwrap();
+    let engine = open(&disk);
+    for _ in 0..5 {
+        append(&engine, 10_000, 10);
+    }
+    // This begins another segment, and the index of the first is written.
+    append(&engine, 30_000, 2_000);
+    die(engine, &disk);
+    let engine = open(&disk.crash(CrashPolicy::Kill));
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(partition.get(4).unwrap().view().value().map(<[u8]>::len), Some(10_000));
+    assert_eq!(partition.offset_for_timestamp(500).unwrap(), Some(0));
+    assert_eq!(partition.offset_for_timestamp(1_500).unwrap(), Some(6));
 }

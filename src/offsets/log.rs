@@ -206,7 +206,7 @@ impl OffsetLog {
     }
 
     /// Deletes those of the commits that there are.
-    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the engine deletes whole groups so far"))]
+    #[cfg(feature = "sim")]
     pub(super) fn delete_commits(&mut self, group: &str, partitions: &[(TopicId, u32)], now_ms: i64) -> Result<Ticket> {
         let Some(number) = self.state.number(group) else { return Ok(self.end()) };
         let known = self.state.group(group);

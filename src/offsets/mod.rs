@@ -17,7 +17,7 @@ mod tests;
 pub(crate) use log::bodies;
 pub(crate) use salvage::{OffsetDamage, Salvager};
 pub(crate) use shared::{Offsets, Ticket};
-#[cfg(any(test, feature = "sim"))]
+#[cfg(feature = "sim")]
 pub(crate) use state::GroupOffsets;
 pub(crate) use state::{Commit, NewCommit, OffsetState};
 

@@ -100,7 +100,7 @@ impl Offsets {
     }
 
     /// Deletes those commits of a group that there are, all or none. Errors as of [`commit`](Offsets::commit).
-    #[cfg_attr(not(any(test, feature = "sim")), allow(dead_code, reason = "the engine deletes whole groups so far"))]
+    #[cfg(feature = "sim")]
     pub(crate) fn delete_commits(&self, group: &str, partitions: &[(TopicId, u32)], now_ms: i64) -> Result<Ticket> {
         lock(&self.log).delete_commits(group, partitions, now_ms)
     }

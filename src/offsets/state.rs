@@ -71,6 +71,7 @@ pub(crate) struct GroupOffsets {
 }
 
 impl GroupOffsets {
+    #[cfg(feature = "sim")]
     pub(crate) fn commit(&self, topic_id: TopicId, partition: u32) -> Option<&Commit> {
         self.commits.get(&(topic_id, partition))
     }

@@ -12,6 +12,8 @@ mod pool;
 mod progress;
 mod reader;
 mod ready;
+#[cfg(test)]
+mod ready_tests;
 mod recovery;
 mod retention;
 mod writer;

@@ -4,11 +4,11 @@
 //! never at all its partitions. The set grows without moving: its words lie in blocks, each as large
 //! as all before it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::task::Waker;
 
-use crate::lock::lock;
+// From there, so that a model checker can put its own in their place (tests/loom).
+use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// Blocks of 1, 1, 2, 4, 8… words: together more bits than there can be partitions.
 const BLOCKS: usize = 32;
@@ -59,7 +59,7 @@ impl ReadySet {
 
     /// Has the consumer look up though no record came; the waker if it sleeps.
     pub(crate) fn call(&self) -> Option<Waker> {
-        self.called.store(true, Ordering::SeqCst);
+        self.called.swap(true, Ordering::SeqCst);
         self.take_sleeper()
     }
 
@@ -119,45 +119,5 @@ impl ReadySet {
     /// Ends a sleep that nobody ended.
     pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bits_are_found_in_turn_while_the_set_grows() {
-        let set = ReadySet::default();
-        assert_eq!(set.take_from(0), None);
-        for bits in [1, 64, 65, 130, 600, 5_000] {
-            set.grow(bits);
-            let last = bits - 1;
-            assert!(set.set(last).is_none());
-            assert_eq!(set.take_from(last / 2), Some(last), "{bits} bits");
-            assert_eq!(set.take_from(0), None);
-        }
-        for bit in [3, 700, 701, 4_999] {
-            set.set(bit);
-        }
-        let found: Vec<_> = std::iter::successors(set.take_from(700), |bit| set.take_from(bit + 1)).collect();
-        assert_eq!(found, [700, 701, 4_999, 3]);
-        assert!(set.set(1 << 20).is_none(), "a bit beyond the set is no bit");
-        assert!(!set.any());
-    }
-
-    #[test]
-    fn a_sleeper_is_woken_once() {
-        let set = ReadySet::default();
-        set.grow(2);
-        assert!(set.sleep(Waker::noop()));
-        assert!(set.call().is_some());
-        assert!(set.set(1).is_none(), "awake already");
-        assert!(!set.sleep(Waker::noop()));
-        assert!(set.take_call() && !set.take_call());
-        assert_eq!(set.take_from(0), Some(1));
-        assert!(set.sleep(Waker::noop()));
-        set.awake();
-        assert!(set.set(0).is_none());
     }
 }

@@ -350,7 +350,12 @@ impl KeyedLog {
             self.cut_end = None;
         }
         if let Some(cut_end) = self.cut_end {
-            if let Err(error) = self.erase(self.end.position..cut_end) {
+            // Durably: else after a crash parts of the old tail and equal parts of what is written next
+            // might add up to a batch of the tail, which was found to be gone.
+            let erased = self.erase(self.end.position..cut_end);
+            let erased =
+                erased.and_then(|()| if bites("keyed-erased-tail-not-synced") { Ok(()) } else { self.file.sync() });
+            if let Err(error) = erased {
                 let error = Error::io(error).at_path(&self.path).at_position(self.end.position);
                 return Err(if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) });
             }

@@ -6,7 +6,7 @@
 //! under a new epoch.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -632,10 +632,15 @@ impl PartitionWriter {
         let segment = &part.segment;
         let is_active = self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, segment));
         let place = |error| Error::io(error).at_path(segment.path()).with_kind(ErrorKind::Io);
+        let is_dropped = segment.end_offset() <= self.partition.progress.log_start();
         let file = if is_active {
             self.active_file()?
         } else {
-            self.partition.env.disk.open(segment.path(), Access::Write).map_err(place)?
+            match self.partition.env.disk.open(segment.path(), Access::Write) {
+                // The log starts behind it, which is durable: nobody misses it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dropped => return Ok(()),
+                file => file.map_err(place)?,
+            }
         };
         if part.from.position == BLOCK_BYTES {
             file.write_at(&[IoSlice::new(&segment.header().encode())], 0).map_err(place)?;

@@ -3,12 +3,39 @@
 //! Chunks are shared between copies until one is written, so a crash costs what it changes and not
 //! what the files hold. Bytes never written, and bytes beyond a cut, read as zero.
 
+use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use super::random::Trace;
 
 const CHUNK_BYTES: usize = 4096;
 
-type Chunk = [u8; CHUNK_BYTES];
+/// Bytes, and their hash once somebody asked: images are hashed much more often than they are made.
+#[derive(Debug, Clone)]
+struct Chunk {
+    bytes: [u8; CHUNK_BYTES],
+    hash: OnceLock<u64>,
+}
+
+impl Chunk {
+    fn zeros() -> Chunk {
+        Chunk { bytes: [0; CHUNK_BYTES], hash: OnceLock::new() }
+    }
+
+    /// `None` if all are zeros.
+    fn hash(&self) -> Option<u64> {
+        let hash = *self.hash.get_or_init(|| if self.bytes == [0; CHUNK_BYTES] { 0 } else { fold(&self.bytes) });
+        (hash != 0).then_some(hash)
+    }
+
+    /// To be written; what it hashed to is forgotten.
+    fn bytes_mut(this: &mut Arc<Chunk>) -> &mut [u8; CHUNK_BYTES] {
+        let chunk = Arc::make_mut(this);
+        chunk.hash = OnceLock::new();
+        &mut chunk.bytes
+    }
+}
 
 /// A file's length and bytes.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +62,7 @@ impl Image {
         for_each_chunk(position, buffer.len(), |chunk, within, part| {
             let part = &mut buffer[part];
             match self.chunks.get(chunk) {
-                Some(Some(chunk)) => part.copy_from_slice(&chunk[within]),
+                Some(Some(chunk)) => part.copy_from_slice(&chunk.bytes[within]),
                 _ => part.fill(0),
             }
         });
@@ -46,10 +73,14 @@ impl Image {
         (self.chunks.len() * CHUNK_BYTES) as u64
     }
 
-    /// The parts that aren't known to be zeros, with their places.
-    pub(super) fn stored(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let chunks = self.chunks.iter().enumerate();
-        chunks.filter_map(|(at, chunk)| chunk.as_ref().map(|chunk| (at * CHUNK_BYTES, &chunk[..])))
+    /// Adds length and bytes to a hash; zeros that were written don't differ from others.
+    pub(super) fn hash_into(&self, hash: &mut impl Hasher) {
+        self.length.hash(hash);
+        for (at, chunk) in self.chunks.iter().enumerate() {
+            if let Some(content) = chunk.as_ref().and_then(|chunk| chunk.hash()) {
+                (at, content).hash(hash);
+            }
+        }
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -65,8 +96,8 @@ impl Image {
             if self.chunks.len() <= chunk {
                 self.chunks.resize(chunk + 1, None);
             }
-            let stored = self.chunks[chunk].get_or_insert_with(|| Arc::new([0; CHUNK_BYTES]));
-            Arc::make_mut(stored)[within].copy_from_slice(&bytes[part]);
+            let stored = self.chunks[chunk].get_or_insert_with(|| Arc::new(Chunk::zeros()));
+            Chunk::bytes_mut(stored)[within].copy_from_slice(&bytes[part]);
         });
     }
 
@@ -77,11 +108,29 @@ impl Image {
             let within = (length % CHUNK_BYTES as u64) as usize;
             self.chunks.truncate(whole + 1);
             if let Some(Some(last)) = self.chunks.get_mut(whole) {
-                Arc::make_mut(last)[within..].fill(0);
+                Chunk::bytes_mut(last)[within..].fill(0);
             }
         }
         self.length = length;
     }
+}
+
+/// A hash of some bytes, four words at a time.
+fn fold(bytes: &[u8]) -> u64 {
+    const FACTORS: [u64; 4] =
+        [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
+    let mut lanes = FACTORS;
+    for block in bytes.chunks(32) {
+        for (lane, word) in block.chunks(8).enumerate() {
+            let mut value = [0; 8];
+            value[..word.len()].copy_from_slice(word);
+            let mixed = (lanes[lane] ^ u64::from_le_bytes(value)).wrapping_mul(FACTORS[lane]);
+            lanes[lane] = mixed ^ (mixed >> 29);
+        }
+    }
+    let mut hash = Trace::default();
+    (lanes, bytes.len()).hash(&mut hash);
+    hash.finish()
 }
 
 /// Calls with each chunk's index, the bytes within it, and their place in the buffer.

@@ -1,6 +1,6 @@
 //! All the disks that a crash can leave: at one moment, or at every step of a run.
 
-use std::hash::{Hash, Hasher};
+use std::hash::Hasher;
 
 use super::SimDisk;
 use super::crash::Choices;
@@ -191,41 +191,13 @@ impl SimDisk {
         self.state().take_crash_points()
     }
 
-    /// A hash over all names, lengths and bytes, to tell disks apart. Trailing zeros of a file count
-    /// only in its length.
+    /// A hash over all names, lengths and bytes, to tell disks apart.
     #[must_use]
     pub fn content_hash(&self) -> u64 {
-        let state = self.state();
         let mut hash = Trace::default();
-        for path in state.files() {
-            path.hash(&mut hash);
-            if let Ok(image) = state.image(&path) {
-                image.length().hash(&mut hash);
-                for (at, chunk) in image.stored() {
-                    (at, fold(chunk)).hash(&mut hash);
-                }
-            }
-        }
+        self.state().hash_into(&mut hash);
         hash.finish()
     }
-}
-
-/// A hash of some bytes, four words at a time: images are hashed much more often than they are made.
-fn fold(bytes: &[u8]) -> u64 {
-    const FACTORS: [u64; 4] =
-        [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
-    let mut lanes = FACTORS;
-    for block in bytes.chunks(32) {
-        for (lane, word) in block.chunks(8).enumerate() {
-            let mut value = [0; 8];
-            value[..word.len()].copy_from_slice(word);
-            let mixed = (lanes[lane] ^ u64::from_le_bytes(value)).wrapping_mul(FACTORS[lane]);
-            lanes[lane] = mixed ^ (mixed >> 29);
-        }
-    }
-    let mut hash = Trace::default();
-    (lanes, bytes.len()).hash(&mut hash);
-    hash.finish()
 }
 
 #[cfg(test)]

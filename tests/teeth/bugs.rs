@@ -78,6 +78,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("keyed-failed-sync-retried", "a failed sync of it is tried again"),
     bug("keyed-tail-not-written-again", "the page cache is believed when it is opened"),
     bug("keyed-tail-not-erased", "a cut tail stays behind the end"),
+    bug("keyed-erased-tail-not-synced", "an erased tail may come back in parts"),
     bug("commit-before-its-records", "a commit is synced before the records it speaks of"),
     bug("epoch-of-a-commit-not-compared", "a commit counts though its record was lost"),
     bug("commits-not-synced-at-close", "closing doesn't sync commits"),

@@ -1,5 +1,6 @@
 //! What tests see and change past all counting, failing and syncing.
 
+use std::hash::Hasher;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,20 @@ impl State {
         Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
     }
 
-    /// A file's bytes as they are kept.
-    pub(in crate::sim) fn image(&self, path: &Path) -> io::Result<&Image> {
-        Ok(self.file(self.find(&parts(path))?)?.contents.cache())
+    /// Adds all names, lengths and bytes to a hash, in the order of the names.
+    pub(in crate::sim) fn hash_into(&self, hash: &mut impl Hasher) {
+        self.hash_directory(ROOT, hash);
+    }
+
+    fn hash_directory(&self, dir: NodeId, hash: &mut impl Hasher) {
+        for (name, node) in self.names.entries(dir) {
+            hash.write(name.as_bytes());
+            match self.file(node) {
+                Ok(file) => file.contents.cache().hash_into(hash),
+                Err(_) => self.hash_directory(node, hash),
+            }
+        }
+        hash.write_u64(dir);
     }
 
     /// Makes a file hold these bytes as if it always had, past all counting and failing.

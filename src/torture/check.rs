@@ -90,10 +90,10 @@ impl Bounds<'_> {
         let look = (*base).max(start);
         if most.written <= *base && end > look {
             let first = partition.get(look as u64).map_err(|error| error.to_string())?;
-            let value = first.view().value().unwrap_or_default();
-            let is_first = |tried: &&Vec<_>| {
-                tried.get(look - base).is_some_and(|sent: &super::model::Payload| sent.make() == value)
-            };
+            let view = first.view();
+            let value = view.value();
+            let is_first =
+                |tried: &&Vec<_>| tried.get(look - base).is_some_and(|sent: &super::model::Payload| sent.is(value));
             // A write that failed half done may be what was found.
             if let Some(found) = failed.iter().find(is_first) {
                 sent.truncate(*base);
@@ -120,7 +120,7 @@ impl Bounds<'_> {
                 if record.offset() as usize != next {
                     return Err(format!("D2: offset {} where {next} should be", record.offset()));
                 }
-                if record.value() != Some(sent[next].make().as_slice()) {
+                if !sent[next].is(record.value()) {
                     return Err(format!("D2: other bytes at offset {next}"));
                 }
                 next += 1;

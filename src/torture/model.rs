@@ -18,17 +18,34 @@ impl Payload {
         self.sent_ms + (self.number.wrapping_mul(0x9e37_79b9) >> 7) as i64 % 5_000
     }
 
-    pub(super) fn make(self) -> Vec<u8> {
-        let mut value = self.number.to_le_bytes().to_vec();
+    /// Its value, eight bytes at a time; at least the number itself.
+    fn words(self) -> impl Iterator<Item = [u8; 8]> {
         let mut state = self.number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        while value.len() < self.bytes as usize {
+        std::iter::once(self.number.to_le_bytes()).chain(std::iter::repeat_with(move || {
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            value.extend_from_slice(&state.to_le_bytes());
-        }
-        value.truncate(self.bytes.max(8) as usize);
+            state.to_le_bytes()
+        }))
+    }
+
+    fn value_bytes(self) -> usize {
+        self.bytes.max(8) as usize
+    }
+
+    pub(super) fn make(self) -> Vec<u8> {
+        let count = self.value_bytes();
+        let mut value: Vec<u8> = self.words().take(count.div_ceil(8)).flatten().collect();
+        value.truncate(count);
         value
+    }
+
+    /// Whether a record's value is this one.
+    pub(super) fn is(self, value: Option<&[u8]>) -> bool {
+        value.is_some_and(|value| {
+            value.len() == self.value_bytes()
+                && value.chunks(8).zip(self.words()).all(|(found, word)| *found == word[..found.len()])
+        })
     }
 }
 

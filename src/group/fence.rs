@@ -45,6 +45,11 @@ impl Fence {
         })
     }
 
+    /// Whether both hold back the same records.
+    pub(crate) fn has_limits_of(&self, other: &Fence) -> bool {
+        self.ends == other.ends
+    }
+
     /// Records of this partition from here on (inclusive) are held back.
     pub(crate) fn limit(&self, partition: u32) -> u64 {
         self.ends.get(partition as usize).copied().unwrap_or(0)

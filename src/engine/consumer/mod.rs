@@ -209,6 +209,8 @@ impl Consumer {
         if self.group.as_ref().is_some_and(|in_group| in_group.in_callback) {
             return Err(Error::invalid("a rebalance listener can't poll"));
         }
+        // What follows may take its time: the poll counts from its beginning.
+        self.promise(self.engine.core.env.clock.monotonic());
         self.auto_commit_if_due();
         if self.limited {
             self.set_limits();

@@ -1,6 +1,7 @@
 //! Where a consumer begins in a partition: the committed offset, if its record is still the one that
 //! was committed (D5), else by policy (G5). And what is held back there (G7).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::polled::Held;
@@ -115,13 +116,15 @@ impl Consumer {
     pub(super) fn held(&self) -> Vec<Held> {
         let Some(in_group) = &self.group else { return Vec::new() };
         let mut held = Vec::new();
+        let mut fences = HashMap::new();
         for assigned in self
             .set
             .iter()
             .filter(|assigned| assigned.limit < assigned.readable() && assigned.position >= assigned.limit)
         {
             let Ok(topic) = self.engine.core.topic(&assigned.partition.topic) else { continue };
-            let fence = in_group.group.fence(&self.engine.core.groups, &topic);
+            let fence =
+                fences.entry(topic.id).or_insert_with(|| in_group.group.fence(&self.engine.core.groups, &topic));
             if let Some(&(waits_for, until_offset, reached_offset)) =
                 fence.as_ref().and_then(|fence| fence.waits_for.first())
             {

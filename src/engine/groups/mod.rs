@@ -55,6 +55,9 @@ struct State {
     starts: HashMap<TopicPartition, u64>,
     /// What holds the group back, by topic (G7).
     fences: HashMap<TopicId, Fence>,
+    /// Commits that were held against the log, by partition: offset, epoch, and whether the record
+    /// before it is the one that was committed. That can't change while the engine is open.
+    checked: HashMap<TopicPartition, (u64, u32, bool)>,
     /// How many expansions of a topic the group has come past.
     passed: HashMap<TopicId, usize>,
     /// How many partitions a topic had when the group came to it.
@@ -89,6 +92,7 @@ impl Groups {
             members: HashMap::new(),
             starts: HashMap::new(),
             fences: HashMap::new(),
+            checked: HashMap::new(),
             passed: HashMap::new(),
             met: HashMap::new(),
         };
@@ -191,6 +195,7 @@ impl Groups {
             state.passed.remove(&id);
             state.met.remove(&id);
             state.starts.retain(|(topic, _), _| *topic != id);
+            state.checked.retain(|(topic, _), _| *topic != id);
         }
     }
 }
@@ -336,7 +341,7 @@ impl Group {
         partition >= *lock(&self.state).met.entry(topic.id).or_insert(met)
     }
 
-    /// What holds the group back in this topic, as of now. Members are woken when that changed.
+    /// What holds the group back in this topic, as of now. Members are woken when they may read more.
     pub(crate) fn fence(&self, groups: &Groups, topic: &Topic) -> Option<Fence> {
         if topic.expansions.is_empty() || !topic.config.fence {
             return None;
@@ -356,33 +361,34 @@ impl Group {
             (0..topic.partitions.len() as u32).map(commit).collect()
         });
         // One whose record was lost says nothing of the records that took its place (D5).
-        let stands = |partition: &Arc<Partition>, (offset, epoch): (u64, u32)| {
-            let written = Reader::epoch_before(partition, offset).unwrap_or(epoch);
-            (offset <= partition.progress.written() && written == epoch).then_some(offset)
-        };
-        let committed: Vec<Option<u64>> =
-            topic.partitions.iter().zip(commits).map(|(partition, commit)| stands(partition, commit?)).collect();
+        let committed: Vec<Option<u64>> = topic
+            .partitions
+            .iter()
+            .zip(commits)
+            .map(|(partition, commit)| commit.filter(|commit| state.stands(groups, partition, *commit)))
+            .map(|commit| commit.map(|(offset, _)| offset))
+            .collect();
         let positions = |partition: u32| Positions {
             committed: committed.get(partition as usize).copied().flatten(),
             started: state.starts.get(&(topic.id, partition)).copied(),
             log_start: topic.partitions.get(partition as usize).map_or(0, |partition| partition.progress.log_start()),
         };
         let fence = Fence::find(topic.expansions.iter().map(|ends| &ends[..]), positions);
-        let woken: Vec<_> = if fence == before {
-            Vec::new()
-        } else {
-            match &fence {
-                Some(fence) => drop(state.fences.insert(topic.id, fence.clone())),
-                None => {
-                    state.fences.remove(&topic.id);
-                    state.passed.insert(topic.id, topic.expansions.len());
-                }
+        match &fence {
+            Some(fence) => drop(state.fences.insert(topic.id, fence.clone())),
+            None => {
+                state.fences.remove(&topic.id);
+                state.passed.insert(topic.id, topic.expansions.len());
             }
-            state.members.values().filter_map(|ready| ready.call()).collect()
-        };
-        if fence.is_none() {
-            state.passed.insert(topic.id, topic.expansions.len());
         }
+        let same_limits = match (&fence, &before) {
+            (Some(fence), Some(before)) => fence.has_limits_of(before),
+            (fence, before) => fence.is_none() && before.is_none(),
+        };
+        let woken: Vec<_> = match same_limits {
+            true => Vec::new(),
+            false => state.members.values().filter_map(|ready| ready.call()).collect(),
+        };
         drop(state);
         woken.into_iter().for_each(std::task::Waker::wake);
         if let (Some(fence), None) = (&fence, before)
@@ -396,6 +402,26 @@ impl Group {
 }
 
 impl State {
+    /// Whether the record before a committed offset is the one that was there when it was committed.
+    fn stands(&mut self, groups: &Groups, partition: &Arc<Partition>, (offset, epoch): (u64, u32)) -> bool {
+        if offset > partition.progress.written() {
+            return false;
+        }
+        // What was written since the engine was opened is not lost while it is open.
+        if epoch == groups.epoch {
+            return true;
+        }
+        let key = (partition.log.topic_id, partition.number);
+        match self.checked.get(&key) {
+            Some(&(at, of, stands)) if (at, of) == (offset, epoch) => stands,
+            _ => {
+                let stands = Reader::epoch_before(partition, offset).unwrap_or(epoch) == epoch;
+                self.checked.insert(key, (offset, epoch, stands));
+                stands
+            }
+        }
+    }
+
     /// Appends the group's state, unsynced: what `describe` in another process shows.
     fn store(&self, group: &Group, groups: &Groups) -> Result<Ticket> {
         let view = self.coordinator.view();

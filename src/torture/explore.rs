@@ -9,7 +9,7 @@ use super::check::Bounds;
 use super::life::{Broken, DIR, Life, open};
 use super::model::World;
 use super::shared::Shared;
-use super::step::{Step, any};
+use super::step::{Step, Style, any};
 use crate::clock::Clock;
 use crate::error::ErrorKind;
 use crate::inspect::{Unfinished, verify_sim};
@@ -20,6 +20,9 @@ use crate::sim::{CrashPoint, CrashPolicy, SimClock, SimDisk};
 const IMAGES: [usize; 3] = [96, 16, 6];
 /// Of so many states one is lived on with, by how many crashes came before.
 const BRANCHES: [usize; 2] = [64, 48];
+
+/// What a drive writes whole.
+const SECTOR_BYTES: usize = 512;
 
 /// What stopped a cycle.
 pub(super) enum Stop {
@@ -52,6 +55,7 @@ impl Stop {
 pub(super) struct Explorer<'a> {
     shared: &'a Shared<'a>,
     random: Random,
+    style: Style,
     clock: SimClock,
     seen: HashSet<u64>,
     /// Tells one history from another.
@@ -72,7 +76,14 @@ struct Place {
 impl<'a> Explorer<'a> {
     pub(super) fn new(seed: u64, shared: &'a Shared<'a>) -> Explorer<'a> {
         let random = Random::new(seed ^ 0x6a09_e667_f3bc_c908);
-        Explorer { shared, random, clock: SimClock::new(), seen: HashSet::new(), branches: 0 }
+        Explorer {
+            shared,
+            random,
+            style: Style::of_seed(seed),
+            clock: SimClock::new(),
+            seen: HashSet::new(),
+            branches: 0,
+        }
     }
 
     /// Does `before` unwatched, then `steps` with a crash at every operation.
@@ -140,9 +151,14 @@ impl<'a> Explorer<'a> {
             let branch = image.crash(CrashPolicy::Kill);
             self.live_on(branch, bounds, place).map_err(|stop| stop.at(|| "which recovered, and then".into()))?;
         }
+        let scribbled = (drawn >> 32).is_multiple_of(32).then(|| scribbled(&image, drawn)).transpose()?;
         let again = (drawn >> 16).is_multiple_of(32).then(|| image.crash(CrashPolicy::Kill));
         let without_indexes = (drawn >> 24).is_multiple_of(64).then(|| image.crash(CrashPolicy::Kill));
         let found = check_and_die(&image, &self.clock, bounds, unfinished.as_deref())?;
+        if let Some(scribbled) = scribbled {
+            check_and_die(&scribbled, &self.clock, bounds, None)
+                .map_err(|broken| format!("with garbage in blocks never written: {broken}"))?;
+        }
         if let Some(again) = again {
             same_twice(&again, &self.clock, bounds, &found)?;
         }
@@ -189,7 +205,7 @@ impl<'a> Explorer<'a> {
         }
         let place = Place { system_lived: true, ..place };
         for number in 0..1 + self.random.below(3) {
-            let step = any(&mut self.random);
+            let step = self.style.of(any(&mut self.random));
             let floor = world.clone();
             if number == 0 {
                 life.prepare(&mut world)?;
@@ -239,6 +255,25 @@ pub(super) fn verified(disk: &SimDisk, may_be_nothing: bool) -> Result<Option<Ve
         Err(error) if may_be_nothing && matches!(error.kind(), ErrorKind::NotThalweg { .. }) => Ok(None),
         Err(error) => Err(format!("verify: {error}")),
     }
+}
+
+/// The same disk, but that blocks which were allocated and never written hold anything, as after a crash
+/// of a file system that doesn't mark them.
+fn scribbled(disk: &SimDisk, seed: u64) -> Result<SimDisk, Broken> {
+    let scribbled = disk.crash(CrashPolicy::Kill);
+    let mut random = Random::new(seed);
+    for path in scribbled.list_files() {
+        let mut bytes = scribbled.read_file(&path).map_err(|error| error.to_string())?;
+        let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let unwritten = bytes.chunks_mut(SECTOR_BYTES).skip(written.div_ceil(SECTOR_BYTES)).take(24);
+        for sector in unwritten {
+            if random.below(3) > 0 {
+                sector.fill_with(|| random.next() as u8);
+            }
+        }
+        scribbled.write_file(&path, bytes).map_err(|error| error.to_string())?;
+    }
+    Ok(scribbled)
 }
 
 /// I6: opened twice, a directory holds what it held when it was opened once.

@@ -27,6 +27,7 @@ mod step;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use explore::{Explorer, Stop};
 use shared::Shared;
@@ -36,6 +37,9 @@ use crate::config::Acks;
 use crate::sim::random::Random;
 
 pub use report::{Limits, Report, Violation};
+
+/// How long a history is made shorter.
+const SHRINK_FOR: Duration = Duration::from_secs(60);
 
 /// A kind of cycle.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -143,11 +147,13 @@ impl Cycle {
     fn shrink(&self, what: String, place: Vec<String>) -> Violation {
         let promise = |what: &str| what.split(':').map(str::to_owned).find(|part| part.len() < 4);
         let (mut steps, mut what, mut place) = (self.steps.clone(), what, place);
+        let began = Instant::now();
         let mut at = 0;
-        while at < steps.len() && steps.len() > 1 {
+        while at < steps.len() && steps.len() > 1 && began.elapsed() < SHRINK_FOR {
             let mut fewer = steps.clone();
             fewer.remove(at);
-            let limits = Limits { seed: self.seed, time: None, cycles: None, threads: 1 };
+            let time = Some(SHRINK_FOR.saturating_sub(began.elapsed()));
+            let limits = Limits { seed: self.seed, time, cycles: None, threads: 1 };
             match self.run(&fewer, &Shared::new(&limits, &|_| true)) {
                 Err(Stop::Broken { what: also, place: there }) if promise(&also) == promise(&what) => {
                     (steps, what, place) = (fewer, also, there);

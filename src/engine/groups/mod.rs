@@ -265,7 +265,12 @@ impl Group {
     pub(crate) fn leave(&self, groups: &Groups, member: &str) {
         let now = groups.env.clock.monotonic();
         lock(&self.state).members.remove(member);
-        self.act(groups, |coordinator| ((), coordinator.leave(member, now)));
+        self.act(groups, |coordinator| {
+            // One that is late already is no member any more, and keeps no place.
+            let mut effects = coordinator.tick(now);
+            effects.extend(coordinator.leave(member, now));
+            ((), effects)
+        });
     }
 
     /// A sign of life, good until `until`; with `polling`, from a poll. Whether there are changes for

@@ -141,11 +141,18 @@ impl Consumer {
     fn append_positions(&mut self) -> Result<Option<Ticket>> {
         self.in_group()?;
         let mut items = Vec::new();
+        let mut failed = None;
         for assigned in self.set.iter_mut() {
             if assigned.committed != Some(assigned.position) {
                 let (topic_id, partition) = assigned.key();
-                items.push(Item { topic_id, partition, offset: assigned.position, epoch: assigned.epoch_before()? });
+                match assigned.epoch_before() {
+                    Ok(epoch) => items.push(Item { topic_id, partition, offset: assigned.position, epoch }),
+                    Err(error) => failed = Some((assigned.partition.clone(), error)),
+                }
             }
+        }
+        if let Some((partition, error)) = failed {
+            return Err(self.gone_or(&partition, error));
         }
         // In the order of the group's own list of what its members hold.
         items.sort_unstable_by_key(|item| (item.topic_id, item.partition));
@@ -164,6 +171,17 @@ impl Consumer {
             assigned.committed = Some(assigned.position);
         }
         Ok(ticket)
+    }
+
+    /// Why a partition couldn't be read: its topic was deleted, which the next poll tells, or the error.
+    fn gone_or(&self, partition: &Partition, error: Error) -> Error {
+        let found = self.engine.core.topic(&partition.topic);
+        match &self.group {
+            Some(in_group) if !found.is_ok_and(|topic| topic.id == partition.log.topic_id) => {
+                Error::new(ErrorKind::RebalanceInProgress { group: in_group.group.name.clone() })
+            }
+            _ => error,
+        }
     }
 
     /// A receipt for what was just committed.
@@ -195,7 +213,8 @@ impl Consumer {
             }
             let partition = self.set.get(&topic, number)?.partition.clone();
             check_within(&partition, offset)?;
-            items.push((partition.log.topic_id, number, offset, Reader::epoch_before(&partition, offset)?, metadata));
+            let epoch = Reader::epoch_before(&partition, offset).map_err(|error| self.gone_or(&partition, error))?;
+            items.push((partition.log.topic_id, number, offset, epoch, metadata));
         }
         items.sort_unstable_by_key(|item| (item.0, item.1));
         if items.windows(2).any(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1)) {

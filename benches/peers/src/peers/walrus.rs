@@ -1,0 +1,86 @@
+//! walrus-rust: each log a topic, the mapped backend.
+//!
+//! The directory and the quiet mode come from the environment (`WALRUS_DATA_DIR`, `WALRUS_QUIET`),
+//! and the sync schedule holds for the whole process: one more reason for a process a measurement.
+
+use std::path::Path;
+
+use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus, disable_fd_backend, enable_fd_backend};
+
+use crate::payload::{Span, Tally};
+use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
+
+pub(crate) const ABOUT: About = About {
+    name: "walrus-rust",
+    each: Can::Yes(Level::Written, "append_for_topic: a copy into the mapping; an msync every 10 MiB"),
+    batches: Can::Yes(Level::Synced, "batch_append_for_topic of 2,000 (its most); always ends with a sync"),
+    durable: Can::Yes(Level::Synced, "SyncEach: O_SYNC writes, then fsync, under the topic's lock"),
+    replay: Can::Yes(Level::Written, "batch_read_for_topic of 2,000, copied; FNV-1a of each record"),
+    logs: Can::Yes(Level::Written, "topics; each takes a block of 10 MiB"),
+    settings: "mapped backend (fd backend for durable and batches), NoFsync (durable: SyncEach), AtLeastOnce reads",
+};
+
+/// The most that one batch call takes.
+const BATCH: u64 = 2_000;
+
+struct Log {
+    walrus: Walrus,
+    topics: Vec<String>,
+    record_bytes: usize,
+}
+
+pub(crate) fn open(_dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
+    let schedule = if settings.durable { FsyncSchedule::SyncEach } else { FsyncSchedule::NoFsync };
+    if settings.durable || std::env::var_os("PEERS_WALRUS_FD").is_some() { enable_fd_backend() } else { disable_fd_backend() }
+    let reads = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
+    let walrus = Walrus::with_consistency_and_schedule(reads, schedule)?;
+    let topics = (0..settings.logs).map(|log| format!("t{log}")).collect();
+    Ok(Box::new(Log { walrus, topics, record_bytes: settings.record_bytes }))
+}
+
+impl Peer for Log {
+    fn append_each(&self, log: u32, records: Span) -> Outcome {
+        let topic = &self.topics[log as usize];
+        for record in records {
+            self.walrus.append_for_topic(topic, record)?;
+        }
+        Ok(())
+    }
+
+    fn append_batches(&self, log: u32, mut records: Span) -> Outcome {
+        while records.len() > 0 {
+            let batch: Vec<_> = records.take_span(BATCH).collect();
+            self.walrus.batch_append_for_topic(&self.topics[log as usize], &batch)?;
+        }
+        Ok(())
+    }
+
+    fn append_durable(&self, record: &'static [u8]) -> Outcome {
+        Ok(self.walrus.append_for_topic(&self.topics[0], record)?)
+    }
+
+    /// Nothing waits in the process: the mapping is the page cache.
+    fn flush(&self) -> Outcome {
+        Ok(())
+    }
+
+    /// There is no such call.
+    fn sync(&self) -> Outcome {
+        Ok(())
+    }
+
+    fn replay(&self, log: u32, tally: &mut Tally) -> Outcome {
+        let most = BATCH as usize * self.record_bytes;
+        loop {
+            let entries = self.walrus.batch_read_for_topic(&self.topics[log as usize], most, true)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            for entry in &entries {
+                if !tally.add(&entry.data) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

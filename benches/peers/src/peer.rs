@@ -68,13 +68,18 @@ pub(crate) struct Settings {
     pub(crate) record_bytes: usize,
     /// Whether records will be appended one at a time, each durable.
     pub(crate) durable: bool,
-    /// Whether ready batches will be appended.
-    pub(crate) batches: bool,
     /// Whether reading is what will be timed.
     pub(crate) replay: bool,
 }
 
 impl Settings {
+    /// Records in a batch of `bytes` bytes of payload, or of `PEERS_BATCH_BYTES` if that is set, to
+    /// try other sizes.
+    pub(crate) fn batch_of(&self, bytes: usize) -> u64 {
+        let told = std::env::var("PEERS_BATCH_BYTES").ok().and_then(|bytes| bytes.parse().ok());
+        (told.unwrap_or(bytes) / self.record_bytes).max(1) as u64
+    }
+
     /// Room for one log's part, for peers that want to know before: half as much again for
     /// framing, of records as small as these.
     pub(crate) fn bytes_a_log(&self) -> u64 {

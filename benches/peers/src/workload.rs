@@ -115,7 +115,6 @@ pub(crate) fn measure(entry: &Entry, work: &Workload, dir: &Path, total: u64, li
         total_bytes,
         record_bytes: work.record_bytes,
         durable: work.is_durable(),
-        batches: matches!(work.kind, Kind::Batches | Kind::LogsBatches | Kind::Replay),
         replay: work.kind == Kind::Replay,
     };
     let open = entry.open.ok_or("not in this build")?;
@@ -168,9 +167,12 @@ impl Run<'_> {
         let mut step = 100;
         while done < self.records && began.elapsed() < self.limit {
             let next = (done + step).min(self.records);
+            let before = Instant::now();
             append(self.span(done..next))?;
             done = next;
-            step = (step * 4).min(self.step());
+            if before.elapsed() < self.limit / 50 {
+                step = (step * 4).min(self.step());
+            }
         }
         self.peer.flush()?;
         let seconds = began.elapsed().as_secs_f64();

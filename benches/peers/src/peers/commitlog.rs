@@ -34,7 +34,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
         Ok(Mutex::new(CommitLog::new(options)?))
     };
     let logs = (0..settings.logs).map(open).collect::<std::io::Result<_>>()?;
-    Ok(Box::new(Logs { logs, batch: (BATCH_BYTES / settings.record_bytes) as u64 }))
+    Ok(Box::new(Logs { logs, batch: settings.batch_of(BATCH_BYTES) }))
 }
 
 impl Logs {

@@ -42,7 +42,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
             .max_memtable_size(256 << 20)
     })?;
     let next = (0..settings.logs).map(|_| AtomicU64::new(0)).collect();
-    Ok(Box::new(Lsm { database, keyspace, next, batch: (BATCH_BYTES / settings.record_bytes) as u64 }))
+    Ok(Box::new(Lsm { database, keyspace, next, batch: settings.batch_of(BATCH_BYTES) }))
 }
 
 impl Lsm {

@@ -48,7 +48,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
         let topic = kafko.topic("bench").await.ok_or(kafko::KafkoError::Closed)?;
         kafko::Result::Ok((kafko, topic))
     })?;
-    Ok(Box::new(Broker { runtime, topic, _kafko: kafko, batch: (BATCH_BYTES / settings.record_bytes) as u64 }))
+    Ok(Box::new(Broker { runtime, topic, _kafko: kafko, batch: settings.batch_of(BATCH_BYTES) }))
 }
 
 fn record(value: &'static [u8]) -> Record {

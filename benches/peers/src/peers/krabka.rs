@@ -34,7 +34,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
         let config = LogConfig { flush_on_append: settings.durable, ..LogConfig::default() };
         logs.push(Mutex::new(Log::open(dir.join(format!("bench-{log}")), config)?));
     }
-    Ok(Box::new(Logs { logs, batch: (BATCH_BYTES / settings.record_bytes) as u64 }))
+    Ok(Box::new(Logs { logs, batch: settings.batch_of(BATCH_BYTES) }))
 }
 
 fn batch_of(records: impl Iterator<Item = &'static [u8]>) -> RecordBatch {

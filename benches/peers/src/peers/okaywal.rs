@@ -40,7 +40,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     };
     let dirs: Vec<_> = (0..settings.logs).map(|log| dir.join(format!("wal-{log}"))).collect();
     let wals = dirs.iter().map(|dir| configuration(dir).open(LogVoid)).collect::<io::Result<_>>()?;
-    let batch = (BATCH_BYTES / settings.record_bytes) as u64;
+    let batch = settings.batch_of(BATCH_BYTES);
     Ok(Box::new(Wals { wals, dirs, configuration: Box::new(configuration), batch }))
 }
 

@@ -4,7 +4,8 @@
 
 use std::any::Any;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use protobuf::reflect::MessageDescriptor;
 use protobuf::{Clear, CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields};
@@ -111,14 +112,13 @@ impl MessageExt for Indexed {
 
 struct Groups {
     engine: Engine,
-    /// The next index of each group.
-    next: Vec<AtomicU64>,
+    /// The next index of each group; locked while one is written, because they must be dense.
+    next: Vec<Mutex<u64>>,
     batch: u64,
     durable: bool,
 }
 
-/// Groups in the durable workload: one for each of so many threads, because a group's indexes must
-/// be dense and written in order.
+/// Groups in the durable workload: one for each of so many threads, because a group has one writer.
 const DURABLE_GROUPS: u32 = 64;
 
 pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
@@ -133,24 +133,28 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
         config.prefill_limit = Some(ReadableSize::mb(64));
     }
     let groups = if settings.durable { DURABLE_GROUPS } else { settings.logs };
-    let next = (0..groups).map(|_| AtomicU64::new(1)).collect();
-    let batch = (BATCH_BYTES / settings.record_bytes) as u64;
+    let next = (0..groups).map(|_| Mutex::new(1)).collect();
+    let batch = settings.batch_of(BATCH_BYTES);
     Ok(Box::new(Groups { engine: Engine::open(config)?, next, batch, durable: settings.durable }))
 }
 
 impl Groups {
     fn write(&self, group: u32, records: impl Iterator<Item = &'static [u8]>, batch: &mut LogBatch, sync: bool) -> Outcome {
-        let next = &self.next[group as usize];
-        let entries: Vec<_> = records
-            .map(|record| Entry { index: next.fetch_add(1, Ordering::Relaxed), data: record.to_vec(), ..Entry::default() })
-            .collect();
+        let mut next = self.next(group)?;
+        let entry = |(index, record): (u64, &[u8])| Entry { index, data: record.to_vec(), ..Entry::default() };
+        let entries: Vec<_> = (*next..).zip(records).map(entry).collect();
         batch.add_entries::<Indexed>(u64::from(group) + 1, &entries)?;
         self.engine.write(batch, sync)?;
+        *next += entries.len() as u64;
         Ok(())
     }
 
+    fn next(&self, group: u32) -> Outcome<MutexGuard<'_, u64>> {
+        Ok(self.next[group as usize].lock().map_err(|_| "the group's lock is poisoned")?)
+    }
+
     fn replay_group(&self, group: u32, tally: &mut Tally) -> Outcome<bool> {
-        let end = self.next[group as usize].load(Ordering::Relaxed);
+        let end = *self.next(group)?;
         let mut entries = Vec::new();
         for begin in (1..end).step_by(1024) {
             entries.clear();
@@ -184,7 +188,7 @@ impl Peer for Groups {
     }
 
     fn append_durable(&self, record: &'static [u8]) -> Outcome {
-        static THREADS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        static THREADS: AtomicU32 = AtomicU32::new(0);
         thread_local!(static GROUP: u32 = THREADS.fetch_add(1, Ordering::Relaxed) % DURABLE_GROUPS);
         self.write(GROUP.with(|group| *group), std::iter::once(record), &mut LogBatch::with_capacity(1), true)
     }

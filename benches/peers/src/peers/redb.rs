@@ -31,7 +31,7 @@ struct Tree {
 pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     let database = Builder::new().set_cache_size(1 << 30).create(dir.join("log.redb"))?;
     let next = (0..settings.logs).map(|_| AtomicU64::new(0)).collect();
-    let tree = Tree { database, next, batch: (BATCH_BYTES / settings.record_bytes) as u64 };
+    let tree = Tree { database, next, batch: settings.batch_of(BATCH_BYTES) };
     tree.write(0, std::iter::empty(), Durability::Immediate)?;
     Ok(Box::new(tree))
 }

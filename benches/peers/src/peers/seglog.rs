@@ -37,7 +37,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     for path in &paths {
         segments.push(Mutex::new((Writer::create(path, bytes, 0)?, 0)));
     }
-    Ok(Box::new(Segments { segments, paths, batch: (BATCH_BYTES / settings.record_bytes) as u64 }))
+    Ok(Box::new(Segments { segments, paths, batch: settings.batch_of(BATCH_BYTES) }))
 }
 
 impl Segments {

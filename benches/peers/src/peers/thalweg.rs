@@ -32,7 +32,7 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     let acks = if settings.durable { Acks::Synced } else { Acks::Written };
     engine.create_topic("bench", TopicConfig::default().partitions(settings.logs).acks(acks))?;
     let partitions = (0..settings.logs).map(|log| engine.partition("bench", log)).collect::<thalweg::Result<_>>()?;
-    let batch = (BATCH_BYTES / settings.record_bytes) as u64;
+    let batch = settings.batch_of(BATCH_BYTES);
     Ok(Box::new(Thalweg { producer: engine.producer_for("bench")?, partitions, engine, batch }))
 }
 

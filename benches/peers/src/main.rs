@@ -161,14 +161,11 @@ fn about_run(options: &Options, results: &Results) -> String {
     )
 }
 
-fn document(
-    options: &Options,
-    environment: &Environment,
-    entries: &[Entry],
-    results: &Results,
-) -> serde_json::Value {
-    let versions: serde_json::Map<_, _> =
-        entries.iter().map(|entry| (entry.about.name.to_owned(), report::version_of(entry.about.name).into())).collect();
+fn document(options: &Options, environment: &Environment, entries: &[Entry], results: &Results) -> serde_json::Value {
+    let versions: serde_json::Map<_, _> = entries
+        .iter()
+        .map(|entry| (entry.about.name.to_owned(), report::version_of(entry.about.name).into()))
+        .collect();
     json!({
         "environment": environment,
         "settings": {

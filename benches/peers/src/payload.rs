@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn order_loss_and_damage_show_in_the_tally() {
         let all = Tally::of(Span::new(100, 0..1000));
-        let swapped = Tally::of(Span::new(100, 0..998).chain(Span::new(100, 999..1000)).chain(Span::new(100, 998..999)));
+        let swapped =
+            Tally::of(Span::new(100, 0..998).chain(Span::new(100, 999..1000)).chain(Span::new(100, 998..999)));
         assert_ne!(all.in_order, swapped.in_order);
         assert_eq!(all.any_order, swapped.any_order);
         assert_ne!(all.any_order, Tally::of(Span::new(100, 0..999)).any_order);

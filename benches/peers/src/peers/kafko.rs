@@ -18,7 +18,10 @@ pub(crate) const ABOUT: About = About {
     each: Can::Yes(Level::Written, "Partition::append, 1,024 calls in flight: written in groups of up to 64 KiB"),
     batches: Can::Yes(Level::Written, "Partition::append_batch of 256 KiB: one write"),
     durable: Can::Yes(Level::Synced, "append, then Partition::sync: an fdatasync each of records and index, a call"),
-    replay: Can::Yes(Level::Written, "Partition::read_record_at: reads the rest of the segment for each record; CRC-32 of each record"),
+    replay: Can::Yes(
+        Level::Written,
+        "Partition::read_record_at: reads the rest of the segment for each record; CRC-32 of each record",
+    ),
     logs: Can::Yes(Level::Written, "partitions of a topic"),
     settings: "tokio; replay: segments of 256 KiB, because of how it reads",
 };

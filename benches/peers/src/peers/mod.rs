@@ -53,8 +53,17 @@ pub(crate) fn all() -> Vec<Entry> {
 }
 
 #[cfg_attr(
-    all(feature = "walrus", feature = "commitlog", feature = "raft-engine", feature = "okaywal", feature = "seglog",
-        feature = "kafko", feature = "krabka", feature = "fjall", feature = "redb"),
+    all(
+        feature = "walrus",
+        feature = "commitlog",
+        feature = "raft-engine",
+        feature = "okaywal",
+        feature = "seglog",
+        feature = "kafko",
+        feature = "krabka",
+        feature = "fjall",
+        feature = "redb"
+    ),
     expect(dead_code, reason = "nothing is absent")
 )]
 const fn absent(name: &'static str, why: &'static str) -> About {

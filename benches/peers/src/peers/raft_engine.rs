@@ -4,8 +4,8 @@
 
 use std::any::Any;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use protobuf::reflect::MessageDescriptor;
 use protobuf::{Clear, CodedInputStream, CodedOutputStream, Message, ProtobufResult, UnknownFields};
@@ -17,14 +17,14 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "raft-engine",
     each: Can::Yes(Level::Written, "Engine::write of a batch of one: one write a record"),
-    batches: Can::Yes(Level::Written, "Engine::write of 64 KiB: one write a batch"),
+    batches: Can::Yes(Level::Written, "Engine::write of 128 KiB: one write a batch"),
     durable: Can::Yes(Level::Synced, "Engine::write with sync: one fdatasync for all that wait (leader and followers)"),
     replay: Can::Yes(Level::Written, "fetch_entries_to of 1,024, parsed and copied; CRC-32 of each batch"),
     logs: Can::Yes(Level::Written, "Raft groups; all share one log file"),
     settings: "no compression; durable: files filled ahead (prefill_for_recycle)",
 };
 
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 
 /// Index and payload: fields 1 and 2.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -139,7 +139,13 @@ pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
 }
 
 impl Groups {
-    fn write(&self, group: u32, records: impl Iterator<Item = &'static [u8]>, batch: &mut LogBatch, sync: bool) -> Outcome {
+    fn write(
+        &self,
+        group: u32,
+        records: impl Iterator<Item = &'static [u8]>,
+        batch: &mut LogBatch,
+        sync: bool,
+    ) -> Outcome {
         let mut next = self.next(group)?;
         let entry = |(index, record): (u64, &[u8])| Entry { index, data: record.to_vec(), ..Entry::default() };
         let entries: Vec<_> = (*next..).zip(records).map(entry).collect();

@@ -43,7 +43,7 @@ struct Options {
     #[arg(long, default_value = "256M", value_parser = bytes)]
     total: u64,
     /// Seconds after which a measurement ends even if not all was appended or read.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.0)]
     limit: f64,
     /// Minutes after which no more measurements begin.
     #[arg(long, default_value_t = 10.0)]

@@ -7,7 +7,7 @@ use crate::peer::{Can, Entry, Level};
 use crate::rounds::{Cell, Results};
 use crate::workload::{Measured, Workload};
 
-/// Ours: the row that the others are peers of.
+/// Ours: the rows whose names begin so are those that the others are peers of.
 const OURS: &str = "thalweg";
 
 pub(crate) struct Report<'a> {
@@ -22,6 +22,7 @@ impl Report<'_> {
         for workload in self.workloads {
             self.heading(workload.title);
             println!("{}\n", self.table_of(workload));
+            self.reasons(workload);
         }
         self.heading("What each does");
         println!("{}", self.ways());
@@ -52,7 +53,9 @@ impl Report<'_> {
         }
         let mut cells: Vec<_> = self.results.cells.iter().filter(|cell| cell.workload == workload.name).collect();
         cells.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
-        let best = cells.iter().filter(|cell| cell.log != OURS && self.level(workload, cell) >= Some(workload.level()));
+        let best = cells
+            .iter()
+            .filter(|cell| !cell.log.starts_with(OURS) && self.level(workload, cell) >= Some(workload.level()));
         let best = best.map(|cell| rate(cell)).fold(0.0, f64::max);
         for cell in cells {
             table.add_row(self.row(workload, cell, best, header.len()));
@@ -64,8 +67,7 @@ impl Report<'_> {
         let level = self.level(workload, cell).map_or_else(|| "-".to_owned(), |level| level.to_string());
         let mut row = vec![cell.log.to_owned(), level];
         if cell.runs.is_empty() {
-            row.push(cell.why.clone().unwrap_or_else(|| "no round".to_owned()));
-            row.resize(columns, String::new());
+            row.resize(columns, "-".to_owned());
             return row;
         }
         let rates = sorted(cell.runs.iter().map(per_second));
@@ -80,13 +82,24 @@ impl Report<'_> {
         }
         let all = cell.runs.iter().all(|run| run.verified >= run.records);
         let least = cell.runs.iter().map(|run| run.verified).min().unwrap_or_default();
-        row.push(match (all, least, &cell.why) {
-            (_, _, Some(why)) => why.clone(),
-            (true, ..) => "all".to_owned(),
-            (false, 0, _) => "no time".to_owned(),
-            (false, least, _) => format!("first {}", count(least as f64)),
+        row.push(match (all, least) {
+            (true, _) => "all".to_owned(),
+            (false, 0) => "no time".to_owned(),
+            (false, least) => format!("first {}", count(least as f64)),
         });
         row
+    }
+
+    /// Why a log has no figure here, or fewer than there were rounds.
+    fn reasons(&self, workload: &Workload) {
+        let of_this = self.results.cells.iter().filter(|cell| cell.workload == workload.name);
+        let reasons: Vec<_> = of_this.filter_map(|cell| Some((cell.log, cell.why.as_ref()?))).collect();
+        for (log, why) in &reasons {
+            println!("- {log}: {why}");
+        }
+        if !reasons.is_empty() {
+            println!();
+        }
     }
 
     fn level(&self, workload: &Workload, cell: &Cell) -> Option<Level> {
@@ -126,6 +139,7 @@ impl Report<'_> {
 /// The version that this was built with, from the lock file.
 pub(crate) fn version_of(package: &str) -> &'static str {
     let lock = include_str!("../Cargo.lock");
+    let package = if package.starts_with(OURS) { OURS } else { package };
     let name = format!("name = \"{package}\"");
     let mut lines = lock.lines().skip_while(|line| **line != *name).skip(1);
     lines.next().and_then(|line| line.strip_prefix("version = \"")?.strip_suffix('"')).unwrap_or("-")

@@ -40,6 +40,7 @@ macro_rules! peer {
 pub(crate) fn all() -> Vec<Entry> {
     vec![
         Entry { about: &thalweg::ABOUT, open: Some(thalweg::open) },
+        Entry { about: &thalweg::NO_SYNCS, open: Some(thalweg::open_without_syncs) },
         peer!("walrus", walrus, "walrus-rust", ""),
         peer!("commitlog", commitlog, "commitlog", ""),
         peer!("raft-engine", raft_engine, "raft-engine", ""),

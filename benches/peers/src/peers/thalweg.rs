@@ -15,7 +15,17 @@ pub(crate) const ABOUT: About = About {
     durable: Can::Yes(Level::Synced, "send().wait(): one fdatasync for all that wait"),
     replay: Can::Yes(Level::Written, "Partition::read, in place; CRC-32 of each batch"),
     logs: Can::Yes(Level::Written, "partitions of a topic"),
-    settings: "defaults",
+    settings: "defaults: it syncs by itself after 64 MiB and after a second",
+};
+
+/// The same on the terms that its peers have: it leaves it to the kernel when *written* records
+/// reach the drive.
+pub(crate) const NO_SYNCS: About = About {
+    name: "thalweg-nosync",
+    durable: Can::No("it is thalweg"),
+    replay: Can::No("it is thalweg"),
+    settings: "no syncs of its own (sync_bytes, sync_ms), as its peers",
+    ..ABOUT
 };
 
 const BATCH_BYTES: usize = 128 << 10;
@@ -28,7 +38,14 @@ struct Thalweg {
 }
 
 pub(crate) fn open(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
-    let engine = Engine::open(dir)?;
+    with(Engine::open(dir)?, settings)
+}
+
+pub(crate) fn open_without_syncs(dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
+    with(Engine::builder(dir).sync_bytes(u64::MAX).sync_ms(3_600_000).open()?, settings)
+}
+
+fn with(engine: Engine, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     let acks = if settings.durable { Acks::Synced } else { Acks::Written };
     engine.create_topic("bench", TopicConfig::default().partitions(settings.logs).acks(acks))?;
     let partitions = (0..settings.logs).map(|log| engine.partition("bench", log)).collect::<thalweg::Result<_>>()?;

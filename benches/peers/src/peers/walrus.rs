@@ -4,6 +4,7 @@
 //! and the sync schedule holds for the whole process: one more reason for a process a measurement.
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use walrus_rust::{FsyncSchedule, ReadConsistency, Walrus, disable_fd_backend};
 
@@ -29,6 +30,8 @@ const HEADER_BYTES: usize = 64;
 struct Log {
     walrus: Walrus,
     topics: Vec<String>,
+    /// Held during a batch: a second one of the same topic is refused, not queued.
+    batching: Vec<Mutex<()>>,
     record_bytes: usize,
 }
 
@@ -38,7 +41,8 @@ pub(crate) fn open(_dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     let reads = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
     let walrus = Walrus::with_consistency_and_schedule(reads, schedule)?;
     let topics = (0..settings.logs).map(|log| format!("t{log}")).collect();
-    Ok(Box::new(Log { walrus, topics, record_bytes: settings.record_bytes }))
+    let batching = (0..settings.logs).map(|_| Mutex::new(())).collect();
+    Ok(Box::new(Log { walrus, topics, batching, record_bytes: settings.record_bytes }))
 }
 
 impl Peer for Log {
@@ -51,6 +55,7 @@ impl Peer for Log {
     }
 
     fn append_batches(&self, log: u32, mut records: Span) -> Outcome {
+        let _alone = self.batching[log as usize].lock().map_err(|_| "the topic's lock is poisoned")?;
         while records.len() > 0 {
             let batch: Vec<_> = records.take_span(BATCH).collect();
             self.walrus.batch_append_for_topic(&self.topics[log as usize], &batch)?;

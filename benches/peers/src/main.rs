@@ -127,7 +127,7 @@ fn all(options: &Options) -> Outcome {
         return Ok(());
     }
     let dir = options.dir.join(format!("peers-{}", std::process::id()));
-    fs::create_dir_all(&dir)?;
+    fs::create_dir(&dir).map_err(|error| format!("{} can't be made: {error}", dir.display()))?;
     let environment = Environment::of(&dir);
     let plan = Plan {
         entries: &entries,

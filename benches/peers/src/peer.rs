@@ -109,8 +109,11 @@ pub(crate) trait Peer: Send + Sync {
     fn replay(&self, log: u32, tally: &mut Tally) -> Outcome;
 }
 
+/// Opens a log in an empty directory.
+pub(crate) type Open = fn(&Path, &Settings) -> Outcome<Box<dyn Peer>>;
+
 /// A log that can be opened, or the reason why it is not here.
 pub(crate) struct Entry {
     pub(crate) about: &'static About,
-    pub(crate) open: Option<fn(&Path, &Settings) -> Outcome<Box<dyn Peer>>>,
+    pub(crate) open: Option<Open>,
 }

@@ -230,7 +230,7 @@ impl Run<'_> {
         let results = in_threads(threads, append);
         let seconds = began.elapsed().as_secs_f64();
         let mut nanos = Vec::new();
-        let mut spans = vec![0..WARM_UP];
+        let mut spans = Vec::from([0..WARM_UP]);
         for (thread, result) in (0..).zip(results) {
             let of_thread = result?;
             let first = WARM_UP + thread * part;

@@ -230,7 +230,7 @@ impl Run<'_> {
         let results = in_threads(threads, append);
         let seconds = began.elapsed().as_secs_f64();
         let mut nanos = Vec::new();
-        let mut spans = Vec::from([0..WARM_UP]);
+        let mut spans = Vec::with_capacity(results.len());
         for (thread, result) in (0..).zip(results) {
             let of_thread = result?;
             let first = WARM_UP + thread * part;
@@ -238,7 +238,7 @@ impl Run<'_> {
             nanos.extend(of_thread);
         }
         nanos.sort_unstable();
-        let expected = Tally::of(spans.into_iter().flat_map(|records| self.span(records)));
+        let expected = Tally::of(self.span(0..WARM_UP).chain(spans.into_iter().flat_map(|records| self.span(records))));
         let verified = self.verify_any_order(&expected)?;
         let at = |part: f64| Some(f64::from(nanos[((nanos.len() - 1) as f64 * part) as usize]) / 1e3);
         Ok(Measured { records: nanos.len() as u64, seconds, p50_us: at(0.5), p99_us: at(0.99), verified })

@@ -1,0 +1,83 @@
+//! What the files themselves say was durable, found with `dump`, not with the code that recovers: by
+//! it a shorter log is a torn tail or damage.
+
+use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
+
+use thalweg::inspect::{DumpOptions, Dumped, dump};
+use thalweg::sim::SimDisk;
+
+use crate::sample::{DATA, Place, Sample};
+
+/// That offsets below `durable_before` of a partition were durable, in these bytes of a file.
+struct Witness {
+    place: Place,
+    durable_before: u64,
+    path: PathBuf,
+    /// What must stand there unchanged for it to count.
+    bytes: Vec<(Range<usize>, Vec<u8>)>,
+}
+
+/// All that the files of an undamaged sample say.
+pub(crate) struct Evidence {
+    witnesses: Vec<Witness>,
+}
+
+impl Evidence {
+    pub(crate) fn of(sample: &Sample) -> Evidence {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut witnesses = Vec::new();
+        for path in sample.files() {
+            let Some(place) = partition_of(&path) else { continue };
+            let bytes = sample.read(&path);
+            let copy = scratch.path().join("00000000000000000000.log");
+            std::fs::write(&copy, &bytes).unwrap();
+            let of = |ranges: &[Range<usize>]| -> Vec<(Range<usize>, Vec<u8>)> {
+                ranges.iter().map(|range| (range.clone(), bytes[range.clone()].to_vec())).collect()
+            };
+            dump(&copy, DumpOptions::default(), &mut |dumped| {
+                let (durable_before, parts) = match dumped {
+                    Dumped::File(file) => (file.fields.unwrap().durable_before, of(std::slice::from_ref(&(0..512)))),
+                    Dumped::Batch(batch) => {
+                        let at = batch.position as usize;
+                        (batch.durable_before, of(&[0..512, at..at + 96]))
+                    }
+                    _ => return ControlFlow::Continue(()),
+                };
+                let (place, path) = (place.clone(), path.clone());
+                witnesses.push(Witness { place, durable_before, path, bytes: parts });
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        }
+        Evidence { witnesses }
+    }
+
+    /// Below which offset each partition is known to have been durable, by what is left on a disk.
+    /// The catalogue's marks are left out; see `Case::proven`.
+    pub(crate) fn left(&self, disk: &SimDisk) -> BTreeMap<Place, u64> {
+        let mut left = BTreeMap::new();
+        let mut files = BTreeMap::new();
+        for witness in &self.witnesses {
+            let file: &mut Option<Vec<u8>> =
+                files.entry(&witness.path).or_insert_with(|| disk.read_file(&witness.path).ok());
+            let stands = witness.bytes.iter().all(|(range, bytes)| {
+                file.as_ref().and_then(|file| file.get(range.clone())).is_some_and(|found| found == bytes)
+            });
+            if stands {
+                let evidence = left.entry(witness.place.clone()).or_insert(0);
+                *evidence = witness.durable_before.max(*evidence);
+            }
+        }
+        left
+    }
+}
+
+/// The partition whose segment this is.
+pub(crate) fn partition_of(path: &std::path::Path) -> Option<Place> {
+    let mut parts = path.strip_prefix(DATA).ok()?.strip_prefix("topics").ok()?.iter();
+    let (topic, number) = (parts.next()?.to_str()?, parts.next()?.to_str()?);
+    let is_segment = path.extension().is_some_and(|extension| extension == "log") && parts.count() == 1;
+    is_segment.then(|| Some((topic.to_owned(), number.parse().ok()?))).flatten()
+}

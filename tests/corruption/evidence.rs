@@ -22,21 +22,33 @@ struct Witness {
 /// All that the files of an undamaged sample say.
 pub(crate) struct Evidence {
     witnesses: Vec<Witness>,
+    /// Where the batches of each log end.
+    ends: BTreeMap<PathBuf, Vec<usize>>,
 }
 
 impl Evidence {
     pub(crate) fn of(sample: &Sample) -> Evidence {
         let scratch = tempfile::tempdir().unwrap();
         let mut witnesses = Vec::new();
+        let mut ends = BTreeMap::new();
         for path in sample.files() {
-            let Some(place) = partition_of(&path) else { continue };
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name == "LOCK" || name.ends_with(".index") {
+                continue;
+            }
             let bytes = sample.read(&path);
+            let ends: &mut Vec<usize> = ends.entry(path.clone()).or_insert_with(|| vec![4096]);
             let copy = scratch.path().join("00000000000000000000.log");
             std::fs::write(&copy, &bytes).unwrap();
             let of = |ranges: &[Range<usize>]| -> Vec<(Range<usize>, Vec<u8>)> {
                 ranges.iter().map(|range| (range.clone(), bytes[range.clone()].to_vec())).collect()
             };
+            let place = partition_of(&path);
             dump(&copy, DumpOptions::default(), &mut |dumped| {
+                if let Dumped::Batch(batch) = &dumped {
+                    ends.push(batch.position as usize + batch.length as usize);
+                }
+                let Some(place) = &place else { return ControlFlow::Continue(()) };
                 let (durable_before, parts) = match dumped {
                     Dumped::File(file) => (file.fields.unwrap().durable_before, of(std::slice::from_ref(&(0..512)))),
                     Dumped::Batch(batch) => {
@@ -51,7 +63,19 @@ impl Evidence {
             })
             .unwrap();
         }
-        Evidence { witnesses }
+        Evidence { witnesses, ends }
+    }
+
+    /// Whether a file ends where one of its batches did, and nothing is left of those that followed: nobody
+    /// can tell that there were any, unless something proves them.
+    pub(crate) fn ends_with_a_batch(&self, disk: &SimDisk, before: &SimDisk) -> bool {
+        self.ends.iter().any(|(path, ends)| {
+            let (Ok(now), Ok(then)) = (disk.read_file(path), before.read_file(path)) else { return false };
+            let end = ends.iter().rev().find(|&&end| end <= now.len());
+            now.len() < then.len()
+                && then.starts_with(&now)
+                && end.is_some_and(|&end| now[end..].iter().all(|&byte| byte == 0))
+        })
     }
 
     /// Below which offset each partition is known to have been durable, by what is left on a disk.

@@ -22,6 +22,8 @@ pub(crate) type Sent = (i64, Option<Vec<u8>>, Option<Vec<u8>>);
 /// A directory on a disk of its own, all of it durable, and what is true of it.
 pub(crate) struct Sample {
     pub(crate) disk: SimDisk,
+    /// The same, which nobody damages.
+    pub(crate) pristine: SimDisk,
     pub(crate) clock: SimClock,
     /// The topics there are, each with its settings.
     pub(crate) topics: BTreeMap<String, TopicConfig>,
@@ -41,6 +43,7 @@ impl Sample {
     fn new() -> Sample {
         Sample {
             disk: SimDisk::new(),
+            pristine: SimDisk::new(),
             clock: SimClock::new(),
             topics: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -144,7 +147,8 @@ impl Sample {
             }
             disk.write_file(&path, bytes).unwrap();
         }
-        Sample { disk, ..self }
+        let pristine = disk.crash(CrashPolicy::Kill);
+        Sample { disk, pristine, ..self }
     }
 
     fn open(&self) -> Engine {
@@ -226,6 +230,6 @@ impl Sample {
     }
 
     pub(crate) fn read(&self, path: &Path) -> Vec<u8> {
-        self.disk.read_file(path).unwrap()
+        self.pristine.read_file(path).unwrap()
     }
 }

@@ -136,7 +136,7 @@ pub enum Event {
     OffsetLogCorrupt {
         /// What is wrong, and where.
         error: Error,
-        /// The groups whose newest commits may be lost.
+        /// The groups that have commits which may be lost: all that were named before the damage.
         groups: Vec<String>,
         /// Whether groups may be lost whose names aren't known any more.
         names_lost: bool,

@@ -2,8 +2,8 @@
 //! it was closed.
 //!
 //! The latter is written once the catalogue is synced, so it proves that everything below was
-//! durable: the only evidence for the catalogue's own last entries. Nothing depends on it; it is
-//! never synced, and the next open for writing writes over it.
+//! durable: the only evidence for the catalogue's own last entries. Nothing depends on its being there:
+//! it is never synced, and the next open for writing writes over it.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -16,7 +16,11 @@ pub(crate) const LOCK_NAME: &str = "LOCK";
 /// Notes that the directory was closed, with the catalogue `catalog` ending at `position`.
 pub(crate) fn note_closed(disk: &dyn Disk, dir: &Path, catalog: &Path, position: u64) -> io::Result<()> {
     let name = catalog.file_name().unwrap_or_default().to_string_lossy();
-    let text = closed_text(&name, position);
+    note_again(disk, dir, &closed_text(&name, position))
+}
+
+/// Writes such a note as it stood there.
+pub(crate) fn note_again(disk: &dyn Disk, dir: &Path, text: &str) -> io::Result<()> {
     let file = disk.open(&dir.join(LOCK_NAME), Access::Write)?;
     file.write_at(&[IoSlice::new(text.as_bytes())], 0)?;
     file.give_back(text.len() as u64)

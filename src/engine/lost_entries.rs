@@ -1,15 +1,17 @@
 //! Whether the catalogue lacks entries that were durable.
 //!
 //! A catalogue that was cut behind a batch looks whole. But a topic's entry is durable before its
-//! first file is made: a file of a topic id that was never given proves that entries are missing.
+//! first file is made: a file of a topic id that was never given proves that entries are missing. And who
+//! closed the directory noted where the catalogue ended.
 
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Access, Disk, EntryKind};
 use crate::error::{Error, Result};
 use crate::ids::{LogId, TopicId};
+use crate::keyed::number_of;
 use crate::segment::{base_offset_of, read_header};
-use crate::topic::{CatalogState, DELETED_PREFIX, topics_dir};
+use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, topics_dir};
 
 /// The directory of a topic that the catalogue must have known, if there is one.
 ///
@@ -37,6 +39,20 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path, state: &CatalogState) -> Result<
         }
     }
     Ok(None)
+}
+
+/// What is missing of the catalogue since the directory was closed, when it ended as `closed` says (file and
+/// position); `None` if nothing is.
+pub(crate) fn since_closed((name, position): &(String, u64), catalog: &Catalog) -> Option<String> {
+    let number_of = |name: &str| number_of(name, "catalog");
+    let found = catalog.path().file_name().unwrap_or_default().to_string_lossy();
+    let (end, noted) = (catalog.end_position(), number_of(name)?);
+    if noted > number_of(&found)? {
+        return Some(format!("when the directory was closed the catalogue was {name}, which is missing"));
+    }
+    (*name == found && end < *position).then(|| {
+        format!("it ended at position {position} when the directory was closed, and from here on nothing fits")
+    })
 }
 
 /// What a topic's directory says of the catalogue.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
 use super::groups::Groups;
-use super::lock_file::LOCK_NAME;
+use super::lock_file::{LOCK_NAME, closed_note, note_again, parse_closed};
 use super::lost_entries;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::{Clock, precise_wall_ms};
@@ -48,6 +48,8 @@ pub(crate) struct Options {
 pub(crate) fn open(options: Options) -> Result<Engine> {
     let dir = options.dir.clone();
     let is_new = check_directory(&options)?;
+    // Before the lock is written over it, and before the catalogue is read: it may only be older.
+    let closed = closed_note(&*options.disk, &dir);
     let (guard, found) = if options.read_only {
         (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
     } else {
@@ -71,6 +73,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         }
         None => return Err(not_thalweg(&dir, "it has no catalogue")),
     };
+    check_ends_as_noted(&options, &catalog, closed.as_deref())?;
     check_catalog_is_whole(&options, &mut catalog)?;
     let clean = catalog.was_clean();
     let epoch = if options.read_only { catalog.state().epoch() } else { catalog.begin_epoch(now_ms)? };
@@ -93,6 +96,21 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     engine.open_topics(epoch, clean)?;
     engine.open_groups();
     Ok(engine)
+}
+
+/// Refuses a catalogue that ends before the place where it ended, synced, when the directory was closed: a
+/// catalogue that was cut behind a batch looks whole. The note stays for who looks next.
+fn check_ends_as_noted(options: &Options, catalog: &Catalog, note: Option<&str>) -> Result<()> {
+    let Some(note) = note else { return Ok(()) };
+    let Some(reason) = parse_closed(note).and_then(|closed| lost_entries::since_closed(&closed, catalog)) else {
+        return Ok(());
+    };
+    if !options.read_only {
+        let path = options.dir.join(LOCK_NAME);
+        let noted = note_again(&*options.disk, &options.dir, note);
+        noted.map_err(|error| Error::io(error).at_path(&path))?;
+    }
+    Err(Error::corrupt(reason).at_path(catalog.path()).at_position(catalog.end_position()))
 }
 
 /// Refuses a catalogue that lacks topics of which there are records: going on without them would
@@ -388,9 +406,9 @@ impl Core {
         let engine_id = lock(&self.catalog).engine_id();
         let log = LogId { engine_id, topic_id, partition: number };
         let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref())?;
-        if !self.read_only {
-            recovered.check_epoch(epoch);
-        }
+        // Only reading, none was begun: what was read of the catalogue last must know the newest.
+        recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
+        recovered.damage = recovered.damage.map(|error| error.at_partition(name, number));
         self.report(name, number, &recovered, recovery);
         let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
         let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
@@ -431,6 +449,7 @@ impl Core {
                 // and what the catalogue says may be older than what is left of the log.
                 Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,
                 Err(error) if self.read_only && tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
+                Ok(recovered) if self.read_only && tries < 5 && recovered.epoch() > self.known_epoch() => tries += 1,
                 Ok(recovered) => return Ok(recovered),
                 Err(error) => {
                     return match error.kind() {
@@ -440,6 +459,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The newest epoch of the catalogue, as it was read last.
+    fn known_epoch(&self) -> u32 {
+        lock(&self.catalog).state().epoch()
     }
 
     /// What a writing process has stored meanwhile of a partition.
@@ -482,7 +506,7 @@ impl Core {
             });
         }
         if let Some(error) = &recovered.damage {
-            let error = error.clone().at_partition(topic, partition);
+            let error = error.clone();
             note.damage = Some(error.clone());
             self.env.events.emit(Event::PartitionCorrupt { topic: topic.to_owned(), partition, error });
         }

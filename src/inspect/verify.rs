@@ -150,7 +150,7 @@ impl Check<'_> {
         let file = match &opened {
             Ok(catalog) => {
                 let (kind, end) = (FileKind::Catalog, Some(catalog.end_position()));
-                KeyedFile { path: catalog.path(), kind, end, closed_at: closed_at.filter(|_| !live), live }
+                KeyedFile { path: catalog.path(), kind, end, closed_at: closed_at.clone().filter(|_| !live), live }
             }
             Err(error) => {
                 self.found.damage.push(Damage::of_error(error, self.dir));
@@ -159,6 +159,14 @@ impl Check<'_> {
                 KeyedFile { path, kind: FileKind::Catalog, end: None, closed_at: None, live }
             }
         };
+        if let Ok(catalog) = &opened
+            && let Some(closed) = &closed_at
+            && !live
+            && let Some(reason) = lost_entries::since_closed(closed, catalog)
+        {
+            let position = Some(catalog.end_position());
+            self.found.damage.push(Damage { position, ..Damage::of_path(catalog.path(), reason) });
+        }
         keyed_file::check(&*self.disk, &file, &mut self.meter, &mut self.found)?;
         Ok(opened.ok().map(|catalog| (catalog.state().clone(), catalog.engine_id())))
     }

@@ -18,10 +18,11 @@ use super::state::OffsetState;
 pub(crate) struct OffsetDamage {
     /// What is wrong first: path, position and reason.
     pub(crate) error: Error,
-    /// The groups whose newest commit may lie in the damage, sorted: known before it, and without a
-    /// commit behind it for each partition of which one is known.
+    /// The groups of which a newest commit may lie in the damage, sorted: all that were known before it.
+    /// Even where each partition of which a commit is known has a newer one behind it, the only commit of
+    /// another partition may be lost.
     pub(crate) groups: Vec<String>,
-    /// Whether there are groups besides, whose names lie in the damage.
+    /// Whether there may be groups besides, whose names lie in the damage.
     pub(crate) names_lost: bool,
     sure: Arc<BTreeMap<String, Sure>>,
 }
@@ -64,7 +65,15 @@ pub(crate) struct Salvager {
     nameless: HashSet<u32>,
     /// Not even the file's header could be read.
     unreadable: bool,
+    /// Where the last batch ended, if damage follows.
+    hole_from: Option<u64>,
+    next_offset: u64,
+    /// A group may have been named, and never mentioned again, where entries are missing.
+    may_have_named: bool,
 }
+
+/// A group's name stands in a batch with something that is said of it.
+const ENTRIES_WITH_A_NAME: u64 = 2;
 
 impl Salvager {
     /// Takes in the next piece.
@@ -75,14 +84,20 @@ impl Salvager {
         match piece {
             Piece::Hole(error) => {
                 self.unreadable |= error.position().is_none_or(|position| position == 0);
+                self.hole_from = Some(self.next_offset);
                 self.damaged(error);
             }
             Piece::Batch { header, body, position } => {
+                if let Some(from) = self.hole_from.take() {
+                    self.may_have_named |= header.base_offset.saturating_sub(from) >= ENTRIES_WITH_A_NAME;
+                }
+                self.next_offset = header.end_offset();
                 if let Err(error) = self.take_batch(header, body) {
                     let error = refused(error).at_position(position);
                     if matches!(error.kind(), ErrorKind::NewerFormat { .. }) {
                         return Err(error);
                     }
+                    self.may_have_named |= u64::from(header.offset_count) >= ENTRIES_WITH_A_NAME;
                     self.damaged(error);
                 }
             }
@@ -95,18 +110,17 @@ impl Salvager {
         let Some(error) = self.error else { return (self.state, None) };
         let mut groups = Vec::new();
         let mut sure = BTreeMap::new();
-        for (name, offsets) in self.state.groups() {
-            let since = self.state.number(name).and_then(|number| self.doubted.get(&number));
-            let Some(since) = since else {
-                sure.insert(name.to_owned(), Sure::All);
-                continue;
+        for (name, _) in self.state.groups() {
+            match self.state.number(name).and_then(|number| self.doubted.get(&number)) {
+                None => sure.insert(name.to_owned(), Sure::All),
+                Some(since) => {
+                    groups.push(name.to_owned());
+                    sure.insert(name.to_owned(), Sure::Partitions(since.clone()))
+                }
             };
-            if since.is_empty() || !offsets.commits.keys().all(|place| since.contains(place)) {
-                groups.push(name.to_owned());
-            }
-            sure.insert(name.to_owned(), Sure::Partitions(since.clone()));
         }
-        let names_lost = self.unreadable || !self.nameless.is_empty();
+        let names_lost =
+            self.unreadable || self.may_have_named || self.hole_from.is_some() || !self.nameless.is_empty();
         (self.state, Some(OffsetDamage { error, groups, names_lost, sure: Arc::new(sure) }))
     }
 
@@ -163,7 +177,10 @@ impl Salvager {
             self.state.forget_group(before);
             self.doubted.remove(&before);
         }
+        // Groups are numbered in turn: none is missing before this one.
+        let in_turn = is_name && self.state.next_number() == Some(number);
         self.state.apply(entry, appended_ms)?;
+        self.may_have_named &= !in_turn;
         match entry.kind {
             OffsetEntryKind::Delete if is_end => {
                 self.doubted.remove(&number);

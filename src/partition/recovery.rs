@@ -87,6 +87,11 @@ impl Recovered {
         }
     }
 
+    /// The epoch of the last batch that counts.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.end.as_ref().map_or(0, |end| end.place.epoch)
+    }
+
     /// Nothing can be of an epoch that has not begun: if it is, the catalogue has lost entries that
     /// were durable, and what were appended now would not fit to what is there.
     pub(crate) fn check_epoch(&mut self, new_epoch: u32) {

@@ -400,9 +400,18 @@ fn a_directory_put_together_from_different_instants() {
     let found = check(&mixed);
     let missing = found.damage.iter().any(|damage| damage.reason.contains("missing from the catalogue"));
     assert!(missing, "{:#?}", found.damage);
+    // `LOCK` says where the catalogue ended: it is refused, and stays so.
+    for refused in [open(&mixed), builder(&mixed).read_only().open(), open(&mixed)] {
+        let error = refused.unwrap_err();
+        assert!(is_corrupt(error.kind()), "{error:?}");
+        assert_eq!(error.path(), Some(mixed.join("catalog-1").as_path()));
+    }
+    // With a `LOCK` of the catalogue's own time what is there is read, and the partition said to be damaged.
+    fs::copy(old.join("LOCK"), mixed.join("LOCK")).unwrap();
     let back = read_all(&mixed);
     back.assert_true_or_refused(&sample.contents, "mixed");
-    assert_eq!(back.errors, [] as [thalweg::Error; 0]);
+    assert_eq!(back.prefix(0), 34);
+    assert!(!back.errors.is_empty() && back.errors.iter().all(|error| is_corrupt(error.kind())), "{:?}", back.errors);
     // Nothing can be appended that would not fit behind what is there.
     let engine = open(&mixed).unwrap();
     assert!(is_corrupt(&append_error(&engine, 0)));

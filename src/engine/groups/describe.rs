@@ -154,6 +154,11 @@ impl Engine {
         for topic in description.1.union(&with_commits).filter_map(|id| by_id.get(id)) {
             rows.extend((from(topic)..topic.partitions.len()).map(|partition| (topic.id, partition as u32)));
         }
+        // Where the offset log is damaged, also those whose only commit may be lost.
+        for topic in description.1.union(&with_commits).filter_map(|id| by_id.get(id)) {
+            let all = (0..topic.partitions.len() as u32).map(|partition| (topic.id, partition));
+            rows.extend(all.filter(|&place| groups.doubt(name, place).is_some()));
+        }
         let mut members = HashMap::new();
         for member in &description.0.members {
             members.extend(member.partitions.iter().map(|(topic, partition)| ((&**topic, *partition), &member.id)));

@@ -1,6 +1,6 @@
 //! The offset log, made anew of every whole entry.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::catalog::keyed_header;
@@ -56,10 +56,15 @@ pub(super) fn rebuild(
         let name = |id| catalog.topic_by_id(id).map_or_else(|| format!("id {id}"), |topic| topic.name.clone());
         let known: BTreeMap<&str, _> = state.groups().collect();
         for group in &damage.groups {
-            let places = known.get(group.as_str()).map(|offsets| offsets.commits.keys());
-            let doubted =
-                places.into_iter().flatten().filter(|(id, partition)| damage.in_doubt(group, *id, *partition));
-            let partitions = doubted.map(|(id, partition)| (name(*id), *partition)).collect();
+            let mut places: BTreeSet<_> =
+                known.get(group.as_str()).map(|offsets| offsets.commits.keys().copied().collect()).unwrap_or_default();
+            // Of a topic that it reads, a partition's only commit may be lost.
+            let topics: BTreeSet<_> = places.iter().map(|(id, _)| *id).collect();
+            for topic in topics.into_iter().filter_map(|id| catalog.topic_by_id(id)) {
+                places.extend((0..topic.config.partitions).map(|partition| (topic.id, partition)));
+            }
+            let doubted = places.into_iter().filter(|&(id, partition)| damage.in_doubt(group, id, partition));
+            let partitions = doubted.map(|(id, partition)| (name(id), partition)).collect();
             shown.in_doubt.push(DoubtfulGroup { group: group.clone(), partitions });
         }
     }

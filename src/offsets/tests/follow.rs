@@ -69,8 +69,7 @@ fn damage_is_seen_by_a_reader_and_goes_when_it_is_repaired() {
     damaged[4_096 + 300] ^= 1;
     disk.write_file("data/offsets-1", &damaged).unwrap();
     let late = reader(&disk);
-    assert_eq!(late.damage().unwrap().groups, ["a".to_owned()][..0]);
-    assert!(late.damage().is_some());
+    assert_eq!(late.damage().unwrap().groups, ["a".to_owned()]);
     assert_eq!(follower.refresh(), Ok(false), "what was read once isn't read again");
     disk.write_file("data/offsets-1", &whole).unwrap();
     late.refresh().unwrap();
@@ -94,6 +93,6 @@ fn a_reader_finds_damage_behind_what_it_has_read() {
     disk.write_file("data/offsets-1", &bytes).unwrap();
     assert_eq!(follower.refresh(), Ok(true));
     let damage = follower.damage().unwrap();
-    assert_eq!((damage.error.position(), damage.groups.len()), (Some(start as u64), 0));
+    assert_eq!((damage.error.position(), damage.groups.len()), (Some(start as u64), 1));
     assert_eq!(view(&follower)["a"].commit(TopicId(1), 0).unwrap().offset, 4);
 }

@@ -44,6 +44,9 @@ mod disk;
 mod engine;
 mod error;
 mod events;
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod floors;
 mod format;
 #[cfg(any(test, feature = "sim"))]
 #[doc(hidden)]

@@ -4,6 +4,8 @@
 //! must keep is said at the item. Knows nothing of the rest of the crate.
 
 pub(crate) mod affinity;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+pub(crate) mod direct;
 pub(crate) mod map;
 pub(crate) mod ring;
 #[cfg(feature = "sim")]

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use thalweg::{Acks, ResetTo};
 
+use crate::bench::BenchArgs;
 use crate::torture::TortureCommand;
 
 /// The data directory unless told otherwise.
@@ -21,11 +22,28 @@ pub(crate) struct Args {
     pub(crate) dir: PathBuf,
 
     /// Print JSON instead of text: one document, or one object a line for streams
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
+    #[arg(
+        long,
+        global = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        hide_possible_values = true,
+        value_name = "",
+        value_parser = to_stdout
+    )]
+    pub(crate) json: Option<JsonTo>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// Where JSON goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JsonTo {
+    Stdout,
+    /// Only `bench` writes a file.
+    File(PathBuf),
 }
 
 #[derive(Debug, Subcommand)]
@@ -51,6 +69,8 @@ pub(crate) enum Command {
     /// Try to make the engine lose a record: crashes, kills, errors of the disk
     #[command(subcommand)]
     Torture(TortureCommand),
+    /// Measure the engine beside what this machine can do
+    Bench(BenchArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -290,6 +310,13 @@ impl FromStr for Start {
     }
 }
 
+fn to_stdout(text: &str) -> Result<JsonTo, String> {
+    match text {
+        "" => Ok(JsonTo::Stdout),
+        _ => Err("it takes no value; only bench writes a file".to_owned()),
+    }
+}
+
 fn reset_to(text: &str) -> Result<ResetTo, String> {
     match text.parse() {
         Ok(Start::Earliest) => Ok(ResetTo::Earliest),
@@ -300,7 +327,7 @@ fn reset_to(text: &str) -> Result<ResetTo, String> {
     }
 }
 
-fn acks(text: &str) -> Result<Acks, String> {
+pub(crate) fn acks(text: &str) -> Result<Acks, String> {
     text.parse().map_err(|_| "it is none, written or synced".to_owned())
 }
 
@@ -343,7 +370,7 @@ mod tests {
             "thalweg topic --json --dir d list",
         ] {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!((args.dir, args.json), (PathBuf::from("d"), true), "{line}");
+            assert_eq!((args.dir, args.json), (PathBuf::from("d"), Some(JsonTo::Stdout)), "{line}");
         }
     }
 

@@ -95,6 +95,18 @@ impl Directory {
     }
 }
 
+/// A command that makes directories of its own to play with must not do so among somebody's data.
+pub(crate) fn refuse_data(dir: &Path, command: &str) -> Result<(), Failure> {
+    let catalogue = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"catalog-");
+    let holds_data = std::fs::read_dir(dir)
+        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| catalogue(&entry.file_name()))));
+    if !holds_data {
+        return Ok(());
+    }
+    let message = format!("{} holds thalweg data; {command} has no business there", dir.display());
+    Err(Failure::new(message).next("name another directory with --dir, or none"))
+}
+
 /// The names there are, if they fit on a line.
 fn known(names: &[String]) -> String {
     match names.len() {

@@ -6,6 +6,7 @@
 
 mod acknowledgements;
 mod args;
+mod bench;
 mod consume;
 mod consume_group;
 mod demo;
@@ -14,6 +15,7 @@ mod dump;
 mod failure;
 mod group;
 mod group_plan;
+mod interrupt;
 mod json_record;
 mod lines;
 mod output;
@@ -30,14 +32,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{Args, Command, JsonTo};
 use directory::Directory;
 use failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let directory = Directory::new(args.dir);
-    match run(&directory, args.json, args.command) {
+    match run(&directory, args.json.as_ref(), args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if matches!(failure, Failure::Error { .. }) {
@@ -48,7 +50,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failure> {
+fn run(directory: &Directory, json: Option<&JsonTo>, command: Command) -> Result<(), Failure> {
+    if let Command::Bench(args) = command {
+        return bench::run(directory, json, args);
+    }
+    let json = json.is_some();
     match command {
         Command::Demo(args) => demo::run(directory, json, &args),
         Command::Topic(command) => topic::run(directory, json, command),
@@ -59,5 +65,6 @@ fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failur
         Command::Repair(args) => repair::run(directory, json, &args),
         Command::Dump(args) => dump::run(json, &args),
         Command::Torture(command) => torture::run(directory, json, command),
+        Command::Bench(_) => Ok(()),
     }
 }

@@ -92,6 +92,11 @@ pub(crate) fn table<R: Into<Row>>(heading: &[&str], rows: impl IntoIterator<Item
     table
 }
 
+/// Columns of the terminal that stdout is, if it is one.
+pub(crate) fn width() -> Option<u16> {
+    Table::new().width()
+}
+
 /// `12,345,678`.
 pub(crate) fn count(number: u64) -> String {
     let digits = number.to_string();

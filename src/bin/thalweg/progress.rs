@@ -87,3 +87,30 @@ impl StatusLine {
         self.0.finish_and_clear();
     }
 }
+
+/// How far a stage of a longer run is.
+#[derive(Debug)]
+pub(crate) struct StageBar(ProgressBar);
+
+impl StageBar {
+    /// `number` of `count` stages, from 1.
+    pub(crate) fn start(number: usize, count: usize, name: &str) -> StageBar {
+        let template = "{prefix:.dim} {msg:28} {wide_bar:.cyan/238} {percent:>3}%";
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(1_000).with_style(style.progress_chars("━╸━"));
+        bar.set_prefix(format!("{number:>2} of {count}"));
+        bar.set_message(name.to_owned());
+        bar.tick();
+        StageBar(bar)
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn is_at(&self, fraction: f64) {
+        self.0.set_position((fraction.clamp(0.0, 1.0) * 1_000.0) as u64);
+    }
+
+    /// Takes it off the screen.
+    pub(crate) fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}

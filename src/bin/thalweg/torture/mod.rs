@@ -9,14 +9,13 @@ mod live;
 mod outcome;
 mod report;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use thalweg::torture::Limits;
 
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::output::{self, tell};
 
 pub(crate) use args::{Falsify, RunArgs, TortureCommand, VictimArgs};
@@ -71,7 +70,7 @@ fn run_and_report(
         tell(format_args!("torture {}: seed {}", asked.mode.name(), asked.seed));
     }
     let begun = Instant::now();
-    let live = Live::start(json, asked, interrupted()?);
+    let live = Live::start(json, asked, interrupt::flag()?);
     let outcome = run(&live);
     live.done();
     let outcome = outcome?;
@@ -108,16 +107,4 @@ fn asked(mode: Mode, limits: &Limits) -> Asked {
 fn seed_of_the_clock() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_micros() as u64 % 1_000_000_000_000
-}
-
-/// Set by Ctrl-C; a second one ends the process at once.
-fn interrupted() -> Result<Arc<AtomicBool>, Failure> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&flag))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
-            .map_err(|error| Failure::new(format!("could not listen for signals: {error}")))?;
-    }
-    flag.store(false, Ordering::SeqCst);
-    Ok(flag)
 }

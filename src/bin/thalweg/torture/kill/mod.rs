@@ -18,7 +18,7 @@ mod victim;
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,7 +26,7 @@ use thalweg::torture::Limits;
 
 use super::live::Live;
 use super::outcome::Outcome;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output::tell;
 use crate::torture::Falsify;
@@ -168,19 +168,10 @@ impl Run<'_> {
 /// A directory for this run alone: below the one that was named, or among temporary files.
 fn make_base(directory: &Directory, seed: u64) -> Result<PathBuf, Failure> {
     let parent = if directory.was_named() { directory.path().to_owned() } else { std::env::temp_dir() };
-    if holds_data(&parent) {
-        let message = format!("{} holds thalweg data; torture has no business there", parent.display());
-        return Err(Failure::new(message).next("name another directory with --dir, or none"));
-    }
+    directory::refuse_data(&parent, "torture")?;
     let base = parent.join(format!("thalweg-torture-{}-{seed}", std::process::id()));
     fs::create_dir_all(&parent)
         .and_then(|()| fs::create_dir(&base))
         .and_then(|()| fs::canonicalize(&base))
         .map_err(|error| Failure::new(format!("could not make the directory {}: {error}", base.display())))
-}
-
-fn holds_data(dir: &Path) -> bool {
-    let catalogue = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"catalog-");
-    fs::read_dir(dir)
-        .is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(|entry| catalogue(&entry.file_name()))))
 }

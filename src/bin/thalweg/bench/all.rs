@@ -1,0 +1,102 @@
+//! A run of everything: which parts, and how much of the time each gets.
+
+use std::time::Duration;
+
+use thalweg::Acks;
+
+use super::args::AllArgs;
+use super::settings::Settings;
+use super::values::RecordSize;
+use super::{Bench, Outcome, Part, workloads};
+use crate::failure::Failure;
+
+/// How long it takes, about, unless told otherwise.
+const TIME: Duration = Duration::from_secs(60);
+/// Bytes of values in a workload at most, unless told otherwise.
+const TOTAL_BYTES: u64 = 2 << 30;
+
+type Run = Result<Outcome, Failure>;
+
+pub(super) fn append(bench: &Bench, settings: &Settings) -> Run {
+    workloads::append::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn durable(bench: &Bench, settings: &Settings) -> Run {
+    workloads::durable::one_by_one(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn group_commit(bench: &Bench, settings: &Settings) -> Run {
+    workloads::durable::group_commit(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn replay(bench: &Bench, settings: &Settings) -> Run {
+    workloads::replay::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn tail(bench: &Bench, settings: &Settings) -> Run {
+    workloads::tail::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn partitions(bench: &Bench, settings: &Settings) -> Run {
+    workloads::partitions::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn recover(bench: &Bench, settings: &Settings) -> Run {
+    workloads::recover::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn groups(bench: &Bench, settings: &Settings) -> Run {
+    workloads::groups::run(bench, settings).map(Outcome::Rows)
+}
+
+pub(super) fn device(bench: &Bench, settings: &Settings) -> Run {
+    workloads::device::run(bench, settings).map(Outcome::Rows)
+}
+
+fn scaling(bench: &Bench, settings: &Settings) -> Run {
+    workloads::scaling::run(bench, settings).map(Outcome::Scaling)
+}
+
+/// Every workload, with shares of the time as of a minute.
+pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
+    let scale = args.seconds.unwrap_or(TIME).as_secs_f64() / TIME.as_secs_f64();
+    let total = args.total.unwrap_or(TOTAL_BYTES);
+    let sizes = args.record_size.map_or_else(|| vec![RecordSize::of(100), RecordSize::of(1024)], |size| vec![size]);
+    let part = |name: String, seconds: f64, settings: Settings, run| {
+        let wanted = Settings {
+            time: Duration::from_secs_f64(seconds * scale),
+            total_bytes: settings.total_bytes.or(Some(total)),
+            record: settings.record,
+            seed: args.seed,
+            ..settings
+        };
+        let time = Duration::from_secs_f64(seconds * scale * 2.0);
+        Part { name, settings: args.engine.apply(wanted), time, run }
+    };
+    let first = Settings { record: sizes[0], ..Settings::default() };
+    let mut parts = vec![part("device".to_owned(), 5.0, first.clone(), device)];
+    for &record in &sizes {
+        let settings = Settings { record, ..first.clone() };
+        parts.push(part(format!("append {}", record.name()), 2.4, settings, append));
+    }
+    let synced = Settings { acks: Acks::Synced, ..first.clone() };
+    parts.push(part("durable".to_owned(), 1.5, synced.clone(), durable));
+    let threads = Settings { producers: 32, ..synced };
+    parts.push(part("group-commit, 32 threads".to_owned(), 1.8, threads, group_commit));
+    let log = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
+    parts.push(part("replay".to_owned(), 2.0, log, replay));
+    let steady = Settings { rate: Some(100_000), ..first.clone() };
+    parts.push(part("tail, 100 k/s".to_owned(), 3.0, steady, tail));
+    let warm_up = Duration::from_secs_f64((0.3 * scale).min(1.0));
+    let many = Settings { producers: 2, warm_up, ..first.clone() };
+    let mut many = part("partitions, 600".to_owned(), 2.4, many, partitions);
+    many.settings = many.settings.partitioned(600);
+    parts.push(many);
+    let log_bytes = (scale.min(1.0) * (512u64 << 20) as f64) as u64;
+    let log = Settings { total_bytes: Some(log_bytes.clamp(1 << 20, total.max(1 << 20))), ..first.clone() };
+    parts.push(part("recover".to_owned(), 2.0, log, recover));
+    let group = Settings { partitions: 600, members: 100, ..first.clone() };
+    parts.push(part("groups, 100 members".to_owned(), 3.0, group, groups));
+    parts.push(part("scaling".to_owned(), 4.5, first, scaling));
+    parts
+}

@@ -1,0 +1,222 @@
+//! Appending: producers frame records into buffers of 256 KiB, writers checksum each batch once and write
+//! each buffer with one call into files whose blocks are reserved in steps of 32 MiB; 64 MiB that aren't
+//! synced are, beside the writing. One buffer after the other goes to one file after the other.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use thalweg::Acks;
+
+use super::frame::{self, Framer};
+use super::syncs::Syncs;
+use super::{failed, reserve};
+use crate::bench::Bench;
+use crate::bench::figures::Run;
+use crate::bench::lanes::{self, CHUNK, Lane, Plan};
+use crate::bench::payload::Payloads;
+use crate::bench::settings::{KEPT_BYTES, Settings};
+use crate::failure::Failure;
+
+const BUFFER_BYTES: usize = 256 << 10;
+const STEP_BYTES: u64 = 32 << 20;
+/// What waits to be written at most, over all producers.
+const BUFFERS: usize = 64;
+const SYNC_BYTES: u64 = 64 << 20;
+const SYNC_TIME: Duration = Duration::from_secs(1);
+
+/// A full buffer on its way to a file, and whose it is.
+struct Full {
+    buffer: Vec<u8>,
+    file: usize,
+    producer: usize,
+}
+
+/// One run.
+pub(crate) fn run(bench: &Bench, settings: &Settings, payloads: &Payloads, plan: Plan) -> Result<Run, Failure> {
+    let piece = bench.scratch.fresh("floor")?;
+    let files = settings.partitions as usize;
+    let writer_count = settings.writer_threads().min(files);
+    let share = (BUFFERS / settings.producers).max(3);
+    let mut to_producers = Vec::new();
+    let mut empties = Vec::new();
+    for _ in 0..settings.producers {
+        let (empty, free) = mpsc::channel::<Vec<u8>>();
+        (0..share).for_each(|_| drop(empty.send(Vec::new())));
+        to_producers.push(Mutex::new(Some(free)));
+        empties.push(empty);
+    }
+    let mut to_writers = Vec::new();
+    let mut writers: Vec<JoinHandle<Result<(), Failure>>> = Vec::new();
+    for number in 0..writer_count {
+        let (sender, full) = mpsc::sync_channel::<Full>(BUFFERS);
+        to_writers.push(sender);
+        let mut writer = Writer::new(piece.path().to_owned(), settings, number, writer_count, empties.clone());
+        writers.push(thread::spawn(move || writer.work(full)));
+    }
+    drop(empties);
+    let writer_senders = Mutex::new(Some(to_writers.clone()));
+    drop(to_writers);
+    let work = |lane: &mut Lane<'_>| {
+        let free = to_producers[lane.number].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let senders = writer_senders.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let (Some(free), Some(senders)) = (free, senders) {
+            produce(lane, payloads, settings, &free, &senders);
+        }
+        Ok(())
+    };
+    let settle = || {
+        drop(writer_senders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let outcomes: Vec<_> = writers.into_iter().map(JoinHandle::join).collect();
+        outcomes
+            .into_iter()
+            .try_for_each(|outcome| outcome.unwrap_or_else(|_| Err(Failure::new("a floor's thread panicked"))))
+    };
+    lanes::run(bench, plan, settings.producers, work, settle).map(|(run, _)| run)
+}
+
+/// Frames values until it is over. If a writer has failed, it ends early.
+fn produce(
+    lane: &mut Lane<'_>,
+    payloads: &Payloads,
+    settings: &Settings,
+    free: &Receiver<Vec<u8>>,
+    writers: &[SyncSender<Full>],
+) {
+    let files = settings.partitions as usize;
+    let full_bytes = BUFFER_BYTES.saturating_sub(2 * settings.record.max).max(1);
+    let (mut n, mut file) = (0, lane.number % files);
+    let mut goes_on = true;
+    while goes_on && let Ok(mut buffer) = free.recv() {
+        buffer.reserve(BUFFER_BYTES);
+        let mut framer = Framer::new(settings.batch_bytes);
+        while goes_on && buffer.len() < full_bytes {
+            let mut bytes = 0;
+            let until = n + CHUNK;
+            while n < until && buffer.len() < full_bytes {
+                let value = payloads.value(lane.number, n);
+                framer.push(&mut buffer, value);
+                bytes += value.len() as u64;
+                n += 1;
+            }
+            goes_on = lane.did(CHUNK - (until - n), bytes);
+        }
+        framer.close(&mut buffer);
+        let producer = lane.number;
+        if writers[file % writers.len()].send(Full { buffer, file, producer }).is_err() {
+            return;
+        }
+        file = (file + 1) % files;
+    }
+}
+
+/// One thread that writes its share of the files.
+struct Writer {
+    dir: PathBuf,
+    segment_bytes: u64,
+    kept_bytes: u64,
+    acks: Acks,
+    pin: bool,
+    number: usize,
+    count: usize,
+    empties: Vec<Sender<Vec<u8>>>,
+    logs: Vec<Log>,
+}
+
+/// A file that is written, and those before it.
+struct Log {
+    path: PathBuf,
+    file: Option<Arc<File>>,
+    position: u64,
+    reserved: u64,
+    unsynced: u64,
+    synced_at: Instant,
+    /// Sealed ones, with their lengths, oldest first.
+    sealed: Vec<(PathBuf, u64)>,
+    next: u64,
+}
+
+impl Writer {
+    fn new(dir: PathBuf, settings: &Settings, number: usize, count: usize, empties: Vec<Sender<Vec<u8>>>) -> Writer {
+        let logs = (0..settings.partitions as usize).filter(|file| file % count == number);
+        let logs = logs.map(|file| Log::new(dir.join(file.to_string()))).collect();
+        let kept_bytes = KEPT_BYTES / u64::from(settings.partitions);
+        let (segment_bytes, acks, pin) = (settings.segment_bytes, settings.acks, settings.pin);
+        Writer { dir, segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
+    }
+
+    fn work(&mut self, full: Receiver<Full>) -> Result<(), Failure> {
+        if self.pin {
+            // Where it can't be, the engine's threads run free too.
+            let _ = thalweg::floors::pin_to(self.number);
+        }
+        let syncs = Syncs::start();
+        for mut full in full {
+            frame::seal(&mut full.buffer);
+            let log = &mut self.logs[full.file / self.count];
+            log.write(&full.buffer, self.segment_bytes, self.kept_bytes, &syncs)
+                .map_err(|error| failed(&log.path, &error))?;
+            let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
+            log.sync(&syncs, due_bytes);
+            full.buffer.clear();
+            let _ = self.empties[full.producer].send(full.buffer);
+        }
+        if self.acks == Acks::Synced {
+            self.logs.iter_mut().for_each(|log| log.file.iter().for_each(|file| syncs.start_one(file)));
+        }
+        syncs.finish().map_err(|error| failed(&self.dir, &error))
+    }
+}
+
+impl Log {
+    fn new(path: PathBuf) -> Log {
+        let synced_at = Instant::now();
+        Log { path, file: None, position: 0, reserved: 0, unsynced: 0, synced_at, sealed: Vec::new(), next: 0 }
+    }
+
+    fn write(&mut self, buffer: &[u8], segment_bytes: u64, kept_bytes: u64, syncs: &Syncs) -> std::io::Result<()> {
+        let length = buffer.len() as u64;
+        if self.position + length > segment_bytes
+            && let Some(old) = self.file.take()
+        {
+            syncs.start_one(&old);
+            self.sealed.push((self.path.with_extension((self.next - 1).to_string()), self.position));
+            while self.sealed.iter().map(|sealed| sealed.1).sum::<u64>() > kept_bytes.max(segment_bytes) {
+                let (path, _) = self.sealed.remove(0);
+                std::fs::remove_file(path)?;
+            }
+        }
+        let file = match &self.file {
+            Some(file) => file.clone(),
+            None => {
+                let file = Arc::new(File::create(self.path.with_extension(self.next.to_string()))?);
+                (self.position, self.reserved, self.next) = (4096, 0, self.next + 1);
+                self.file.insert(file).clone()
+            }
+        };
+        while self.position + length > self.reserved {
+            // As the engine's steps: doubled from 64 KiB.
+            let step = self.reserved.clamp(64 << 10, STEP_BYTES).min(segment_bytes.max(64 << 10));
+            reserve(&file, self.reserved, step)?;
+            self.reserved += step;
+        }
+        file.write_all_at(buffer, self.position)?;
+        self.position += length;
+        self.unsynced += length;
+        Ok(())
+    }
+
+    fn sync(&mut self, syncs: &Syncs, due_bytes: u64) {
+        let due = self.unsynced >= due_bytes || (self.unsynced > 0 && self.synced_at.elapsed() >= SYNC_TIME);
+        if due
+            && let Some(file) = &self.file
+            && syncs.start_if_idle(file)
+        {
+            (self.unsynced, self.synced_at) = (0, Instant::now());
+        }
+    }
+}

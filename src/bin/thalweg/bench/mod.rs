@@ -1,0 +1,212 @@
+//! `bench`: how fast the engine is, beside what the machine can do with the least possible work, measured in
+//! the same run. All workloads with one table, or one with flags of its own.
+
+mod all;
+mod args;
+mod environment;
+mod figures;
+mod floor;
+mod lanes;
+mod memory;
+mod payload;
+mod report;
+mod scratch;
+mod settings;
+mod values;
+mod workloads;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+pub(crate) use args::BenchArgs;
+
+use args::{AllArgs, Workload};
+use environment::Environment;
+use figures::{Row, Scaling};
+use memory::Peak;
+use report::Report;
+use scratch::Scratch;
+use settings::Settings;
+
+use crate::args::JsonTo;
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::output;
+use crate::progress::StageBar;
+
+/// What a shell says of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+/// What every workload works with.
+struct Bench {
+    scratch: Scratch,
+    interrupted: Arc<AtomicBool>,
+    /// The most memory while the engine was at work, since the last line.
+    peak: Peak,
+    stage: Mutex<Option<Stage>>,
+}
+
+/// What is shown while it is on.
+struct Stage {
+    bar: StageBar,
+    begun: Instant,
+    /// About how long it will take.
+    time: Duration,
+}
+
+impl Bench {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Shows how far the stage is.
+    fn tick(&self) {
+        if let Some(stage) = &*self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
+            stage.bar.is_at(stage.begun.elapsed().as_secs_f64() / stage.time.as_secs_f64().max(1e-3));
+        }
+    }
+
+    /// A stage begins, or with `None` the last one ends.
+    fn show(&self, stage: Option<Stage>) {
+        let mut shown = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = std::mem::replace(&mut *shown, stage) {
+            old.bar.done();
+        }
+    }
+}
+
+/// Something to be measured.
+struct Part {
+    name: String,
+    settings: Settings,
+    /// About how long it takes.
+    time: Duration,
+    run: fn(&Bench, &Settings) -> Result<Outcome, Failure>,
+}
+
+/// What a part gave.
+enum Outcome {
+    Rows(Vec<Row>),
+    Scaling(Vec<Scaling>),
+}
+
+pub(crate) fn run(directory: &Directory, json: Option<&JsonTo>, args: BenchArgs) -> Result<(), Failure> {
+    let html = args.html.as_deref();
+    let all = &args.all;
+    let Some(workload) = args.workload else { return measure(directory, json, html, all::parts(all)) };
+    if all.is_given() {
+        let message = "a workload's flags stand behind it, such as `bench append --seconds 5`";
+        return Err(Failure::new(message).code(2));
+    }
+    let part = |name: &str, settings: Settings, run| {
+        // The floor takes as long again.
+        let time = (settings.time + settings.warm_up * settings.rounds) * 2;
+        vec![Part { name: name.to_owned(), settings, time, run }]
+    };
+    let parts = match workload {
+        Workload::Append(args) => part("append", args.settings(), all::append),
+        Workload::Durable(args) => part("durable", args.settings(), all::durable),
+        Workload::GroupCommit(args) => part("group-commit", args.settings(), all::group_commit),
+        Workload::Replay(args) => part("replay", args.settings(), all::replay),
+        Workload::Tail(args) => part("tail", args.settings(), all::tail),
+        Workload::Partitions(args) => part("partitions", args.settings(), all::partitions),
+        Workload::Recover(args) => part("recover", args.settings(), all::recover),
+        Workload::Groups(args) => part("groups", args.settings(), all::groups),
+        Workload::Device(args) => part("device", args.settings(), all::device),
+        Workload::Victim(args) => return workloads::victim::run(directory, &args.settings()),
+        Workload::Compare { before, after } => {
+            if html.is_some() {
+                return Err(Failure::new("compare writes no page; --html is for measuring").code(2));
+            }
+            let compared = report::compare::run(&before, &after, json.is_some())?;
+            return json.map_or(Ok(()), |to| write_json(to, &compared));
+        }
+    };
+    measure(directory, json, html, parts)
+}
+
+/// Runs the parts one after the other, and says what came out even if that is not all.
+fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, parts: Vec<Part>) -> Result<(), Failure> {
+    check_output(json, html)?;
+    let bench = Bench {
+        interrupted: interrupt::flag()?,
+        scratch: Scratch::make(directory)?,
+        peak: Peak::default(),
+        stage: Mutex::default(),
+    };
+    let begun = Instant::now();
+    let begun_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
+    let environment = Environment::of(bench.scratch.path());
+    let (mut rows, mut scaling, mut failed) = (Vec::new(), Vec::new(), None);
+    let count = parts.len();
+    for (number, part) in parts.into_iter().enumerate() {
+        if bench.is_interrupted() {
+            break;
+        }
+        let bar = StageBar::start(number + 1, count, &part.name);
+        bench.show(Some(Stage { bar, begun: Instant::now(), time: part.time }));
+        match (part.run)(&bench, &part.settings) {
+            Ok(Outcome::Rows(more)) => rows.extend(more),
+            Ok(Outcome::Scaling(more)) => scaling.extend(more),
+            Err(failure) => {
+                failed = Some(bench.scratch.explain(&part.name, failure));
+                break;
+            }
+        }
+    }
+    bench.show(None);
+    let interrupted = bench.is_interrupted();
+    // What measured nothing says nothing, unless it says why.
+    rows.retain(|row| !row.figures.is_empty() || !row.notes.is_empty());
+    let partial = interrupted || failed.is_some();
+    let peak_anonymous_bytes = rows.iter().filter_map(|row| row.peak_anonymous_bytes).max();
+    let time = begun.elapsed();
+    drop(bench);
+    let report = Report { environment, begun_ms, time, rows, scaling, partial, peak_anonymous_bytes };
+    let said = if report.rows.is_empty() && failed.is_some() { Ok(()) } else { say(&report, json, html) };
+    match failed {
+        Some(failure) => Err(failure),
+        None if interrupted => Err(Failure::new("interrupted; the figures are partial").code(INTERRUPTED)),
+        None => said,
+    }
+}
+
+fn say(report: &Report, json: Option<&JsonTo>, html: Option<&Path>) -> Result<(), Failure> {
+    if let Some(path) = html {
+        report::write_file(path, &report.html())?;
+    }
+    if let Some(to) = json {
+        write_json(to, &report.json())?;
+    }
+    if json == Some(&JsonTo::Stdout) { Ok(()) } else { output::print(&report.table()) }
+}
+
+fn write_json(to: &JsonTo, document: &serde_json::Value) -> Result<(), Failure> {
+    match to {
+        JsonTo::Stdout => output::print_json(document),
+        JsonTo::File(path) => report::write_file(path, &format!("{document:#}\n")),
+    }
+}
+
+/// A minute is too long to find out then that a file can't be written.
+fn check_output(json: Option<&JsonTo>, html: Option<&Path>) -> Result<(), Failure> {
+    let file = match json {
+        Some(JsonTo::File(path)) => Some(path.as_path()),
+        _ => None,
+    };
+    for path in [file, html].into_iter().flatten() {
+        let opened = std::fs::File::options().create(true).append(true).open(path);
+        opened.map_err(|error| Failure::new(format!("could not write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
+impl AllArgs {
+    /// Whether anything of it was on the command line.
+    fn is_given(&self) -> bool {
+        self.seconds.is_some() || self.record_size.is_some() || self.total.is_some() || self.engine.is_given()
+    }
+}

@@ -1,0 +1,109 @@
+//! The table: a line a workload; on a narrow terminal, two lines of text each.
+
+use std::fmt::Write;
+
+use super::{Report, text};
+use crate::bench::figures::Row;
+use crate::output::{self, Style};
+
+/// From here on everything stands on one line.
+const WIDE: u16 = 118;
+
+pub(super) fn render(report: &Report) -> String {
+    let style = Style::of_stdout();
+    let mut out = String::new();
+    if report.partial {
+        let _ = writeln!(
+            out,
+            "{}",
+            style.bad("partial: it was cut short, the figures are of what was measured until then")
+        );
+    }
+    if output::width().is_none_or(|width| width >= WIDE) {
+        let heading = ["workload", "rate>", "values>", "p50>", "p99>", "p99.9>", "max>", "floor>", "ratio>"];
+        let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(wide)));
+    } else {
+        let heading = ["workload", "rate>", "times>", "", "floor>", "ratio>"];
+        let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(narrow)));
+    }
+    for line in below(report) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+fn wide(row: &Row) -> [String; 9] {
+    let [p50, p99, p999, max] = text::row_latencies(row);
+    [name(row), text::row_rate(row), text::row_bytes(row), p50, p99, p999, max, floor(row), ratio(row)]
+}
+
+fn narrow(row: &Row) -> [String; 6] {
+    let [p50, p99, p999, max] = text::row_latencies(row);
+    let bytes = Some(text::row_bytes(row)).filter(|bytes| bytes != "-");
+    let under = |first: String, second: Option<String>| match second {
+        Some(second) => format!("{first}\n{second}"),
+        None => first,
+    };
+    let (times, tails) = match p50.as_str() {
+        "-" => ("-".to_owned(), String::new()),
+        _ => (format!("p50 {p50}\np99 {p99}"), format!("p99.9 {p999}\nmax {max}")),
+    };
+    let name = under(row.workload.to_owned() + if row.partial { " *" } else { "" }, Some(row.variant.clone()));
+    [name, under(text::row_rate(row), bytes), times, tails, floor(row), ratio(row)]
+}
+
+fn name(row: &Row) -> String {
+    row.name() + if row.partial { " *" } else { "" }
+}
+
+fn floor(row: &Row) -> String {
+    row.floors.first().map_or_else(|| "-".to_owned(), |floor| text::floor(row.measure, floor))
+}
+
+fn ratio(row: &Row) -> String {
+    row.ratio().map_or_else(|| "-".to_owned(), text::digits)
+}
+
+/// What the table doesn't say.
+fn below(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.rows.iter().any(|row| row.partial) {
+        lines.push("* cut short".to_owned());
+    }
+    if report.rows.iter().any(|row| row.ratio().is_some()) {
+        lines.push(
+            "ratio: rate to the floor's rate, more is better; where the floor is a p50, p50 to p50, less is better"
+                .to_owned(),
+        );
+    }
+    let mut said = Vec::new();
+    for row in &report.rows {
+        for (at, floor) in row.floors.iter().enumerate() {
+            let others = if at == 0 { String::new() } else { format!(" ({})", text::floor(row.measure, floor)) };
+            let line = (row.workload, format!("{}{others}", floor.name));
+            if !said.contains(&line) {
+                said.push(line);
+            }
+        }
+    }
+    let floors: Vec<_> = said
+        .chunk_by(|a, b| a.0 == b.0)
+        .map(|same| {
+            let names: Vec<_> = same.iter().map(|(_, name)| name.as_str()).collect();
+            format!("{}: {}", same[0].0, names.join("; "))
+        })
+        .collect();
+    if !floors.is_empty() {
+        lines.push(format!("floors: {}", floors.join(" | ")));
+    }
+    lines.extend(report.rows.iter().flat_map(|row| row.notes.iter().map(|note| format!("{}: {note}", row.name()))));
+    for scaling in &report.scaling {
+        let points = scaling.points.iter().map(|(number, per_s, _)| format!("{number}: {}", text::rate(*per_s)));
+        lines.push(format!("append by number of {}: {}", scaling.of, points.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(peak) = report.peak_anonymous_bytes {
+        lines.push(format!("peak memory of its own (anonymous): {}", output::bytes(peak)));
+    }
+    lines.extend(report.environment.lines());
+    lines
+}

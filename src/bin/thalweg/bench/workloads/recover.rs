@@ -1,0 +1,142 @@
+//! `recover`: how long opening takes until a first record is written, after a clean close and after the
+//! process was killed in full flow; beside reading every file's first block and one sync.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thalweg::Record;
+
+use super::{ENGINE, Line, TOPIC, VALUES, send};
+use crate::bench::Bench;
+use crate::bench::figures::{Figures, Floor, Measure, Row, Run};
+use crate::bench::floor;
+use crate::bench::payload::{Payloads, Spread};
+use crate::bench::settings::Settings;
+use crate::failure::Failure;
+
+/// What a process writes before it is killed, at least, and for how long it goes on then.
+const FLOW_BYTES: u64 = 64 << 20;
+const FLOW_TIME: Duration = Duration::from_millis(100);
+/// A process that says nothing for so long hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
+    let total_bytes = settings.total_bytes.unwrap_or(1 << 30);
+    let flow_bytes = FLOW_BYTES.min(total_bytes);
+    let killed_bytes = u64::from(settings.rounds) * (flow_bytes + (FLOW_TIME.as_secs_f64() * 3e9) as u64);
+    bench.scratch.need("recover", settings.stored_bytes(total_bytes + killed_bytes))?;
+    let payloads = Payloads::new(settings.record, settings.seed);
+    let piece = bench.scratch.fresh("engine")?;
+    let dir = piece.path().join("data");
+    let engine = settings.builder(&dir).open()?;
+    engine.create_topic(TOPIC, settings.topic().retention_bytes(None))?;
+    send::fill(bench, &engine, &payloads, Spread { partitions: settings.partitions, fixed: false }, total_bytes)?;
+    engine.close()?;
+    let mut rows = Vec::new();
+    for variant in ["clean", "killed"] {
+        let (mut figures, mut floor) = (Figures::default(), Figures::default());
+        for _ in 0..settings.rounds {
+            if variant == "killed" {
+                kill_in_full_flow(bench, settings, &dir, flow_bytes)?;
+            }
+            if bench.is_interrupted() {
+                break;
+            }
+            floor.add(&floor::open::run(&dir)?);
+            figures.add(&open(settings, &dir)?);
+            bench.peak.look();
+            bench.tick();
+        }
+        let line = Line {
+            workload: "recover",
+            variant: variant.to_owned(),
+            unit: "opens",
+            measure: Measure::Median,
+            uses: &[&VALUES, &["partitions", "total_bytes", "rounds"], &ENGINE],
+            figures,
+            floors: vec![Floor { name: "first blocks, one sync", figures: floor }],
+        };
+        rows.push(line.row(bench, settings));
+    }
+    Ok(rows)
+}
+
+/// Until the first record is written.
+fn open(settings: &Settings, dir: &Path) -> Result<Run, Failure> {
+    let begun = Instant::now();
+    let engine = settings.builder(dir).create(false).open()?;
+    engine.producer_for(TOPIC)?.send(Record::new("first").partition(0))?.wait()?;
+    let took = begun.elapsed();
+    engine.close()?;
+    let mut run = Run::new(1, 0, took);
+    run.latencies.record(took);
+    Ok(run)
+}
+
+fn kill_in_full_flow(bench: &Bench, settings: &Settings, dir: &Path, flow_bytes: u64) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("could not start this program again: {error}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.arg("--dir").arg(dir).args(["bench", "victim"]).args(arguments(settings, flow_bytes));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A Ctrl-C at the terminal is for us alone.
+    command.process_group(0);
+    let mut child = command.spawn().map_err(failed)?;
+    let full = wait_until_full(bench, &mut child);
+    if full == Some(true) {
+        thread::sleep(FLOW_TIME);
+    }
+    let ended_by_itself = child.try_wait().is_ok_and(|status| status.is_some());
+    let _ = child.kill();
+    let output =
+        child.wait_with_output().map_err(|error| Failure::new(format!("could not wait for a process: {error}")))?;
+    match full {
+        Some(true) if !ended_by_itself => Ok(()),
+        None => Ok(()),
+        Some(_) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(Failure::new(format!("the process that was to be killed ended by itself: {}", said.trim())))
+        }
+    }
+}
+
+/// Whether it said that it is; `None` if we were interrupted before.
+fn wait_until_full(bench: &Bench, child: &mut Child) -> Option<bool> {
+    let (lines, heard) = mpsc::channel();
+    let stdout = child.stdout.take()?;
+    thread::spawn(move || {
+        let mut line = String::new();
+        let said = BufReader::new(stdout).read_line(&mut line).is_ok() && line == "full\n";
+        let _ = lines.send(said);
+    });
+    let begun = Instant::now();
+    while !bench.is_interrupted() {
+        bench.tick();
+        if let Ok(said) = heard.recv_timeout(Duration::from_millis(50)) {
+            return Some(said);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Some(false);
+        }
+    }
+    None
+}
+
+/// What gives the other process the same settings.
+fn arguments(settings: &Settings, flow_bytes: u64) -> Vec<String> {
+    let mut arguments = vec![
+        format!("--record-size={}..{}", settings.record.min, settings.record.max),
+        format!("--seed={}", settings.seed),
+        format!("--partitions={}", settings.partitions),
+        format!("--total={flow_bytes}"),
+        format!("--driver={}", settings.driver_name()),
+        format!("--pin={}", if settings.pin { "on" } else { "off" }),
+    ];
+    arguments.extend(settings.writers.map(|count| format!("--writers={count}")));
+    arguments
+}

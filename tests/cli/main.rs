@@ -5,6 +5,7 @@
 
 mod alter;
 mod bad_input;
+mod bench;
 mod damage;
 mod demo;
 mod group_consume;

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 /// How long it takes, about, unless told otherwise.
 const TIME: Duration = Duration::from_secs(60);
 /// Bytes of values in a workload at most, unless told otherwise.
-const TOTAL_BYTES: u64 = 2 << 30;
+const TOTAL_BYTES: u64 = 6 << 30;
 
 type Run = Result<Outcome, Failure>;
 
@@ -74,7 +74,8 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
         Part { name, settings: args.engine.apply(wanted), time, run }
     };
     let first = Settings { record: sizes[0], ..Settings::default() };
-    let mut parts = vec![part("device".to_owned(), 5.0, first.clone(), device)];
+    let file = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
+    let mut parts = vec![part("device".to_owned(), 5.0, file, device)];
     for &record in &sizes {
         let settings = Settings { record, ..first.clone() };
         parts.push(part(format!("append {}", record.name()), 2.4, settings, append));

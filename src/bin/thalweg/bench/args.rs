@@ -58,7 +58,7 @@ pub(crate) struct AllArgs {
     /// Values of this size, instead of 100 bytes and 1 KiB; or a range such as 100..1000
     #[arg(long, value_name = "BYTES")]
     pub(crate) record_size: Option<RecordSize>,
-    /// At most so many bytes of values in a workload [default: 2GiB]
+    /// At most so many bytes of values in a workload [default: 6GiB]
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub(crate) total: Option<u64>,
     #[command(flatten)]

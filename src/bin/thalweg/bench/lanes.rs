@@ -125,6 +125,9 @@ pub(crate) fn run(
     })?;
     settle()?;
     let time = watch.start.elapsed();
+    if plan.is_engine {
+        bench.peak.look();
+    }
     let (count, bytes) = watch.total();
     let series = Some(watch.series).filter(|series| series.points.len() > 1);
     let run = Run { count: count - watch.base.0, bytes: bytes - watch.base.1, time, latencies, series };

@@ -62,6 +62,13 @@ impl Scratch {
         Ok(Piece { path })
     }
 
+    /// Waits until the file system is done with what was removed: a drive that is told of freed blocks
+    /// would be slow for whoever comes next.
+    pub(crate) fn settle(&self) {
+        // Only a convenience: what can't be synced isn't waited for.
+        let _ = fs::File::open(&self.dir).and_then(|dir| dir.sync_all());
+    }
+
     /// Fails if there isn't so much room.
     pub(crate) fn need(&self, what: &str, bytes: u64) -> Result<(), Failure> {
         self.needed_bytes.store(bytes, Ordering::Relaxed);

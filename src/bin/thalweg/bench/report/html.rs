@@ -24,7 +24,7 @@ pub(super) fn render(report: &Report) -> String {
             page,
             "<h2>Beside the floor</h2>\n<p>Speed relative to the floor, which is the same bytes with the least \
              possible work, measured in the same run: 1 is as fast as it. For group-commit it is one thread alone, \
-             for partitions one partition.</p>\n<figure class=\"wide\">{ratios}</figure>\n"
+             for partitions one partition. Longer bars are cut.</p>\n<figure class=\"wide\">{ratios}</figure>\n"
         );
     }
     section(
@@ -64,7 +64,7 @@ fn head(page: &mut String, report: &Report) {
 
 fn table(page: &mut String, rows: &[Row]) {
     page.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
-    for heading in ["workload", "rate", "values", "p50", "p99", "p99.9", "max", "floor", "ratio"] {
+    for heading in ["workload", "rate", "data", "p50", "p99", "p99.9", "max", "floor", "ratio"] {
         let _ = write!(page, "<th>{heading}</th>");
     }
     page.push_str("</tr></thead>\n<tbody>\n");

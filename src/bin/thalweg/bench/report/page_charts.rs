@@ -7,6 +7,9 @@ use crate::bench::figures::{Latencies, Measure, PERCENTILES, Row, Scaling};
 /// Longer bars are cut.
 const RATIO_LIMIT: f64 = 1.5;
 
+/// Of fewer times there is no curve.
+const CURVE_COUNT: u64 = 50;
+
 /// A chart and its words.
 pub(super) struct Chart {
     pub(super) title: String,
@@ -21,10 +24,8 @@ pub(super) fn ratios(rows: &[Row]) -> Option<String> {
         .filter_map(|row| {
             let ratio = row.ratio()?;
             let (value, text) = match row.measure {
-                Measure::Rate => (ratio, text::digits(ratio)),
-                Measure::Median => {
-                    (1.0 / ratio, format!("{} ({} × its time)", text::digits(1.0 / ratio), text::digits(ratio)))
-                }
+                Measure::Rate => (ratio, format!("its rate {} ×", text::digits(ratio))),
+                Measure::Median => (1.0 / ratio, format!("its time {} ×", text::digits(ratio))),
             };
             Some(Bar { name: row.name(), value, text })
         })
@@ -43,11 +44,11 @@ pub(super) fn over_time(row: &Row) -> Option<Chart> {
         (seconds, *per_s, format!("{} at {seconds:.1} s", text::rate(*per_s)))
     });
     let line = Line { class: "ours", points: points.collect(), marked: false };
-    let x = Axis::from_zero(per_s.len() as f64 * interval, "seconds measured", |seconds| short(seconds));
+    let x = Axis::to_end(per_s.len() as f64 * interval, "seconds measured", |seconds| short(seconds));
     let y = Axis::from_zero(most, "", |value| text::rate(value).replace(".00", "").replace(".0", ""));
     Some(Chart {
         title: row.name(),
-        below: format!("{} {}", text::rate(row.figures.per_s), row.unit),
+        below: text::rate(row.figures.per_s).replace(" /s", "/s").replace("/s", &format!(" {}/s", row.unit)),
         svg: svg::lines(&format!("{}: rate over time", row.name()), &x, &y, &[line]),
     })
 }
@@ -55,7 +56,7 @@ pub(super) fn over_time(row: &Row) -> Option<Chart> {
 /// How long which share took at most; its floor beside it, if its ratio is of times.
 pub(super) fn latencies(row: &Row) -> Option<Chart> {
     let ours = &row.figures.latencies;
-    if ours.is_empty() {
+    if ours.count() < CURVE_COUNT {
         return None;
     }
     let floor = row.floors.first().map(|floor| &floor.figures.latencies).filter(|latencies| !latencies.is_empty());

@@ -32,6 +32,13 @@ impl Axis {
         Axis { from: 0.0, to: count * step, ticks: ticks.collect(), label }
     }
 
+    /// From 0 to `max`, with words at round numbers below it.
+    pub(super) fn to_end(max: f64, label: &'static str, text: impl Fn(f64) -> String) -> Axis {
+        let round = Axis::from_zero(max, label, text);
+        let ticks = round.ticks.into_iter().filter(|(value, _)| *value <= max).collect();
+        Axis { from: 0.0, to: max.max(f64::MIN_POSITIVE), ticks, label }
+    }
+
     /// Powers of ten around `min` and `max`; the axis itself counts in those powers.
     pub(super) fn powers(min: f64, max: f64, label: &'static str, text: impl Fn(f64) -> String) -> Axis {
         let (from, to) = (min.max(1.0).log10().floor(), max.max(1.0).log10().ceil());
@@ -96,7 +103,7 @@ pub(super) fn lines(what: &str, x: &Axis, y: &Axis, lines: &[Line]) -> String {
 pub(super) struct Bar {
     pub(super) name: String,
     pub(super) value: f64,
-    /// What stands at its end.
+    /// What is said when it is pointed at.
     pub(super) text: String,
 }
 
@@ -104,12 +111,14 @@ pub(super) struct Bar {
 pub(super) fn bars(what: &str, bars: &[Bar], limit: f64) -> String {
     const ROW: f64 = 30.0;
     const NAMES: f64 = 190.0;
-    const ENDS: f64 = 110.0;
+    const ENDS: f64 = 90.0;
     const WIDE: f64 = 780.0;
     let height = bars.len() as f64 * ROW + 28.0;
     let at = |value: f64| NAMES + value.min(limit) / limit * (WIDE - NAMES - ENDS);
     let mut svg = format!(r#"<svg viewBox="0 0 {WIDE} {height}" role="img" aria-label="{}">"#, escape(what));
     let one = at(1.0);
+    // Over everything else.
+    let mut said_at_ends = String::new();
     let _ = write!(svg, r#"<line class="axis" x1="{NAMES}" x2="{NAMES}" y1="4" y2="{}"/>"#, height - 22.0);
     for (number, bar) in bars.iter().enumerate() {
         let top = number as f64 * ROW + 6.0;
@@ -131,17 +140,12 @@ pub(super) fn bars(what: &str, bars: &[Bar], limit: f64) -> String {
             escape(&bar.name),
             escape(&bar.text),
         );
-        let more = if bar.value > limit { "→ " } else { "" };
-        let _ = write!(
-            svg,
-            r#"<text class="value" x="{:.1}" y="{}">{more}{}</text>"#,
-            end + 8.0,
-            top + 15.0,
-            escape(&bar.text)
-        );
+        let said = format!("{}{}", if bar.value > limit { "→ " } else { "" }, super::text::digits(bar.value));
+        let _ = write!(said_at_ends, r#"<text class="value" x="{:.1}" y="{}">{said}</text>"#, end + 8.0, top + 15.0);
     }
     let _ = write!(svg, r#"<line class="one" x1="{one:.1}" x2="{one:.1}" y1="2" y2="{}"/>"#, height - 20.0);
     let _ = write!(svg, r#"<text class="middle" x="{one:.1}" y="{}">the floor</text>"#, height - 4.0);
+    svg.push_str(&said_at_ends);
     svg.push_str("</svg>");
     svg
 }

@@ -20,16 +20,35 @@ pub(super) fn render(report: &Report) -> String {
         );
     }
     if output::width().is_none_or(|width| width >= WIDE) {
-        let heading = ["workload", "rate>", "values>", "p50>", "p99>", "p99.9>", "max>", "floor>", "ratio>"];
+        let heading = ["workload", "rate>", "data>", "p50>", "p99>", "p99.9>", "max>", "floor>", "ratio>"];
         let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(wide)));
     } else {
         let heading = ["workload", "rate>", "times>", "", "floor>", "ratio>"];
         let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(narrow)));
     }
+    let width = usize::from(output::width().unwrap_or(WIDE).min(WIDE));
     for line in below(report) {
-        let _ = writeln!(out, "{line}");
+        wrap(&mut out, &line, width);
     }
     out
+}
+
+/// In lines that fit, the second and further ones a little in.
+fn wrap(out: &mut String, line: &str, width: usize) {
+    let mut length = 0;
+    for word in line.split(' ') {
+        let count = word.chars().count();
+        if length > 0 && length + 1 + count > width {
+            out.push_str("\n  ");
+            length = 2;
+        } else if length > 0 {
+            out.push(' ');
+            length += 1;
+        }
+        out.push_str(word);
+        length += count;
+    }
+    out.push('\n');
 }
 
 fn wide(row: &Row) -> [String; 9] {
@@ -94,7 +113,7 @@ fn below(report: &Report) -> Vec<String> {
         })
         .collect();
     if !floors.is_empty() {
-        lines.push(format!("floors: {}", floors.join(" | ")));
+        lines.push(format!("floors: {}", floors.join(". ")));
     }
     lines.extend(report.rows.iter().flat_map(|row| row.notes.iter().map(|note| format!("{}: {note}", row.name()))));
     for scaling in &report.scaling {

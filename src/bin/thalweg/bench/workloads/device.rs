@@ -40,12 +40,12 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         depth: settings.depth,
     };
     let size = output::bytes(block).replace(".0 ", " ");
-    let direct = format!("O_DIRECT, io_uring, {} × {size}", settings.depth);
+    let direct = format!("O_DIRECT {} × {size}", settings.depth);
     let parts: [(String, &'static str, &dyn Fn() -> io::Result<Run>); 6] = [
         (format!("memcpy {size}"), "copies", &|| Ok(device.copy())),
         ("CRC-32 64 KiB".to_owned(), "checksums", &|| Ok(device.checksum())),
         (format!("pwrite {size}"), "writes", &|| device.write()),
-        ("pwrite, fdatasync 4 KiB".to_owned(), "writes", &|| device.write_and_sync()),
+        ("fdatasync 4 KiB".to_owned(), "writes", &|| device.write_and_sync()),
         (direct, "writes", &|| device.write_direct()),
         (format!("read {size}"), "reads", &|| device.read()),
     ];
@@ -85,6 +85,7 @@ impl Device<'_> {
         let mut at = 0;
         self.repeat(self.block.len(), 16, |_| {
             to[at..at + self.block.len()].copy_from_slice(black_box(&self.block));
+            black_box(&to[at..at + self.block.len()]);
             at = if at + 2 * self.block.len() > to.len() { 0 } else { at + self.block.len() };
         })
     }

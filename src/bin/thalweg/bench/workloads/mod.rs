@@ -68,6 +68,7 @@ fn take_turns(
     for _ in 0..rounds {
         for (turn, figures) in all.iter_mut().enumerate() {
             if !bench.is_interrupted() {
+                bench.scratch.settle();
                 figures.add(&turns(turn)?);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// What ends a command early.
@@ -10,12 +11,30 @@ pub(crate) enum Failure {
     /// Nobody reads stdout any more (`| head`): that is no error.
     StdoutClosed,
     /// What went wrong, and the command (or another step) that helps, if there is one.
-    Error { message: String, next: Option<String>, code: u8 },
+    Error { message: String, next: Option<String>, code: u8, no_room: bool },
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure::Error { message: message.into(), next: None, code: 1 }
+        Failure::Error { message: message.into(), next: None, code: 1, no_room: false }
+    }
+
+    /// An I/O error at this place.
+    pub(crate) fn io(path: &Path, error: &io::Error) -> Failure {
+        let failure = Failure::new(format!("{}: {error}", path.display()));
+        if error.kind() == io::ErrorKind::StorageFull { failure.no_room() } else { failure }
+    }
+
+    fn no_room(mut self) -> Failure {
+        if let Failure::Error { no_room, .. } = &mut self {
+            *no_room = true;
+        }
+        self
+    }
+
+    /// Whether the disk was full.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, Failure::Error { no_room: true, .. })
     }
 
     /// Says what to do next; what was said first stays.
@@ -70,6 +89,7 @@ impl fmt::Display for Failure {
 
 impl From<thalweg::Error> for Failure {
     fn from(error: thalweg::Error) -> Failure {
-        Failure::new(error.to_string())
+        let failure = Failure::new(error.to_string());
+        if error.kind() == &thalweg::ErrorKind::NoRoom { failure.no_room() } else { failure }
     }
 }

@@ -75,7 +75,7 @@ impl Settled {
         let (lost, acknowledged) = (sent.saturating_sub(self.acknowledged), output::count(self.acknowledged));
         match self.failure {
             None => Ok(()),
-            Some(Failure::Error { message, next, code }) => {
+            Some(Failure::Error { message, next, code, no_room }) => {
                 let message = match (lost, sent) {
                     (0, 0) => message,
                     (0, _) => format!("{message}; what was sent before is acknowledged, {acknowledged} in all"),
@@ -85,7 +85,7 @@ impl Settled {
                         output::counted(sent, "record")
                     ),
                 };
-                Err(Failure::Error { message, next, code })
+                Err(Failure::Error { message, next, code, no_room })
             }
             Some(other) => Err(other),
         }

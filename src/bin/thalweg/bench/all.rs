@@ -15,54 +15,70 @@ const TIME: Duration = Duration::from_secs(60);
 /// Bytes of values in a workload at most, unless told otherwise.
 const TOTAL_BYTES: u64 = 6 << 30;
 
-type Run = Result<Outcome, Failure>;
-
-pub(super) fn append(bench: &Bench, settings: &Settings) -> Run {
-    workloads::append::run(bench, settings).map(Outcome::Rows)
+/// A workload: what it does, and how much of the disk it takes at most.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&Bench, &Settings) -> Result<Outcome, Failure>,
+    pub(super) needs: fn(&Settings) -> u64,
 }
 
-pub(super) fn durable(bench: &Bench, settings: &Settings) -> Run {
-    workloads::durable::one_by_one(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn group_commit(bench: &Bench, settings: &Settings) -> Run {
-    workloads::durable::group_commit(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn replay(bench: &Bench, settings: &Settings) -> Run {
-    workloads::replay::run(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn tail(bench: &Bench, settings: &Settings) -> Run {
-    workloads::tail::run(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn partitions(bench: &Bench, settings: &Settings) -> Run {
-    workloads::partitions::run(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn recover(bench: &Bench, settings: &Settings) -> Run {
-    workloads::recover::run(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn groups(bench: &Bench, settings: &Settings) -> Run {
-    workloads::groups::run(bench, settings).map(Outcome::Rows)
-}
-
-pub(super) fn device(bench: &Bench, settings: &Settings) -> Run {
-    workloads::device::run(bench, settings).map(Outcome::Rows)
-}
-
-fn scaling(bench: &Bench, settings: &Settings) -> Run {
-    workloads::scaling::run(bench, settings).map(Outcome::Scaling)
-}
+pub(super) const APPEND: Kind = Kind {
+    name: "append",
+    run: |bench, settings| workloads::append::run(bench, settings).map(Outcome::Rows),
+    needs: Settings::round_disk_bytes,
+};
+pub(super) const DURABLE: Kind = Kind {
+    name: "durable",
+    run: |bench, settings| workloads::durable::one_by_one(bench, settings).map(Outcome::Rows),
+    needs: workloads::durable::needs,
+};
+pub(super) const GROUP_COMMIT: Kind = Kind {
+    name: "group-commit",
+    run: |bench, settings| workloads::durable::group_commit(bench, settings).map(Outcome::Rows),
+    needs: workloads::durable::needs,
+};
+pub(super) const REPLAY: Kind = Kind {
+    name: "replay",
+    run: |bench, settings| workloads::replay::run(bench, settings).map(Outcome::Rows),
+    needs: workloads::replay::needs,
+};
+pub(super) const TAIL: Kind = Kind {
+    name: "tail",
+    run: |bench, settings| workloads::tail::run(bench, settings).map(Outcome::Rows),
+    needs: workloads::tail::needs,
+};
+pub(super) const PARTITIONS: Kind = Kind {
+    name: "partitions",
+    run: |bench, settings| workloads::partitions::run(bench, settings).map(Outcome::Rows),
+    needs: Settings::round_disk_bytes,
+};
+pub(super) const RECOVER: Kind = Kind {
+    name: "recover",
+    run: |bench, settings| workloads::recover::run(bench, settings).map(Outcome::Rows),
+    needs: workloads::recover::needs,
+};
+pub(super) const GROUPS: Kind = Kind {
+    name: "groups",
+    run: |bench, settings| workloads::groups::run(bench, settings).map(Outcome::Rows),
+    needs: workloads::groups::needs,
+};
+pub(super) const DEVICE: Kind = Kind {
+    name: "device",
+    run: |bench, settings| workloads::device::run(bench, settings).map(Outcome::Rows),
+    needs: workloads::device::needs,
+};
+const SCALING: Kind = Kind {
+    name: "scaling",
+    run: |bench, settings| workloads::scaling::run(bench, settings).map(Outcome::Scaling),
+    needs: workloads::scaling::needs,
+};
 
 /// Every workload, with shares of the time as of a minute.
 pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
     let scale = args.seconds.unwrap_or(TIME).as_secs_f64() / TIME.as_secs_f64();
     let total = args.total.unwrap_or(TOTAL_BYTES);
     let sizes = args.record_size.map_or_else(|| vec![RecordSize::of(100), RecordSize::of(1024)], |size| vec![size]);
-    let part = |name: String, seconds: f64, settings: Settings, run| {
+    let part = |name: String, seconds: f64, settings: Settings, kind| {
         let wanted = Settings {
             time: Duration::from_secs_f64(seconds * scale),
             total_bytes: settings.total_bytes.or(Some(total)),
@@ -71,33 +87,33 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
             ..settings
         };
         let time = Duration::from_secs_f64(seconds * scale * 2.0);
-        Part { name, settings: args.engine.apply(wanted), time, run }
+        Part { name, settings: args.engine.apply(wanted), time, kind }
     };
     let first = Settings { record: sizes[0], ..Settings::default() };
     let file = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
-    let mut parts = vec![part("device".to_owned(), 5.0, file, device)];
+    let mut parts = vec![part("device".to_owned(), 4.0, file, DEVICE)];
     for &record in &sizes {
         let settings = Settings { record, ..first.clone() };
-        parts.push(part(format!("append {}", record.name()), 2.4, settings, append));
+        parts.push(part(format!("append {}", record.name()), 2.4, settings, APPEND));
     }
     let synced = Settings { acks: Acks::Synced, ..first.clone() };
-    parts.push(part("durable".to_owned(), 1.5, synced.clone(), durable));
+    parts.push(part("durable".to_owned(), 1.5, synced.clone(), DURABLE));
     let threads = Settings { producers: 32, ..synced };
-    parts.push(part("group-commit, 32 threads".to_owned(), 1.8, threads, group_commit));
+    parts.push(part("group-commit, 32 threads".to_owned(), 1.8, threads, GROUP_COMMIT));
     let log = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
-    parts.push(part("replay".to_owned(), 2.0, log, replay));
+    parts.push(part("replay".to_owned(), 2.0, log, REPLAY));
     let steady = Settings { rate: Some(100_000), ..first.clone() };
-    parts.push(part("tail, 100 k/s".to_owned(), 3.0, steady, tail));
+    parts.push(part("tail, 100 k/s".to_owned(), 2.4, steady, TAIL));
     let warm_up = Duration::from_secs_f64((0.3 * scale).min(1.0));
     let many = Settings { producers: 2, warm_up, ..first.clone() };
-    let mut many = part("partitions, 600".to_owned(), 2.4, many, partitions);
+    let mut many = part("partitions, 600".to_owned(), 2.4, many, PARTITIONS);
     many.settings = many.settings.partitioned(600);
     parts.push(many);
     let log_bytes = (scale.min(1.0) * (512u64 << 20) as f64) as u64;
     let log = Settings { total_bytes: Some(log_bytes.clamp(1 << 20, total.max(1 << 20))), ..first.clone() };
-    parts.push(part("recover".to_owned(), 2.0, log, recover));
+    parts.push(part("recover".to_owned(), 2.0, log, RECOVER));
     let group = Settings { partitions: 600, members: 100, ..first.clone() };
-    parts.push(part("groups, 100 members".to_owned(), 3.0, group, groups));
-    parts.push(part("scaling".to_owned(), 4.5, first, scaling));
+    parts.push(part("groups, 100 members".to_owned(), 3.0, group, GROUPS));
+    parts.push(part("scaling".to_owned(), 4.0, first, SCALING));
     parts
 }

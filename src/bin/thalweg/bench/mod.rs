@@ -22,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) use args::BenchArgs;
 
+use all::Kind;
 use args::{AllArgs, Workload};
 use environment::Environment;
 use figures::{Row, Scaling};
@@ -84,7 +85,7 @@ struct Part {
     settings: Settings,
     /// About how long it takes.
     time: Duration,
-    run: fn(&Bench, &Settings) -> Result<Outcome, Failure>,
+    kind: Kind,
 }
 
 /// What a part gave.
@@ -101,21 +102,21 @@ pub(crate) fn run(directory: &Directory, json: Option<&JsonTo>, args: BenchArgs)
         let message = "a workload's flags stand behind it, such as `bench append --seconds 5`";
         return Err(Failure::new(message).code(2));
     }
-    let part = |name: &str, settings: Settings, run| {
+    let part = |settings: Settings, kind: Kind| {
         // The floor takes as long again.
         let time = (settings.time + settings.warm_up * settings.rounds) * 2;
-        vec![Part { name: name.to_owned(), settings, time, run }]
+        vec![Part { name: kind.name.to_owned(), settings, time, kind }]
     };
     let parts = match workload {
-        Workload::Append(args) => part("append", args.settings(), all::append),
-        Workload::Durable(args) => part("durable", args.settings(), all::durable),
-        Workload::GroupCommit(args) => part("group-commit", args.settings(), all::group_commit),
-        Workload::Replay(args) => part("replay", args.settings(), all::replay),
-        Workload::Tail(args) => part("tail", args.settings(), all::tail),
-        Workload::Partitions(args) => part("partitions", args.settings(), all::partitions),
-        Workload::Recover(args) => part("recover", args.settings(), all::recover),
-        Workload::Groups(args) => part("groups", args.settings(), all::groups),
-        Workload::Device(args) => part("device", args.settings(), all::device),
+        Workload::Append(args) => part(args.settings(), all::APPEND),
+        Workload::Durable(args) => part(args.settings(), all::DURABLE),
+        Workload::GroupCommit(args) => part(args.settings(), all::GROUP_COMMIT),
+        Workload::Replay(args) => part(args.settings(), all::REPLAY),
+        Workload::Tail(args) => part(args.settings(), all::TAIL),
+        Workload::Partitions(args) => part(args.settings(), all::PARTITIONS),
+        Workload::Recover(args) => part(args.settings(), all::RECOVER),
+        Workload::Groups(args) => part(args.settings(), all::GROUPS),
+        Workload::Device(args) => part(args.settings(), all::DEVICE),
         Workload::Victim(args) => return workloads::victim::run(directory, &args.settings()),
         Workload::Compare { before, after } => {
             if html.is_some() {
@@ -137,6 +138,10 @@ fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, pa
         peak: Peak::default(),
         stage: Mutex::default(),
     };
+    // Better now than when half of it is done.
+    for part in &parts {
+        bench.scratch.need(&part.name, (part.kind.needs)(&part.settings))?;
+    }
     let begun = Instant::now();
     let begun_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as i64;
     let environment = Environment::of(bench.scratch.path());
@@ -146,13 +151,16 @@ fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, pa
         if bench.is_interrupted() {
             break;
         }
+        bench.show(None);
         let bar = StageBar::start(number + 1, count, &part.name);
         bench.show(Some(Stage { bar, begun: Instant::now(), time: part.time }));
-        match (part.run)(&bench, &part.settings) {
+        let needed = (part.kind.needs)(&part.settings);
+        let room = bench.scratch.need(&part.name, needed);
+        match room.and_then(|()| (part.kind.run)(&bench, &part.settings)) {
             Ok(Outcome::Rows(more)) => rows.extend(more),
             Ok(Outcome::Scaling(more)) => scaling.extend(more),
             Err(failure) => {
-                failed = Some(bench.scratch.explain(&part.name, failure));
+                failed = Some(bench.scratch.explain(&part.name, needed, failure));
                 break;
             }
         }
@@ -198,8 +206,12 @@ fn check_output(json: Option<&JsonTo>, html: Option<&Path>) -> Result<(), Failur
         _ => None,
     };
     for path in [file, html].into_iter().flatten() {
+        let is_new = !path.exists();
         let opened = std::fs::File::options().create(true).append(true).open(path);
         opened.map_err(|error| Failure::new(format!("could not write {}: {error}", path.display())))?;
+        if is_new {
+            let _ = std::fs::remove_file(path);
+        }
     }
     Ok(())
 }

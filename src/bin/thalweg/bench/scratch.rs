@@ -15,8 +15,6 @@ pub(crate) struct Scratch {
     dir: PathBuf,
     /// What was made to hold it, to be removed too.
     parent: Option<PathBuf>,
-    /// What the current workload needs, to be said if it doesn't get it.
-    needed_bytes: AtomicU64,
     next: AtomicU64,
 }
 
@@ -34,8 +32,7 @@ impl Scratch {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => None,
             Err(error) => return Err(failed(&parent, error)),
         };
-        let mut scratch =
-            Scratch { dir: PathBuf::new(), parent: made, needed_bytes: AtomicU64::new(0), next: AtomicU64::new(0) };
+        let mut scratch = Scratch { dir: PathBuf::new(), parent: made, next: AtomicU64::new(0) };
         let mut number = 0;
         loop {
             let dir = parent.join(format!("thalweg-bench-{}-{number}", std::process::id()));
@@ -71,31 +68,28 @@ impl Scratch {
 
     /// Fails if there isn't so much room.
     pub(crate) fn need(&self, what: &str, bytes: u64) -> Result<(), Failure> {
-        self.needed_bytes.store(bytes, Ordering::Relaxed);
         match self.free_bytes() {
-            Some(free) if free < bytes => Err(self.no_room(what, bytes, free)),
+            Some(free) if free < bytes => Err(Failure::new(self.no_room(what, bytes, free)).next(NO_ROOM_NEXT)),
             _ => Ok(()),
         }
     }
 
-    /// A failure; if the disk is full, that and how much was needed.
-    pub(crate) fn explain(&self, what: &str, failure: Failure) -> Failure {
-        let needed = self.needed_bytes.load(Ordering::Relaxed);
+    /// A failure; if the disk was full, also how much was needed.
+    pub(crate) fn explain(&self, what: &str, needed: u64, failure: Failure) -> Failure {
         match self.free_bytes() {
-            Some(free) if free < needed.min(FULL_BYTES) => failure.and(self.no_room(what, needed, free)),
+            Some(free) if failure.is_no_room() => failure.and(self.no_room(what, needed, free)).next(NO_ROOM_NEXT),
             _ => failure,
         }
     }
 
-    fn no_room(&self, what: &str, needed: u64, free: u64) -> Failure {
+    fn no_room(&self, what: &str, needed: u64, free: u64) -> String {
         let place = self.dir.parent().unwrap_or(&self.dir);
-        let message = format!(
+        format!(
             "there is no room in {}: {what} needs {} ({needed} bytes), {} are free ({free} bytes)",
             place.display(),
             output::bytes(needed),
             output::bytes(free)
-        );
-        Failure::new(message).next("free some space, choose another place with --dir, or do less with --total")
+        )
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -104,8 +98,8 @@ impl Scratch {
     }
 }
 
-/// With less room than this a failure is likely to come of it.
-const FULL_BYTES: u64 = 64 << 20;
+/// What to do when there is no room.
+const NO_ROOM_NEXT: &str = "free some space, choose another place with --dir, or do less with --total";
 
 impl Drop for Scratch {
     fn drop(&mut self) {

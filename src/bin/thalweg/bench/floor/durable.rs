@@ -13,7 +13,7 @@ use crate::bench::payload::Payloads;
 use crate::failure::Failure;
 
 /// Of the file, which is gone through over and over.
-const FILE_BYTES: u64 = 64 << 20;
+const FILE_BYTES: u64 = 16 << 20;
 
 /// What the blocks are before they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ pub(super) use frame::single_record_bytes;
 
 /// A floor's file didn't do.
 fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("{}: {error}", path.display()))
+    Failure::io(path, error)
 }
 
 /// Reserves blocks, where the file system can.

@@ -19,11 +19,13 @@ pub(super) fn render(report: &Report) -> String {
             style.bad("partial: it was cut short, the figures are of what was measured until then")
         );
     }
-    if output::width().is_none_or(|width| width >= WIDE) {
+    if report.rows.is_empty() {
+        let _ = writeln!(out, "nothing was measured");
+    } else if output::width().is_none_or(|width| width >= WIDE) {
         let heading = ["workload", "rate>", "data>", "p50>", "p99>", "p99.9>", "max>", "floor>", "ratio>"];
         let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(wide)));
     } else {
-        let heading = ["workload", "rate>", "times>", "", "floor>", "ratio>"];
+        let heading = ["workload", "rate>", "times>", "floor>"];
         let _ = writeln!(out, "{}", output::table(&heading, report.rows.iter().map(narrow)));
     }
     let width = usize::from(output::width().unwrap_or(WIDE).min(WIDE));
@@ -56,19 +58,24 @@ fn wide(row: &Row) -> [String; 9] {
     [name(row), text::row_rate(row), text::row_bytes(row), p50, p99, p999, max, floor(row), ratio(row)]
 }
 
-fn narrow(row: &Row) -> [String; 6] {
+fn narrow(row: &Row) -> [String; 4] {
     let [p50, p99, p999, max] = text::row_latencies(row);
     let bytes = Some(text::row_bytes(row)).filter(|bytes| bytes != "-");
-    let under = |first: String, second: Option<String>| match second {
+    let times = match p50.as_str() {
+        "-" => p50,
+        _ => format!("p50   {p50:>7}  p99 {p99:>7}\np99.9 {p999:>7}  max {max:>7}"),
+    };
+    let name = row.workload.to_owned() + if row.partial { " *" } else { "" };
+    let ratio = row.ratio().map(|ratio| format!("ratio {}", text::digits(ratio)));
+    [under(name, Some(row.variant.clone())), under(text::row_rate(row), bytes), times, under(floor(row), ratio)]
+}
+
+/// One line above the other, if there is another.
+fn under(first: String, second: Option<String>) -> String {
+    match second {
         Some(second) => format!("{first}\n{second}"),
         None => first,
-    };
-    let (times, tails) = match p50.as_str() {
-        "-" => ("-".to_owned(), String::new()),
-        _ => (format!("p50 {p50}\np99 {p99}"), format!("p99.9 {p999}\nmax {max}")),
-    };
-    let name = under(row.workload.to_owned() + if row.partial { " *" } else { "" }, Some(row.variant.clone()));
-    [name, under(text::row_rate(row), bytes), times, tails, floor(row), ratio(row)]
+    }
 }
 
 fn name(row: &Row) -> String {

@@ -11,7 +11,6 @@ use crate::failure::Failure;
 const USES: [&str; 5] = ["producers", "partitions", "acks", "rate", "verify"];
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    bench.scratch.need("append", settings.round_disk_bytes())?;
     let payloads = Payloads::new(settings.record, settings.seed);
     // At a rate of its own the engine is not compared with a rate, but the floor shows what there would be.
     let turns = |turn| match turn {

@@ -26,8 +26,7 @@ const SMALL_BYTES: usize = 4096;
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
     let block = settings.block_bytes as u64;
-    let file_bytes = settings.total_bytes.unwrap_or(FILE_BYTES).next_multiple_of(block).max(4 * block);
-    bench.scratch.need("device", file_bytes + (64 << 20))?;
+    let file_bytes = file_bytes(settings);
     let payloads = Payloads::new(settings.record, settings.seed);
     let piece = bench.scratch.fresh("device")?;
     let path = piece.path().join("file");
@@ -59,7 +58,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         match part() {
             Ok(run) => figures.add(&run),
             Err(error) if variant.starts_with("O_DIRECT") => notes.push(format!("O_DIRECT refused here: {error}")),
-            Err(error) => return Err(Failure::new(format!("{}: {error}", path.display()))),
+            Err(error) => return Err(Failure::io(&path, &error)),
         }
         let uses: &[&[&str]] = &[&["block_bytes", "depth", "seconds"]];
         let measure = Measure::Rate;
@@ -68,6 +67,16 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         rows.push(row);
     }
     Ok(rows)
+}
+
+/// The file, and one that is being removed.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    file_bytes(settings) + (16 << 20)
+}
+
+fn file_bytes(settings: &Settings) -> u64 {
+    let block = settings.block_bytes as u64;
+    settings.total_bytes.unwrap_or(FILE_BYTES).next_multiple_of(block).max(4 * block)
 }
 
 struct Device<'a> {

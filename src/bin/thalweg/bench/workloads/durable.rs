@@ -15,7 +15,6 @@ use crate::failure::Failure;
 
 /// One thread, beside `pwrite` and `fdatasync` by themselves.
 pub(crate) fn one_by_one(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    bench.scratch.need("durable", settings.round_disk_bytes().min(1 << 30))?;
     let payloads = Payloads::new(settings.record, settings.seed);
     let plan = send::plan(settings, false);
     let turns = |turn| match turn {
@@ -39,7 +38,6 @@ pub(crate) fn one_by_one(bench: &Bench, settings: &Settings) -> Result<Vec<Row>,
 
 /// Many threads, beside one of them alone.
 pub(crate) fn group_commit(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    bench.scratch.need("group-commit", settings.round_disk_bytes().min(4 << 30))?;
     let payloads = Payloads::new(settings.record, settings.seed);
     let alone = Settings { producers: 1, ..settings.clone() };
     let turns = |turn| round(bench, if turn == 0 { settings } else { &alone }, &payloads);
@@ -54,6 +52,14 @@ pub(crate) fn group_commit(bench: &Bench, settings: &Settings) -> Result<Vec<Row
         floors: figures.map(|figures| Floor { name: "one thread alone", figures }).collect(),
     };
     Ok(vec![line.row(bench, settings)])
+}
+
+/// What a round takes on the disk at most: a record that is waited for isn't written every microsecond.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    let time = (settings.round_time() + settings.warm_up).as_secs_f64();
+    let per_s = 50_000.0 * settings.producers.min(32) as f64;
+    let values = (time * per_s * settings.record.mean()) as u64;
+    settings.stored_bytes(values.min(settings.round_bytes().unwrap_or(u64::MAX))).min(settings.round_disk_bytes())
 }
 
 fn round(bench: &Bench, settings: &Settings, payloads: &Payloads) -> Result<Run, Failure> {

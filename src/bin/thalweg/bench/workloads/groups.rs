@@ -18,7 +18,6 @@ const ROUNDS: u32 = 2;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    bench.scratch.need("groups", settings.stored_bytes(64 << 20))?;
     let share = settings.time / (8 * ROUNDS);
     let mut rows = Vec::new();
     let parts: [(&'static str, &'static str, &'static str); 4] = [
@@ -63,6 +62,11 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         rows.push(line.row(bench, settings));
     }
     Ok(rows)
+}
+
+/// The partitions' files, and a few records.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    settings.stored_bytes(64 << 20)
 }
 
 /// Commits of all partitions, each a record further, for so long.

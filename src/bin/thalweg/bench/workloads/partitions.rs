@@ -9,7 +9,6 @@ use crate::bench::settings::Settings;
 use crate::failure::Failure;
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    bench.scratch.need("partitions", settings.round_disk_bytes())?;
     let payloads = Payloads::new(settings.record, settings.seed);
     let one = Settings { partitions: 1, ..settings.clone() };
     let turns = |turn| send::round(bench, if turn == 0 { settings } else { &one }, &payloads);

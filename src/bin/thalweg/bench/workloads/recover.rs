@@ -19,23 +19,25 @@ use crate::bench::payload::{Payloads, Spread};
 use crate::bench::settings::Settings;
 use crate::failure::Failure;
 
-/// What a process writes before it is killed, at least, and for how long it goes on then.
+/// What a process writes before it is killed, at least.
 const FLOW_BYTES: u64 = 64 << 20;
-const FLOW_TIME: Duration = Duration::from_millis(100);
 /// A process that says nothing for so long hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    let total_bytes = settings.total_bytes.unwrap_or(1 << 30);
-    let flow_bytes = FLOW_BYTES.min(total_bytes);
-    let killed_bytes = u64::from(settings.rounds) * (flow_bytes + (FLOW_TIME.as_secs_f64() * 3e9) as u64);
-    bench.scratch.need("recover", settings.stored_bytes(total_bytes + killed_bytes))?;
+    let flow_bytes = flow_bytes(settings);
     let payloads = Payloads::new(settings.record, settings.seed);
     let piece = bench.scratch.fresh("engine")?;
     let dir = piece.path().join("data");
     let engine = settings.builder(&dir).open()?;
     engine.create_topic(TOPIC, settings.topic().retention_bytes(None))?;
-    send::fill(bench, &engine, &payloads, Spread { partitions: settings.partitions, fixed: false }, total_bytes)?;
+    send::fill(
+        bench,
+        &engine,
+        &payloads,
+        Spread { partitions: settings.partitions, fixed: false },
+        total_bytes(settings),
+    )?;
     engine.close()?;
     let mut rows = Vec::new();
     for variant in ["clean", "killed"] {
@@ -66,6 +68,25 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
     Ok(rows)
 }
 
+/// The log, and what the killed ones add to it.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    let flow = flow_bytes(settings) + (flow_time(settings).as_secs_f64() * 3e9) as u64;
+    settings.stored_bytes(total_bytes(settings) + u64::from(settings.rounds) * flow)
+}
+
+fn total_bytes(settings: &Settings) -> u64 {
+    settings.total_bytes.unwrap_or(1 << 30)
+}
+
+fn flow_bytes(settings: &Settings) -> u64 {
+    FLOW_BYTES.min(total_bytes(settings))
+}
+
+/// How long a process goes on then: a tenth of a second, or less if there is little to write.
+fn flow_time(settings: &Settings) -> Duration {
+    Duration::from_millis(100 * flow_bytes(settings) / FLOW_BYTES)
+}
+
 /// Until the first record is written.
 fn open(settings: &Settings, dir: &Path) -> Result<Run, Failure> {
     let begun = Instant::now();
@@ -89,7 +110,7 @@ fn kill_in_full_flow(bench: &Bench, settings: &Settings, dir: &Path, flow_bytes:
     let mut child = command.spawn().map_err(failed)?;
     let full = wait_until_full(bench, &mut child);
     if full == Some(true) {
-        thread::sleep(FLOW_TIME);
+        thread::sleep(flow_time(settings));
     }
     let ended_by_itself = child.try_wait().is_ok_and(|status| status.is_some());
     let _ = child.kill();

@@ -16,8 +16,7 @@ use crate::bench::settings::Settings;
 use crate::failure::Failure;
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
-    let total_bytes = settings.total_bytes.unwrap_or(512 << 20);
-    bench.scratch.need("replay", 2 * settings.stored_bytes(total_bytes))?;
+    let total_bytes = total_bytes(settings);
     let payloads = Payloads::new(settings.record, settings.seed);
     let piece = bench.scratch.fresh("engine")?;
     let engine = settings.builder(piece.path()).open()?;
@@ -43,6 +42,15 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         floors: figures.map(|figures| Floor { name: "walk over a mapping", figures }).collect(),
     };
     Ok(vec![line.row(bench, settings)])
+}
+
+/// The engine's log, and the floor's.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    2 * settings.stored_bytes(total_bytes(settings))
+}
+
+fn total_bytes(settings: &Settings) -> u64 {
+    settings.total_bytes.unwrap_or(512 << 20)
 }
 
 fn round(

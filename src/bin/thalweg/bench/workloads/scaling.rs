@@ -14,11 +14,7 @@ const PARTITIONS: [u32; 4] = [1, 8, 64, 600];
 
 /// One short round each; `settings.time` is for all of them.
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Scaling>, Failure> {
-    let count = PRODUCERS.len() + PARTITIONS.len();
-    let time = settings.time / count as u32;
-    let settings =
-        Settings { time, rounds: 1, warm_up: (time / 4).min(Duration::from_millis(200)), ..settings.clone() };
-    bench.scratch.need("scaling", settings.clone().partitioned(600).round_disk_bytes())?;
+    let settings = short(settings);
     let payloads = Payloads::new(settings.record, settings.seed);
     let measure = |numbers: &[u32], set: &dyn Fn(u32) -> Settings| {
         let mut points = Vec::new();
@@ -39,4 +35,14 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Scaling>, Fa
         Scaling { of: "partitions", points: measure(&PARTITIONS, &partitions)? },
     ];
     Ok(series.into_iter().filter(|scaling| !scaling.points.is_empty()).collect())
+}
+
+/// The largest is that of most partitions.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    short(settings).partitioned(600).round_disk_bytes()
+}
+
+fn short(settings: &Settings) -> Settings {
+    let time = settings.time / (PRODUCERS.len() + PARTITIONS.len()) as u32;
+    Settings { time, rounds: 1, warm_up: (time / 4).min(Duration::from_millis(200)), ..settings.clone() }
 }

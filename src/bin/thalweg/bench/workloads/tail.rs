@@ -22,8 +22,6 @@ const ONE: Spread = Spread { partitions: 1, fixed: true };
 
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
     let rate = settings.rate.unwrap_or(100_000);
-    let value_bytes = (rate as f64 * settings.record.mean() * settings.round_time().as_secs_f64()) as u64;
-    bench.scratch.need("tail", settings.stored_bytes(value_bytes.min(4 << 30)) + (256 << 20))?;
     let payloads = Payloads::new(settings.record, settings.seed);
     let turns = |turn| match turn {
         0 => round(bench, settings, &payloads, rate),
@@ -40,6 +38,15 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         floors: figures.map(|figures| Floor { name: "three threads, pwrite", figures }).collect(),
     };
     Ok(vec![line.row(bench, settings)])
+}
+
+/// The floor's file, and what comes at that rate.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    let rate = settings.rate.unwrap_or_default() as f64;
+    let time = (settings.round_time() + settings.warm_up).as_secs_f64();
+    // A record may stand in a batch of its own.
+    let stored = settings.record.mean() + 120.0;
+    settings.stored_bytes(((rate * time * stored) as u64).min(4 << 30)) + (256 << 20)
 }
 
 /// What the sender tells those that look.

@@ -70,7 +70,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Torture(TortureCommand),
     /// Measure the engine beside what this machine can do
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
 }
 
 #[derive(Debug, clap::Args)]

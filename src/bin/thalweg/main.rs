@@ -52,7 +52,7 @@ fn main() -> ExitCode {
 
 fn run(directory: &Directory, json: Option<&JsonTo>, command: Command) -> Result<(), Failure> {
     if let Command::Bench(args) = command {
-        return bench::run(directory, json, args);
+        return bench::run(directory, json, *args);
     }
     let json = json.is_some();
     match command {

@@ -160,7 +160,7 @@ mod tests {
     }
 
     /// What two producers' sending gives, in one partition of two.
-    fn sent<'a>(payloads: &'a Payloads, spread: Spread) -> Vec<&'a [u8]> {
+    fn sent(payloads: &Payloads, spread: Spread) -> Vec<&[u8]> {
         let mut values = Vec::new();
         for n in 0..20 {
             for producer in 0..2 {

@@ -44,7 +44,7 @@ pub(super) fn over_time(row: &Row) -> Option<Chart> {
         (seconds, *per_s, format!("{} at {seconds:.1} s", text::rate(*per_s)))
     });
     let line = Line { class: "ours", points: points.collect(), marked: false };
-    let x = Axis::to_end(per_s.len() as f64 * interval, "seconds measured", |seconds| short(seconds));
+    let x = Axis::to_end(per_s.len() as f64 * interval, "seconds measured", short);
     let y = Axis::from_zero(most, "", |value| text::rate(value).replace(".00", "").replace(".0", ""));
     Some(Chart {
         title: row.name(),

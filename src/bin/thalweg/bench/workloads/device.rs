@@ -40,7 +40,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
     };
     let size = output::bytes(block).replace(".0 ", " ");
     let direct = format!("O_DIRECT {} × {size}", settings.depth);
-    let parts: [(String, &'static str, &dyn Fn() -> io::Result<Run>); 6] = [
+    let parts: [Part<'_>; 6] = [
         (format!("memcpy {size}"), "copies", &|| Ok(device.copy())),
         ("CRC-32 64 KiB".to_owned(), "checksums", &|| Ok(device.checksum())),
         (format!("pwrite {size}"), "writes", &|| device.write()),
@@ -68,6 +68,9 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
     }
     Ok(rows)
 }
+
+/// Its name, what is counted, and how it is measured.
+type Part<'a> = (String, &'static str, &'a dyn Fn() -> io::Result<Run>);
 
 /// The file, and one that is being removed.
 pub(crate) fn needs(settings: &Settings) -> u64 {

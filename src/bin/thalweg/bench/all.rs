@@ -50,7 +50,7 @@ pub(super) const TAIL: Kind = Kind {
 pub(super) const PARTITIONS: Kind = Kind {
     name: "partitions",
     run: |bench, settings| workloads::partitions::run(bench, settings).map(Outcome::Rows),
-    needs: Settings::round_disk_bytes,
+    needs: workloads::partitions::needs,
 };
 pub(super) const RECOVER: Kind = Kind {
     name: "recover",
@@ -105,7 +105,7 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
     let steady = Settings { rate: Some(100_000), ..first.clone() };
     parts.push(part("tail, 100 k/s".to_owned(), 2.4, steady, TAIL));
     let warm_up = Duration::from_secs_f64((0.3 * scale).min(1.0));
-    let many = Settings { producers: 2, warm_up, ..first.clone() };
+    let many = Settings { producers: 2, warm_up, total_bytes: Some((1 << 30).min(total)), ..first.clone() };
     let mut many = part("partitions, 600".to_owned(), 2.4, many, PARTITIONS);
     many.settings = many.settings.partitioned(600);
     parts.push(many);

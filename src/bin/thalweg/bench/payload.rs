@@ -70,9 +70,10 @@ impl Spread {
         Some((u64::from((partition + self.partitions - own) % self.partitions), u64::from(self.partitions)))
     }
 
-    /// Where producer `producer` begins.
-    pub(crate) fn first(self, producer: usize) -> u32 {
-        producer as u32 % self.partitions
+    /// Where a producer's value number `n` goes.
+    pub(crate) fn at(self, producer: usize, n: u64) -> u32 {
+        let n = if self.fixed { 0 } else { n };
+        ((producer as u64 + n) % u64::from(self.partitions)) as u32
     }
 
     /// Where it goes on after `partition`.
@@ -164,8 +165,9 @@ mod tests {
         let mut values = Vec::new();
         for n in 0..20 {
             for producer in 0..2 {
-                let mut at = spread.first(producer);
+                let mut at = spread.at(producer, 0);
                 (0..n).for_each(|_| at = spread.next(at));
+                assert_eq!(at, spread.at(producer, n));
                 if at == 1 {
                     values.push(payloads.value(producer, n));
                 }

@@ -10,7 +10,7 @@ use crate::bench::Bench;
 use crate::bench::figures::Run;
 use crate::failure::Failure;
 
-const FILE_BYTES: u64 = 16 << 20;
+const FILE_BYTES: u64 = 1 << 20;
 
 /// Commits of this many partitions, for so long.
 pub(crate) fn run(bench: &Bench, partitions: u32, syncs: bool, time: Duration) -> Result<Run, Failure> {

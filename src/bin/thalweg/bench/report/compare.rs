@@ -15,8 +15,8 @@ const FIGURES: [(&str, &str); 6] = [
     ("/latency_ns/p50", "p50"),
     ("/latency_ns/p99", "p99"),
     ("/latency_ns/p99.9", "p99.9"),
-    ("/floors/0/per_s", "floor's rate"),
-    ("/ratio", "ratio to floor"),
+    ("/floors/0/per_s", "floor"),
+    ("/ratio", "ratio"),
 ];
 
 /// A line of both.

@@ -68,7 +68,7 @@ fn round(bench: &Bench, settings: &Settings, payloads: &Payloads) -> Result<Run,
     let producer = engine.producer_for(TOPIC)?;
     let spread = Spread { partitions: settings.partitions, fixed: true };
     let work = |lane: &mut Lane<'_>| {
-        let (producer, mut n, partition) = (producer.clone(), 0, spread.first(lane.number));
+        let (producer, mut n, partition) = (producer.clone(), 0, spread.at(lane.number, 0));
         loop {
             let value = payloads.value(lane.number, n);
             let begun = Instant::now();

@@ -26,12 +26,12 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         ("commit, written", "commits", "pwrite"),
         ("commit, synced", "commits", "pwrite, fdatasync"),
     ];
+    let piece = bench.scratch.fresh("engine")?;
+    let engine = send::open(settings, piece.path())?;
     for (number, (variant, unit, floor_name)) in parts.into_iter().enumerate() {
         if bench.is_interrupted() {
             break;
         }
-        let piece = bench.scratch.fresh("engine")?;
-        let engine = send::open(settings, piece.path())?;
         let (mut figures, mut floor) = (Figures::default(), Figures::default());
         for _ in 0..ROUNDS {
             let (ours, floors) = match number {
@@ -49,7 +49,6 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
             figures.add(&ours);
             floor.add(&floors);
         }
-        engine.close()?;
         let line = Line {
             workload: "groups",
             variant: variant.to_owned(),
@@ -61,6 +60,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         };
         rows.push(line.row(bench, settings));
     }
+    engine.close()?;
     Ok(rows)
 }
 

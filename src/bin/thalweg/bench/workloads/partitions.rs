@@ -11,8 +11,16 @@ use crate::failure::Failure;
 pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
     let payloads = Payloads::new(settings.record, settings.seed);
     let one = Settings { partitions: 1, ..settings.clone() };
-    let turns = |turn| send::round(bench, if turn == 0 { settings } else { &one }, &payloads);
+    // Kept over the rounds: making hundreds of files anew would take longer than a round.
+    let mut logs = [send::Log::open(bench, settings, &payloads)?, send::Log::open(bench, &one, &payloads)?];
+    let turns = |turn: usize| {
+        let run = logs[turn].run(bench)?;
+        // Else it would sync while the other one is measured.
+        logs[turn].sync()?;
+        Ok(run)
+    };
     let mut figures = take_turns(bench, settings.rounds, turns, 2)?.into_iter();
+    logs.into_iter().try_for_each(|log| log.finish(bench))?;
     let line = Line {
         workload: "partitions",
         variant: settings.partitions.to_string(),
@@ -23,4 +31,10 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         floors: figures.map(|figures| Floor { name: "one partition", figures }).collect(),
     };
     Ok(vec![line.row(bench, settings)])
+}
+
+/// Both logs, over all rounds.
+pub(crate) fn needs(settings: &Settings) -> u64 {
+    let all = Settings { rounds: 1, warm_up: settings.warm_up * settings.rounds, ..settings.clone() };
+    2 * all.round_disk_bytes()
 }

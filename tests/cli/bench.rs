@@ -205,7 +205,7 @@ fn command_lines_that_make_no_sense_are_refused() {
         &["append", "--driver", "floppy"],
         &["device", "--block-bytes", "1000"],
         &["--seconds", "1", "append"],
-        &["--json", "append"],
+        &["compare", "one.json", "two.json", "--html", "page.html"],
         &["compare", "one.json"],
         &["swim"],
     ] {
@@ -215,6 +215,7 @@ fn command_lines_that_make_no_sense_are_refused() {
     }
     // Elsewhere --json takes no file.
     assert_eq!(place.run(&["--json=x", "topic", "list"]).code, Some(2));
+    assert_eq!(place.run(&["topic", "list", "--report", "x"]).code, Some(2));
     let help = bench(&place, &["--help"]).succeeded();
     assert!(help.text().contains("group-commit") && !help.text().contains("victim"), "{help:?}");
 }

@@ -22,28 +22,11 @@ pub(crate) struct Args {
     pub(crate) dir: PathBuf,
 
     /// Print JSON instead of text: one document, or one object a line for streams
-    #[arg(
-        long,
-        global = true,
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "",
-        hide_possible_values = true,
-        value_name = "",
-        value_parser = to_stdout
-    )]
-    pub(crate) json: Option<JsonTo>,
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
 
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// Where JSON goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum JsonTo {
-    Stdout,
-    /// Only `bench` writes a file.
-    File(PathBuf),
 }
 
 #[derive(Debug, Subcommand)]
@@ -310,13 +293,6 @@ impl FromStr for Start {
     }
 }
 
-fn to_stdout(text: &str) -> Result<JsonTo, String> {
-    match text {
-        "" => Ok(JsonTo::Stdout),
-        _ => Err("it takes no value; only bench writes a file".to_owned()),
-    }
-}
-
 fn reset_to(text: &str) -> Result<ResetTo, String> {
     match text.parse() {
         Ok(Start::Earliest) => Ok(ResetTo::Earliest),
@@ -370,7 +346,7 @@ mod tests {
             "thalweg topic --json --dir d list",
         ] {
             let args = Args::try_parse_from(line.split(' ')).unwrap();
-            assert_eq!((args.dir, args.json), (PathBuf::from("d"), Some(JsonTo::Stdout)), "{line}");
+            assert_eq!((args.dir, args.json), (PathBuf::from("d"), true), "{line}");
         }
     }
 

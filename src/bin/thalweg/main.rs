@@ -32,14 +32,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command, JsonTo};
+use args::{Args, Command};
 use directory::Directory;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(bench::json_into_file(std::env::args_os()));
     let directory = Directory::new(args.dir);
-    match run(&directory, args.json.as_ref(), args.command) {
+    match run(&directory, args.json, args.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if matches!(failure, Failure::Error { .. }) {
@@ -50,11 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(directory: &Directory, json: Option<&JsonTo>, command: Command) -> Result<(), Failure> {
-    if let Command::Bench(args) = command {
-        return bench::run(directory, json, *args);
-    }
-    let json = json.is_some();
+fn run(directory: &Directory, json: bool, command: Command) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(directory, json, &args),
         Command::Topic(command) => topic::run(directory, json, command),
@@ -65,6 +61,6 @@ fn run(directory: &Directory, json: Option<&JsonTo>, command: Command) -> Result
         Command::Repair(args) => repair::run(directory, json, &args),
         Command::Dump(args) => dump::run(json, &args),
         Command::Torture(command) => torture::run(directory, json, command),
-        Command::Bench(_) => Ok(()),
+        Command::Bench(args) => bench::run(directory, json, *args),
     }
 }

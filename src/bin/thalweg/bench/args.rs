@@ -1,5 +1,6 @@
 //! The command line of `bench`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use thalweg::{Acks, SyncMode};
 
 use super::settings::Settings;
 use super::values::{self, RecordSize};
-use crate::args::{JsonTo, acks};
+use crate::args::acks;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -29,20 +30,17 @@ pub(crate) struct BenchArgs {
     #[command(subcommand)]
     pub(crate) workload: Option<Workload>,
 
-    /// Write the results as JSON: into FILE, or to stdout instead of the table if there is none
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        num_args = 0..=1,
-        default_missing_value = "",
-        value_parser = json_to,
-        visible_alias = "report"
-    )]
-    pub(crate) json: Option<JsonTo>,
+    /// Where the fresh directory is made: on the device to be measured [default: the current one]
+    #[arg(id = "dir", long = "dir", global = true, value_name = "DIR")]
+    _dir: Option<PathBuf>,
+
+    /// Write the results as JSON into FILE; `--json FILE` is the same, and --json alone prints them
+    /// instead of the table
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Results")]
+    pub(crate) report: Option<PathBuf>,
 
     /// Write the results as a page with charts, in one file
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Results")]
     pub(crate) html: Option<PathBuf>,
 
     #[command(flatten)]
@@ -109,19 +107,19 @@ pub(crate) enum Workload {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// Bytes after which a batch is closed, the unit of checksum [default: 64KiB]
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    #[arg(long, help_heading = "Engine", value_name = "BYTES", value_parser = values::bytes)]
     batch_bytes: Option<u64>,
     /// Size at which a segment is sealed and the next begun [default: 256MiB]
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    #[arg(long, help_heading = "Engine", value_name = "BYTES", value_parser = values::bytes)]
     segment_bytes: Option<u64>,
     /// Threads that write [default: as many as there are cores]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_024))]
+    #[arg(long, help_heading = "Engine", value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1_024))]
     writers: Option<usize>,
     /// Whether each writer thread is pinned to a core
-    #[arg(long, value_name = "ON|OFF", default_value = "on", hide_possible_values = true)]
+    #[arg(long, help_heading = "Engine", value_name = "ON|OFF", default_value = "on", hide_possible_values = true)]
     pin: Switch,
     /// How syncs reach the disk: std (threads), io_uring, or auto (io_uring where it is allowed)
-    #[arg(long, value_name = "DRIVER", default_value = "auto", hide_possible_values = true)]
+    #[arg(long, help_heading = "Engine", value_name = "DRIVER", default_value = "auto", hide_possible_values = true)]
     driver: Driver,
 }
 
@@ -520,18 +518,74 @@ fn block(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A file, or stdout for nothing. A workload's name is a mistake, or a file that is better named with
-/// its directory.
-fn json_to(text: &str) -> Result<JsonTo, String> {
-    if text.is_empty() {
-        return Ok(JsonTo::Stdout);
+/// The command line with `bench … --json FILE` as `--report FILE`: elsewhere, and without a file, --json
+/// takes nothing. What names a workload is no file; and `compare` has files of its own.
+pub(crate) fn json_into_file(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut changed: Vec<OsString> = Vec::new();
+    let (mut command, mut words) = (None::<OsString>, arguments.peekable());
+    changed.extend(words.next());
+    while let Some(word) = words.next() {
+        let in_bench = command.as_deref().is_some_and(|command| command == "bench");
+        let text = word.to_str().unwrap_or_default();
+        let is_file =
+            |next: &OsString| !next.as_encoded_bytes().starts_with(b"-") && !NAMES.iter().any(|name| next == name);
+        match text {
+            "compare" if in_bench => {
+                changed.push(word);
+                changed.extend(words);
+                return changed;
+            }
+            "--json" if in_bench && words.peek().is_some_and(is_file) => changed.push("--report".into()),
+            "--dir" if command.is_none() => {
+                changed.push(word);
+                changed.extend(words.next());
+            }
+            _ => {
+                if command.is_none() && !text.starts_with('-') {
+                    command = Some(word.clone());
+                }
+                match text.strip_prefix("--json=") {
+                    Some(file) if in_bench => changed.push(format!("--report={file}").into()),
+                    _ => changed.push(word),
+                }
+            }
+        }
     }
-    if NAMES.contains(&text) {
-        return Err(format!("{text} is a workload: name it before --json, or write ./{text} for a file"));
-    }
-    Ok(JsonTo::File(PathBuf::from(text)))
+    changed
 }
 
 /// Every workload, as it is named on the command line.
 pub(crate) const NAMES: [&str; 10] =
     ["append", "durable", "group-commit", "replay", "tail", "partitions", "recover", "groups", "device", "compare"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_takes_a_file_in_bench_alone() {
+        let changed = |line: &str| {
+            let words = json_into_file(line.split(' ').map(OsString::from));
+            words.iter().map(|word| word.to_str().unwrap_or_default()).collect::<Vec<_>>().join(" ")
+        };
+        for (line, expected) in [
+            ("thalweg bench --json f", "thalweg bench --report f"),
+            ("thalweg --dir bench bench append --json=f", "thalweg --dir bench bench append --report=f"),
+            ("thalweg bench append --json f --rounds 1", "thalweg bench append --report f --rounds 1"),
+        ] {
+            assert_eq!(changed(line), expected);
+        }
+        for same in [
+            "thalweg bench --json",
+            "thalweg bench --json append",
+            "thalweg bench --json --html f",
+            "thalweg --json bench",
+            "thalweg bench compare --json a b",
+            "thalweg bench compare a b --json",
+            "thalweg topic list --json bench",
+            "thalweg --dir bench topic --json list",
+        ] {
+            assert_eq!(changed(same), same);
+        }
+    }
+}

@@ -15,12 +15,12 @@ mod settings;
 mod values;
 mod workloads;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-pub(crate) use args::BenchArgs;
+pub(crate) use args::{BenchArgs, json_into_file};
 
 use all::Kind;
 use args::{AllArgs, Workload};
@@ -31,7 +31,6 @@ use report::Report;
 use scratch::Scratch;
 use settings::Settings;
 
-use crate::args::JsonTo;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -94,10 +93,18 @@ enum Outcome {
     Scaling(Vec<Scaling>),
 }
 
-pub(crate) fn run(directory: &Directory, json: Option<&JsonTo>, args: BenchArgs) -> Result<(), Failure> {
-    let html = args.html.as_deref();
+/// Where the results go besides, or instead of, the table.
+struct Results {
+    /// To stdout, instead.
+    json: bool,
+    json_file: Option<PathBuf>,
+    page_file: Option<PathBuf>,
+}
+
+pub(crate) fn run(directory: &Directory, json: bool, args: BenchArgs) -> Result<(), Failure> {
+    let results = Results { json, json_file: args.report, page_file: args.html };
     let all = &args.all;
-    let Some(workload) = args.workload else { return measure(directory, json, html, all::parts(all)) };
+    let Some(workload) = args.workload else { return measure(directory, &results, all::parts(all)) };
     if all.is_given() {
         let message = "a workload's flags stand behind it, such as `bench append --seconds 5`";
         return Err(Failure::new(message).code(2));
@@ -119,19 +126,18 @@ pub(crate) fn run(directory: &Directory, json: Option<&JsonTo>, args: BenchArgs)
         Workload::Device(args) => part(args.settings(), all::DEVICE),
         Workload::Victim(args) => return workloads::victim::run(directory, &args.settings()),
         Workload::Compare { before, after } => {
-            if html.is_some() {
-                return Err(Failure::new("compare writes no page; --html is for measuring").code(2));
+            if results.json_file.is_some() || results.page_file.is_some() {
+                return Err(Failure::new("compare writes no files; --report and --html are for measuring").code(2));
             }
-            let compared = report::compare::run(&before, &after, json.is_some())?;
-            return json.map_or(Ok(()), |to| write_json(to, &compared));
+            return report::compare::run(&before, &after, json);
         }
     };
-    measure(directory, json, html, parts)
+    measure(directory, &results, parts)
 }
 
 /// Runs the parts one after the other, and says what came out even if that is not all.
-fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, parts: Vec<Part>) -> Result<(), Failure> {
-    check_output(json, html)?;
+fn measure(directory: &Directory, results: &Results, parts: Vec<Part>) -> Result<(), Failure> {
+    results.check()?;
     let bench = Bench {
         interrupted: interrupt::flag()?,
         scratch: Scratch::make(directory)?,
@@ -174,7 +180,7 @@ fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, pa
     let time = begun.elapsed();
     drop(bench);
     let report = Report { environment, begun_ms, time, rows, scaling, partial, peak_anonymous_bytes };
-    let said = if report.rows.is_empty() && failed.is_some() { Ok(()) } else { say(&report, json, html) };
+    let said = if report.rows.is_empty() && failed.is_some() { Ok(()) } else { results.say(&report) };
     match failed {
         Some(failure) => Err(failure),
         None if interrupted => Err(Failure::new("interrupted; the figures are partial").code(INTERRUPTED)),
@@ -182,38 +188,29 @@ fn measure(directory: &Directory, json: Option<&JsonTo>, html: Option<&Path>, pa
     }
 }
 
-fn say(report: &Report, json: Option<&JsonTo>, html: Option<&Path>) -> Result<(), Failure> {
-    if let Some(path) = html {
-        report::write_file(path, &report.html())?;
-    }
-    if let Some(to) = json {
-        write_json(to, &report.json())?;
-    }
-    if json == Some(&JsonTo::Stdout) { Ok(()) } else { output::print(&report.table()) }
-}
-
-fn write_json(to: &JsonTo, document: &serde_json::Value) -> Result<(), Failure> {
-    match to {
-        JsonTo::Stdout => output::print_json(document),
-        JsonTo::File(path) => report::write_file(path, &format!("{document:#}\n")),
-    }
-}
-
-/// A minute is too long to find out then that a file can't be written.
-fn check_output(json: Option<&JsonTo>, html: Option<&Path>) -> Result<(), Failure> {
-    let file = match json {
-        Some(JsonTo::File(path)) => Some(path.as_path()),
-        _ => None,
-    };
-    for path in [file, html].into_iter().flatten() {
-        let is_new = !path.exists();
-        let opened = std::fs::File::options().create(true).append(true).open(path);
-        opened.map_err(|error| Failure::new(format!("could not write {}: {error}", path.display())))?;
-        if is_new {
-            let _ = std::fs::remove_file(path);
+impl Results {
+    /// A minute is too long to find out then that a file can't be written.
+    fn check(&self) -> Result<(), Failure> {
+        for path in [&self.json_file, &self.page_file].into_iter().flatten() {
+            let is_new = !path.exists();
+            let opened = std::fs::File::options().create(true).append(true).open(path);
+            opened.map_err(|error| Failure::new(format!("could not write {}: {error}", path.display())))?;
+            if is_new {
+                let _ = std::fs::remove_file(path);
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    fn say(&self, report: &Report) -> Result<(), Failure> {
+        if let Some(path) = &self.page_file {
+            report::write_file(path, &report.html())?;
+        }
+        if let Some(path) = &self.json_file {
+            report::write_file(path, &format!("{:#}\n", report.json()))?;
+        }
+        if self.json { output::print_json(&report.json()) } else { output::print(&report.table()) }
+    }
 }
 
 impl AllArgs {

@@ -26,7 +26,7 @@ struct Pair {
     ratios: [Option<f64>; FIGURES.len()],
 }
 
-pub(crate) fn run(before: &Path, after: &Path, json: bool) -> Result<Value, Failure> {
+pub(crate) fn run(before: &Path, after: &Path, json: bool) -> Result<(), Failure> {
     let (a, b) = (read(before)?, read(after)?);
     let (pairs, only_a, only_b) = pair(&a, &b);
     if pairs.is_empty() {
@@ -45,16 +45,11 @@ pub(crate) fn run(before: &Path, after: &Path, json: bool) -> Result<Value, Fail
         "only_in_a": only_a,
         "only_in_b": only_b,
     });
-    if !json {
-        output::print(&render(
-            before,
-            after,
-            &pairs,
-            &[(&only_a, before), (&only_b, after)],
-            a["environment"] != b["environment"],
-        ))?;
+    if json {
+        return output::print_json(&document);
     }
-    Ok(document)
+    let elsewhere = a["environment"] != b["environment"];
+    output::print(&render(before, after, &pairs, &[(&only_a, before), (&only_b, after)], elsewhere))
 }
 
 /// The file, if `bench --json` wrote it.

@@ -21,12 +21,12 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// From 0 to a round number that is not below `max`, with about four steps.
+    /// From 0 to a round number that is not below `max`, with at most five steps.
     pub(super) fn from_zero(max: f64, label: &'static str, text: impl Fn(f64) -> String) -> Axis {
         let max = if max > 0.0 { max } else { 1.0 };
         let power = 10f64.powf((max / 4.0).log10().floor());
         let steps = [1.0, 2.0, 2.5, 5.0, 10.0].map(|step| step * power);
-        let step = steps.into_iter().find(|step| step * 4.0 >= max * 0.999).unwrap_or(10.0 * power);
+        let step = steps.into_iter().find(|step| step * 5.0 >= max * 0.999).unwrap_or(10.0 * power);
         let count = (max / step * 0.999).ceil().max(1.0);
         let ticks = (0..=count as u32).map(|at| (f64::from(at) * step, text(f64::from(at) * step)));
         Axis { from: 0.0, to: count * step, ticks: ticks.collect(), label }
@@ -171,7 +171,7 @@ mod tests {
         };
         assert_eq!(axis(10.4), (12.5, 6));
         assert_eq!(axis(8.0), (8.0, 5));
-        assert_eq!(axis(0.0), (1.0, 5));
+        assert_eq!(axis(0.0), (1.0, 6));
         let powers = Axis::powers(83_000.0, 1_240_000.0, "", |value| value.to_string());
         assert_eq!((powers.from, powers.to), (4.0, 7.0));
     }

@@ -5,8 +5,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -36,45 +36,61 @@ struct Full {
     producer: usize,
 }
 
+/// A producer's empty buffers. The one that was used last goes out first: it is still in a cache.
+#[derive(Default)]
+struct Empties {
+    state: Mutex<(Vec<Vec<u8>>, bool)>,
+    changed: Condvar,
+}
+
+impl Empties {
+    fn new(count: usize) -> Empties {
+        Empties { state: Mutex::new((vec![Vec::new(); count], false)), changed: Condvar::new() }
+    }
+
+    /// Waits for one; there comes none any more once a writer has failed.
+    fn take(&self) -> Option<Vec<u8>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_while(state, |(buffers, over)| buffers.is_empty() && !*over);
+        waited.unwrap_or_else(PoisonError::into_inner).0.pop()
+    }
+
+    fn give(&self, buffer: Vec<u8>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.push(buffer);
+        self.changed.notify_one();
+    }
+
+    fn end(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+        self.changed.notify_all();
+    }
+}
+
 /// One run.
 pub(crate) fn run(bench: &Bench, settings: &Settings, payloads: &Payloads, plan: Plan) -> Result<Run, Failure> {
     let piece = bench.scratch.fresh("floor")?;
-    let files = settings.partitions as usize;
-    let writer_count = settings.writer_threads().min(files);
     let share = (BUFFERS / settings.producers).max(3);
-    let mut to_producers = Vec::new();
-    let mut empties = Vec::new();
-    for _ in 0..settings.producers {
-        let (empty, free) = mpsc::channel::<Vec<u8>>();
-        (0..share).for_each(|_| drop(empty.send(Vec::new())));
-        to_producers.push(Mutex::new(Some(free)));
-        empties.push(empty);
-    }
-    let mut to_writers = Vec::new();
-    let mut writers: Vec<JoinHandle<Result<(), Failure>>> = Vec::new();
+    let empties: Arc<[Empties]> = (0..settings.producers).map(|_| Empties::new(share)).collect();
+    let writer_count = settings.writer_threads().min(settings.partitions as usize);
+    let (mut to_writers, mut writers) = (Vec::new(), Vec::new());
     for number in 0..writer_count {
         let (sender, full) = mpsc::sync_channel::<Full>(BUFFERS);
         to_writers.push(sender);
         let mut writer = Writer::new(piece.path().to_owned(), settings, number, writer_count, empties.clone());
         writers.push(thread::spawn(move || writer.work(full)));
     }
-    drop(empties);
-    let writer_senders = Mutex::new(Some(to_writers.clone()));
-    drop(to_writers);
+    // Each producer's own; the last one gone, writers end.
+    let to_writers = Mutex::new(to_writers);
     let work = |lane: &mut Lane<'_>| {
-        let free = to_producers[lane.number].lock().unwrap_or_else(PoisonError::into_inner).take();
-        let senders = writer_senders.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let (Some(free), Some(senders)) = (free, senders) {
-            produce(lane, payloads, settings, &free, &senders);
-        }
+        let senders = to_writers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        produce(lane, payloads, settings, &empties[lane.number], &senders);
         Ok(())
     };
     let settle = || {
-        drop(writer_senders.lock().unwrap_or_else(PoisonError::into_inner).take());
+        to_writers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let outcomes: Vec<_> = writers.into_iter().map(JoinHandle::join).collect();
-        outcomes
-            .into_iter()
-            .try_for_each(|outcome| outcome.unwrap_or_else(|_| Err(Failure::new("a floor's thread panicked"))))
+        let failed = |_| Err(Failure::new("a floor's thread panicked"));
+        outcomes.into_iter().try_for_each(|outcome| outcome.unwrap_or_else(failed))
     };
     lanes::run(bench, plan, settings.producers, work, settle).map(|(run, _)| run)
 }
@@ -84,14 +100,14 @@ fn produce(
     lane: &mut Lane<'_>,
     payloads: &Payloads,
     settings: &Settings,
-    free: &Receiver<Vec<u8>>,
+    empties: &Empties,
     writers: &[SyncSender<Full>],
 ) {
     let files = settings.partitions as usize;
     let full_bytes = BUFFER_BYTES.saturating_sub(2 * settings.record.max).max(1);
     let (mut n, mut file) = (0, lane.number % files);
     let mut goes_on = true;
-    while goes_on && let Ok(mut buffer) = free.recv() {
+    while goes_on && let Some(mut buffer) = empties.take() {
         buffer.reserve(BUFFER_BYTES);
         let mut framer = Framer::new(settings.batch_bytes);
         while goes_on && buffer.len() < full_bytes {
@@ -123,7 +139,7 @@ struct Writer {
     pin: bool,
     number: usize,
     count: usize,
-    empties: Vec<Sender<Vec<u8>>>,
+    empties: Arc<[Empties]>,
     logs: Vec<Log>,
 }
 
@@ -141,7 +157,7 @@ struct Log {
 }
 
 impl Writer {
-    fn new(dir: PathBuf, settings: &Settings, number: usize, count: usize, empties: Vec<Sender<Vec<u8>>>) -> Writer {
+    fn new(dir: PathBuf, settings: &Settings, number: usize, count: usize, empties: Arc<[Empties]>) -> Writer {
         let logs = (0..settings.partitions as usize).filter(|file| file % count == number);
         let logs = logs.map(|file| Log::new(dir.join(file.to_string()))).collect();
         let kept_bytes = KEPT_BYTES / u64::from(settings.partitions);
@@ -149,7 +165,16 @@ impl Writer {
         Writer { dir, segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
     }
 
+    /// Writes until nobody sends any more. If it fails, nobody waits for it.
     fn work(&mut self, full: Receiver<Full>) -> Result<(), Failure> {
+        let outcome = self.write_all(full);
+        if outcome.is_err() {
+            self.empties.iter().for_each(Empties::end);
+        }
+        outcome
+    }
+
+    fn write_all(&mut self, full: Receiver<Full>) -> Result<(), Failure> {
         if self.pin {
             // Where it can't be, the engine's threads run free too.
             let _ = thalweg::floors::pin_to(self.number);
@@ -163,7 +188,7 @@ impl Writer {
             let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
             log.sync(&syncs, due_bytes);
             full.buffer.clear();
-            let _ = self.empties[full.producer].send(full.buffer);
+            self.empties[full.producer].give(full.buffer);
         }
         if self.acks == Acks::Synced {
             self.logs.iter_mut().for_each(|log| log.file.iter().for_each(|file| syncs.start_one(file)));

@@ -45,7 +45,7 @@ pub(super) fn over_time(row: &Row) -> Option<Chart> {
     });
     let line = Line { class: "ours", points: points.collect(), marked: false };
     let x = Axis::to_end(per_s.len() as f64 * interval, "seconds measured", short);
-    let y = Axis::from_zero(most, "", |value| text::rate(value).replace(".00", "").replace(".0", ""));
+    let y = Axis::from_zero(most, "", |value| tick(&text::rate(value)));
     Some(Chart {
         title: row.name(),
         below: text::rate(row.figures.per_s).replace(" /s", "/s").replace("/s", &format!(" {}/s", row.unit)),
@@ -69,7 +69,7 @@ pub(super) fn latencies(row: &Row) -> Option<Chart> {
     let ticks = nines.map(|(percent, text)| (place(percent), text.to_owned())).to_vec();
     let x = Axis { from: 0.0, to: place(99.99), ticks, label: "percentile" };
     let y = Axis::powers(10f64.powf(min), 10f64.powf(max), "", |ns| {
-        text::time(std::time::Duration::from_nanos(ns as u64)).replace(".00", "").replace(".0", "")
+        tick(&text::time(std::time::Duration::from_nanos(ns as u64)))
     });
     let [p50, p99, p999, _] = text::row_latencies(row);
     Some(Chart {
@@ -106,13 +106,23 @@ pub(super) fn scaling(scaling: &Scaling) -> Chart {
     let ticks = scaling.points.iter().enumerate().map(|(at, (number, ..))| (at as f64, number.to_string()));
     let last = (scaling.points.len() as f64 - 1.0).max(1.0);
     let x = Axis { from: -0.2, to: last + 0.2, ticks: ticks.collect(), label: scaling.of };
-    let y = Axis::from_zero(most, "", |value| text::rate(value).replace(".00", "").replace(".0", ""));
+    let y = Axis::from_zero(most, "", |value| tick(&text::rate(value)));
     let line = Line { class: "ours", points: points.collect(), marked: true };
     let said = scaling.points.iter().map(|(number, per_s, _)| format!("{number}: {}", text::rate(*per_s)));
     Chart {
         title: format!("append by number of {}", scaling.of),
         below: said.collect::<Vec<_>>().join(", "),
         svg: svg::lines(&format!("rate by number of {}", scaling.of), &x, &y, &[line]),
+    }
+}
+
+/// A number and its unit, without digits that say nothing.
+fn tick(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((number, unit)) if number.contains('.') => {
+            format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -57,6 +57,8 @@ struct Active {
     file: Option<Arc<dyn File>>,
     position: u64,
     allocated: u64,
+    /// Up to here zeros were written ahead.
+    zeroed: u64,
     step_bytes: u64,
     began: Duration,
     prepare_asked: bool,
@@ -112,6 +114,13 @@ pub(crate) struct Now {
     pub(crate) monotonic: Duration,
 }
 
+/// More than so much is synced through the queue, so that writing goes on meanwhile.
+const SYNCED_ITSELF_BYTES: u64 = 256 << 10;
+
+/// How far zeros are written ahead.
+const AHEAD_BYTES: u64 = 64 << 10;
+static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
+
 /// Batches of one or more groups that go out in one write.
 #[derive(Default)]
 struct Pending {
@@ -135,6 +144,7 @@ impl PartitionWriter {
                 segment,
                 file: None,
                 allocated,
+                zeroed: 0,
                 step_bytes: FIRST_STEP_BYTES,
                 began: now,
                 prepare_asked: false,
@@ -159,13 +169,15 @@ impl PartitionWriter {
     }
 
     /// One step: writes what is there, starts a sync if one is due. Whether to come again at once.
-    pub(crate) fn turn(&mut self, queue: &mut dyn Queue, now: Now) -> bool {
+    ///
+    /// `alone`: this writer's other partitions have nothing to do, so that it may wait for a sync itself.
+    pub(crate) fn turn(&mut self, queue: &mut dyn Queue, now: Now, alone: bool) -> bool {
         if self.ending == Ending::Done {
             return false;
         }
         let wrote = if self.ending == Ending::Discard { self.discard() } else { self.write(now) };
         if !self.partition.progress.is_failed() && self.ending != Ending::Discard {
-            self.sync_if_due(queue, now);
+            self.sync_if_due(queue, now, alone);
         }
         self.end_if_done();
         wrote
@@ -467,6 +479,7 @@ impl PartitionWriter {
             file: Some(prepared.file),
             position: BLOCK_BYTES,
             allocated: prepared.allocated,
+            zeroed: 0,
             step_bytes,
             began: now.monotonic,
             prepare_asked: false,
@@ -517,7 +530,7 @@ impl PartitionWriter {
 
     // ---- syncing
 
-    fn sync_if_due(&mut self, queue: &mut dyn Queue, now: Now) {
+    fn sync_if_due(&mut self, queue: &mut dyn Queue, now: Now, alone: bool) {
         let progress = &self.partition.progress;
         let (written, durable) = (progress.written(), progress.durable());
         if self.job.is_some() || written == durable {
@@ -531,12 +544,15 @@ impl PartitionWriter {
             || !self.sealed.is_empty()
             || self.unsynced_bytes >= config.sync_bytes
             || waited >= Duration::from_millis(config.sync_ms);
-        if due && let Err(error) = self.start_sync(queue, written) {
+        // Somebody waits for little: a sync of one's own takes two threads' hand-overs less than one through
+        // the queue.
+        let itself = alone && wanted > durable && self.unsynced_bytes <= SYNCED_ITSELF_BYTES;
+        if due && let Err(error) = self.start_sync(queue, written, itself) {
             self.partition.fail(&error);
         }
     }
 
-    fn start_sync(&mut self, queue: &mut dyn Queue, written: u64) -> Result<()> {
+    fn start_sync(&mut self, queue: &mut dyn Queue, written: u64, itself: bool) -> Result<()> {
         for part in std::mem::take(&mut self.tail) {
             if bites("tail-not-written-again") {
                 break;
@@ -574,8 +590,8 @@ impl PartitionWriter {
             files.push(directory);
             self.directory_dirty = false;
         }
-        for file in &files {
-            queue.start(self.slot, file);
+        if !itself {
+            files.iter().for_each(|file| queue.start(self.slot, file));
         }
         if bites("acknowledged-at-sync-start") {
             self.partition.publish_durable(written);
@@ -591,7 +607,30 @@ impl PartitionWriter {
             error: None,
         });
         self.dirty_since = None;
+        if itself {
+            for file in files {
+                self.synced(file.sync());
+            }
+            self.write_ahead();
+        }
         Ok(())
+    }
+
+    /// Writes zeros behind the end, into blocks that are reserved: a sync of a few bytes is cheaper in blocks
+    /// that were written before, as the file system has nothing to note of them.
+    fn write_ahead(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let Some(file) = &active.file else { return };
+        if self.must_renew || self.partition.progress.is_failed() || active.zeroed >= active.position + AHEAD_BYTES / 2
+        {
+            return;
+        }
+        let from = active.position.next_multiple_of(BLOCK_BYTES).max(active.zeroed);
+        let to = (from + AHEAD_BYTES).min(active.allocated);
+        // Nobody reads them: an error shows when records are written there.
+        if to > from && file.write_at(&[IoSlice::new(&ZEROS[..(to - from) as usize])], from).is_ok() {
+            active.zeroed = to;
+        }
     }
 
     /// One of the job's syncs ended.

@@ -87,8 +87,13 @@ pub(crate) struct WriterLoop {
     busy: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Duration, usize)>>,
     finished: Vec<Finished>,
+    /// The slot visited last, and how often in a row.
+    last_visited: (usize, u32),
     stopping: bool,
 }
+
+/// After so many visits to one partition in a row it counts as the only one with work.
+const ALONE_AFTER: u32 = 8;
 
 impl WriterLoop {
     pub(crate) fn new(queue: Box<dyn Queue>, clock: Arc<dyn Clock>) -> WriterLoop {
@@ -108,6 +113,7 @@ impl WriterLoop {
             busy: VecDeque::new(),
             timers: BinaryHeap::new(),
             finished: Vec::new(),
+            last_visited: (0, 0),
             stopping: false,
         }
     }
@@ -169,8 +175,9 @@ impl WriterLoop {
     }
 
     fn visit(&mut self, slot: usize, now: Now) {
+        let alone = self.is_alone(slot);
         let Some(Some(writer)) = self.slots.get_mut(slot) else { return };
-        if writer.turn(&mut *self.queue, now) {
+        if writer.turn(&mut *self.queue, now, alone) {
             self.busy.push_back(slot);
         }
         if writer.is_done() {
@@ -181,6 +188,13 @@ impl WriterLoop {
             self.timed[slot] = true;
             self.timers.push(Reverse((due, slot)));
         }
+    }
+
+    /// Whether for some time no other partition had anything to do.
+    fn is_alone(&mut self, slot: usize) -> bool {
+        let (last, times) = self.last_visited;
+        self.last_visited = if last == slot { (slot, times.saturating_add(1)) } else { (slot, 1) };
+        self.last_visited.1 > ALONE_AFTER
     }
 
     fn obey(&mut self, command: Command, now: Now) {

@@ -267,7 +267,7 @@ impl Engine {
         write(&core.topics).remove(name);
         core.groups.forget_topic(id);
         core.tell_groups();
-        core.end_partitions(&topic, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
+        core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
         let disk = &*core.env.disk;
         disk.rename(&from, &to)
@@ -543,13 +543,13 @@ impl Core {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends a topic's partitions: takes no more records, writes what it has (or drops it), waits.
-    fn end_partitions(&self, topic: &Topic, discard: bool, reason: &Error) {
-        for partition in &topic.partitions {
+    /// Ends partitions: takes no more records, writes what they have (or drops it), waits.
+    fn end_partitions(&self, partitions: &[Arc<crate::partition::Partition>], discard: bool, reason: &Error) {
+        for partition in partitions {
             partition.stop_intake(reason.clone());
             partition.end_writer(discard);
         }
-        for partition in &topic.partitions {
+        for partition in partitions {
             if partition.has_writer() {
                 self.env.drive.wait(partition.closed(), None);
             }
@@ -576,7 +576,7 @@ impl Core {
             }
         }
         for topic in &topics {
-            self.end_partitions(topic, false, &reason);
+            self.end_partitions(&topic.partitions, false, &reason);
             for partition in &topic.partitions {
                 failure = failure.or_else(|| partition.refused().filter(is_failure));
             }

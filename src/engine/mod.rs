@@ -238,14 +238,19 @@ impl Engine {
         let id = match made {
             Ok(id) => id,
             Err(error) => {
-                core.env.chores.add(remove_tree(disk, &topic_dir(&core.dir, name)));
+                // At once: later, it would take the directories of the next try.
+                core.clear_unfinished(&topic_dir(&core.dir, name));
                 return Err(error.at_topic(name));
             }
         };
         let epoch = lock(&core.catalog).state().epoch();
         let mut recovery = Recovery { clean: true, partitions: Vec::new() };
         let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
-        let topic = core.open_topic(&spec, epoch, &|_| None, &mut recovery)?;
+        let opened = core.open_topic(&spec, epoch, &|_| None, &mut recovery);
+        let topic = opened.inspect_err(|_| {
+            // Not made then: as if it had been deleted, its directory goes when the name is taken again.
+            let _ = lock(&core.catalog).delete_topic(name, now_ms);
+        })?;
         write(&core.topics).insert(name.to_owned(), topic);
         core.tell_groups();
         Ok(())

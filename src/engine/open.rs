@@ -608,7 +608,7 @@ impl Core {
     }
 
     /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.
-    fn clear_unfinished(&self, path: &Path) {
+    pub(crate) fn clear_unfinished(&self, path: &Path) {
         let disk = &*self.env.disk;
         let FileChore::Remove { files, dirs } = remove_tree(disk, path) else { return };
         if !files.is_empty() {

@@ -517,3 +517,32 @@ fn d4_an_engine_that_does_not_open_ends_its_threads_and_opens_the_next_time() {
     }
     assert!(refused >= 6, "each partition was refused once: {refused}");
 }
+
+#[test]
+fn d4_a_topic_that_could_not_be_made_can_be_made_the_next_time() {
+    const EMFILE: i32 = 24;
+    let config = TopicConfig::default().partitions(3);
+    let mut refused = 0;
+    for operation in [Operation::List, Operation::Open, Operation::CreateDirectory] {
+        for passing in 0..4 {
+            let disk = SimDisk::new();
+            let builder = Engine::builder("data").writers(Writers::Threads(2)).sim(&disk).seed(1);
+            let engine = builder.open().unwrap();
+            disk.fail_after(passing, operation, EMFILE, Repeat::Once);
+            let made = engine.create_topic("t", config.clone());
+            disk.clear_faults();
+            if let Err(error) = made {
+                assert_eq!(error.kind(), &ErrorKind::NoRoom, "{operation:?} {passing}: {error}");
+                assert!(engine.topics().unwrap().is_empty(), "{operation:?} {passing}");
+                engine.create_topic("t", config.clone()).unwrap();
+                refused += 1;
+            }
+            append(&engine.partition("t", 2).unwrap(), 0, 3, 10, Acks::Synced);
+            // With the writers of partitions that had been opened before the error.
+            engine.close().unwrap();
+            drop(engine);
+            assert_eq!(numbers(&open(&disk).partition("t", 2).unwrap()), [0, 1, 2], "{operation:?} {passing}");
+        }
+    }
+    assert!(refused > 6, "{refused}");
+}

@@ -47,9 +47,9 @@ impl Engine {
         let config = Arc::new(config);
         let mut partitions = topic.partitions.clone();
         let mut recovery = Recovery { clean: true, partitions: Vec::new() };
-        for number in before..config.partitions {
-            partitions.push(core.open_partition(topic.id, number, &name, &config, epoch, None, &mut recovery)?);
-        }
+        partitions.extend(core.open_partitions(before..config.partitions, |number| {
+            core.open_partition(topic.id, number, &name, &config, epoch, None, &mut recovery)
+        })?);
         let held = Partition::hold_all(&topic.partitions);
         let ends: Vec<u64> = held.iter().map(|(end, _)| *end).collect();
         if let Err(error) = self.note_expansion(&topic, &config, &held) {

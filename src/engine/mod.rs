@@ -238,14 +238,19 @@ impl Engine {
         let id = match made {
             Ok(id) => id,
             Err(error) => {
-                core.env.chores.add(remove_tree(disk, &topic_dir(&core.dir, name)));
+                // At once: later, it would take the directories of the next try.
+                core.clear_unfinished(&topic_dir(&core.dir, name));
                 return Err(error.at_topic(name));
             }
         };
         let epoch = lock(&core.catalog).state().epoch();
         let mut recovery = Recovery { clean: true, partitions: Vec::new() };
         let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
-        let topic = core.open_topic(&spec, epoch, &|_| None, &mut recovery)?;
+        let opened = core.open_topic(&spec, epoch, &|_| None, &mut recovery);
+        let topic = opened.inspect_err(|_| {
+            // Not made then: as if it had been deleted, its directory goes when the name is taken again.
+            let _ = lock(&core.catalog).delete_topic(name, now_ms);
+        })?;
         write(&core.topics).insert(name.to_owned(), topic);
         core.tell_groups();
         Ok(())
@@ -267,7 +272,7 @@ impl Engine {
         write(&core.topics).remove(name);
         core.groups.forget_topic(id);
         core.tell_groups();
-        core.end_partitions(&topic, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
+        core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
         let disk = &*core.env.disk;
         disk.rename(&from, &to)
@@ -543,13 +548,13 @@ impl Core {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends a topic's partitions: takes no more records, writes what it has (or drops it), waits.
-    fn end_partitions(&self, topic: &Topic, discard: bool, reason: &Error) {
-        for partition in &topic.partitions {
+    /// Ends partitions: takes no more records, writes what they have (or drops it), waits.
+    fn end_partitions(&self, partitions: &[Arc<crate::partition::Partition>], discard: bool, reason: &Error) {
+        for partition in partitions {
             partition.stop_intake(reason.clone());
             partition.end_writer(discard);
         }
-        for partition in &topic.partitions {
+        for partition in partitions {
             if partition.has_writer() {
                 self.env.drive.wait(partition.closed(), None);
             }
@@ -576,7 +581,7 @@ impl Core {
             }
         }
         for topic in &topics {
-            self.end_partitions(topic, false, &reason);
+            self.end_partitions(&topic.partitions, false, &reason);
             for partition in &topic.partitions {
                 failure = failure.or_else(|| partition.refused().filter(is_failure));
             }

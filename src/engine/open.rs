@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -301,13 +302,12 @@ impl Engine {
         }
         let listed: Vec<_> = lock(&core.catalog).state().topics().cloned().collect();
         let mut recovery = Recovery { clean, partitions: Vec::new() };
-        let mut topics = HashMap::new();
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
             let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?;
-            topics.insert(topic.name.clone(), opened);
+            // At once: should a later one fail, closing ends those that have a writer.
+            crate::lock::write(&core.topics).insert(topic.name.clone(), opened);
         }
-        *crate::lock::write(&core.topics) = topics;
         if !core.read_only {
             core.clear_away(&listed)?;
         }
@@ -370,11 +370,29 @@ impl Core {
     ) -> Result<Arc<Topic>> {
         let name: Arc<str> = spec.name.into();
         let config = Arc::new(spec.config.clone());
-        let mut partitions = Vec::with_capacity(config.partitions as usize);
-        for number in 0..config.partitions {
-            partitions.push(self.open_partition(spec.id, number, &name, &config, epoch, marks(number), recovery)?);
-        }
+        let partitions = self.open_partitions(0..config.partitions, |number| {
+            self.open_partition(spec.id, number, &name, &config, epoch, marks(number), recovery)
+        })?;
         Ok(self.topic_of(spec, name, config, partitions))
+    }
+
+    /// Opens all of these partitions; if one can't be, the writers of those before it end.
+    pub(crate) fn open_partitions(
+        &self,
+        numbers: Range<u32>,
+        mut open: impl FnMut(u32) -> Result<Arc<Partition>>,
+    ) -> Result<Vec<Arc<Partition>>> {
+        let mut opened = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            match open(number) {
+                Ok(partition) => opened.push(partition),
+                Err(error) => {
+                    self.end_partitions(&opened, false, &error);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(opened)
     }
 
     /// Puts a topic together.
@@ -590,7 +608,7 @@ impl Core {
     }
 
     /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.
-    fn clear_unfinished(&self, path: &Path) {
+    pub(crate) fn clear_unfinished(&self, path: &Path) {
         let disk = &*self.env.disk;
         let FileChore::Remove { files, dirs } = remove_tree(disk, path) else { return };
         if !files.is_empty() {

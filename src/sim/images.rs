@@ -179,6 +179,13 @@ impl SimDisk {
         CrashImages::new(self.state().crash(super::CrashPolicy::Kill))
     }
 
+    /// This moment as a crash point, for what happens between two operations of the disk.
+    #[must_use]
+    pub fn crash_point(&self) -> CrashPoint {
+        let state = self.state();
+        CrashPoint::new(state.count_all(), state.crash(super::CrashPolicy::Kill))
+    }
+
     /// From now on remembers the disk as it is before each operation that may change it; with `false`
     /// no longer. See [`take_crash_points`](SimDisk::take_crash_points).
     pub fn record_crash_points(&self, record: bool) {
@@ -265,6 +272,8 @@ mod tests {
         assert!(points.windows(2).all(|pair| pair[0].operation() < pair[1].operation()));
         // Before the directory is synced the name may be lost.
         assert_eq!(points[3].images().count(), 2);
+        let now = disk.crash_point();
+        assert_eq!((now.operation(), now.images().count()), (disk.count_all(), 1));
         disk.record_crash_points(false);
         file.write_at(&[IoSlice::new(b"y")], 0).unwrap();
         assert!(disk.take_crash_points().is_empty());

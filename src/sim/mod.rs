@@ -6,6 +6,8 @@
 //! are made to order. The same calls give the same disk: nothing here asks the time or for
 //! randomness, and [`SimDisk::trace_hash`] tells whether two runs were the same.
 //!
+//! `examples/crash_test.rs` crash-tests a loop that consumes, processes and commits.
+//!
 //! ```
 //! use thalweg::sim::{CrashPolicy, SimDisk};
 //!

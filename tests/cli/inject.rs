@@ -3,7 +3,7 @@
 //!
 //! Syncs go through threads here (the ring is refused): strace sees no call of the ring's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
 
 use crate::support::{Place, Ran, run, thalweg};
@@ -11,16 +11,15 @@ use crate::support::{Place, Ran, run, thalweg};
 /// Longer than any command takes: then it hangs.
 const PATIENCE: &str = "10";
 
-/// Calls, and the errors that they give.
-const APPENDING: [(&str, &[&str]); 10] = [
-    ("pwritev", &["EIO", "ENOSPC", "EINTR"]),
-    ("pwrite64", &["EIO", "ENOSPC", "EINTR"]),
+/// Calls, and the errors that they give. Of several names a machine's library calls one or two.
+const APPENDING: [(&str, &[&str]); 9] = [
+    ("pwritev,pwrite64", &["EIO", "ENOSPC", "EINTR"]),
     ("fdatasync", &["EIO", "ENOSPC", "EINTR"]),
     ("fsync", &["EIO"]),
     ("fallocate", &["EIO", "ENOSPC", "EINTR"]),
-    ("openat", &["EIO", "EMFILE", "EINTR"]),
-    ("rename", &["EIO", "ENOSPC"]),
-    ("unlink", &["EIO"]),
+    ("open,openat", &["EIO", "EMFILE", "EINTR"]),
+    ("rename,renameat,renameat2", &["EIO", "ENOSPC"]),
+    ("unlink,unlinkat", &["EIO"]),
     ("ftruncate", &["EIO", "EINTR"]),
     ("flock", &["EIO", "EINTR"]),
 ];
@@ -28,7 +27,7 @@ const APPENDING: [(&str, &[&str]); 10] = [
 const CONSUMING: [(&str, &[&str]); 6] = [
     ("pwritev", &["EIO", "ENOSPC", "EINTR"]),
     ("fdatasync", &["EIO"]),
-    ("openat", &["EIO", "EMFILE"]),
+    ("open,openat", &["EIO", "EMFILE"]),
     ("mmap", &["ENOMEM", "EMFILE"]),
     ("madvise", &["EIO", "ENOMEM"]),
     ("pread64", &["EIO", "EINTR"]),
@@ -38,16 +37,19 @@ const CONSUMING: [(&str, &[&str]); 6] = [
 fn produce_loses_nothing_acknowledged_when_a_call_fails() {
     let Some(strace) = Strace::find() else { return };
     let mut round = 0;
-    for (call, errors) in APPENDING {
+    for (calls, errors) in APPENDING {
         let place = a_topic();
         for error in errors {
-            for number in strace.places(&place, call, &["produce", "t", "--json"]) {
+            let mut came = 0;
+            for (call, number) in strace.places(&place, calls, &["produce", "t", "--json"]) {
                 round += 1;
                 let lines: Vec<_> =
                     (0..120).map(|line| format!("round {round} line {line} {}", "x".repeat(700))).collect();
                 let what = format!("{call} {error} at call {number}");
                 let args = ["produce", "t", "--json"];
-                let ran = run(strace.command(&place, &inject(call, error, number), &args), lines.join("\n").as_bytes());
+                let (ran, injected) =
+                    strace.run(&place, &inject(&call, error, number), &args, lines.join("\n").as_bytes());
+                came += injected;
                 ended_well(&ran, &what);
                 let acks = ran.json_lines();
                 if *error == "EINTR" || ran.code == Some(0) {
@@ -65,6 +67,7 @@ fn produce_loses_nothing_acknowledged_when_a_call_fails() {
                     assert!(unnamed.any(|line| value == Some(line)), "{what}: {ack}: {record:?}");
                 }
             }
+            assert!(came > 0, "{calls} {error}: no call of these on the data directory");
         }
         place.run_with(&["produce", "t"], b"and on\n").succeeded();
     }
@@ -76,16 +79,18 @@ fn a_group_misses_nothing_when_a_call_fails() {
     let place = a_topic();
     let args = ["consume", "t", "--group", "g", "--json"];
     let mut round = 0;
-    for (call, errors) in CONSUMING {
+    for (calls, errors) in CONSUMING {
         for error in errors {
+            let mut came = 0;
             place.run_with(&["produce", "t"], b"so that there is something to read\n").succeeded();
-            for number in strace.places(&place, call, &args) {
+            for (call, number) in strace.places(&place, calls, &args) {
                 round += 1;
                 let lines: BTreeSet<_> = (0..50).map(|line| format!("round {round} line {line}")).collect();
                 let input = lines.iter().cloned().collect::<Vec<_>>().join("\n");
                 place.run_with(&["produce", "t"], input.as_bytes()).succeeded();
                 let what = format!("{call} {error} at call {number}");
-                let ran = run(strace.command(&place, &inject(call, error, number), &args), b"");
+                let (ran, injected) = strace.run(&place, &inject(&call, error, number), &args, b"");
+                came += injected;
                 ended_well(&ran, &what);
                 assert!(*error != "EINTR" || ran.code == Some(0), "{what}: {ran:?}");
                 let sound = place.run(&["verify"]);
@@ -98,6 +103,7 @@ fn a_group_misses_nothing_when_a_call_fails() {
                     assert!(rest.stdout.is_empty(), "{what}: what was committed came again: {rest:?}");
                 }
             }
+            assert!(came > 0, "{calls} {error}: no call of these on the data directory");
         }
     }
 }
@@ -106,13 +112,16 @@ fn a_group_misses_nothing_when_a_call_fails() {
 fn a_thread_that_cannot_be_started_is_told() {
     let Some(strace) = Strace::find() else { return };
     let place = a_topic();
+    let mut came = 0;
     for number in 1..=6 {
         let option = inject("clone3", "EAGAIN", number);
-        let ran = run(strace.command(&place, &option, &["produce", "t", "--json"]), b"a\nb\n");
+        let (ran, injected) = strace.run(&place, &option, &["produce", "t", "--json"], b"a\nb\n");
+        came += injected;
         ended_well(&ran, &option);
         assert!(ran.code == Some(1) || ran.json_lines().len() == 2, "{option}: {ran:?}");
         place.run(&["verify"]).succeeded();
     }
+    assert!(came > 0, "no thread was started by clone3");
 }
 
 /// Small segments, so that each run makes new ones.
@@ -153,11 +162,17 @@ impl Strace {
         None
     }
 
-    /// The command on this directory under strace, with this option.
-    fn command(&self, place: &Place, option: &str, args: &[&str]) -> Command {
-        self.logged(place, option, "/dev/null", args)
+    /// Runs the command on this directory with errors as this option says. How many came?
+    fn run(&self, place: &Place, option: &str, args: &[&str], input: &[u8]) -> (Ran, usize) {
+        let log = place.path().with_extension("strace");
+        let ran = run(self.logged(place, option, log.to_str().unwrap(), args), input);
+        let log = std::fs::read(log).unwrap();
+        let lines = String::from_utf8_lossy(&log);
+        let injected = lines.lines().filter(|line| line.ends_with("(INJECTED)") && !line.contains("io_uring_setup"));
+        (ran, injected.count())
     }
 
+    /// The command on this directory under strace, with this option.
     fn logged(&self, place: &Place, option: &str, log: &str, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
         command.args(["-s", "KILL", PATIENCE, "strace", "-f", "-y", "-qq", "-o", log, "-e", option]);
@@ -167,26 +182,35 @@ impl Strace {
         command
     }
 
-    /// At which calls of a thread the command comes to the data directory: the first and the last one.
-    /// strace counts each thread's calls by themselves.
-    fn places(&self, place: &Place, call: &str, args: &[&str]) -> BTreeSet<usize> {
+    /// At which of these calls of a thread the command comes to the data directory: the first and the last
+    /// one by each name. strace counts each thread's calls of each name by themselves.
+    fn places(&self, place: &Place, calls: &str, args: &[&str]) -> Vec<(String, usize)> {
         let log = place.path().with_extension("strace");
-        let traced = self.logged(place, &format!("trace={call},io_uring_setup"), log.to_str().unwrap(), args);
+        // Not every machine has all of them.
+        let traced = calls.replace(',', ",?");
+        let traced = self.logged(place, &format!("trace=?{traced},io_uring_setup"), log.to_str().unwrap(), args);
         let lines = (String::from("a line") + &"x".repeat(700) + "\n").repeat(120);
         run(traced, lines.as_bytes()).succeeded();
         let data = place.path();
-        let mut calls = std::collections::HashMap::<String, usize>::new();
-        let mut places = BTreeSet::new();
+        let mut counts = HashMap::<(String, String), usize>::new();
+        let mut places = BTreeMap::<String, BTreeSet<usize>>::new();
         for line in std::fs::read_to_string(log).unwrap().lines() {
             let Some((thread, what)) = line.split_once(' ') else { continue };
-            if what.trim_start().starts_with(&format!("{call}(")) {
-                let number = calls.entry(thread.to_owned()).or_default();
+            let Some((call, what)) = what.trim_start().split_once('(') else { continue };
+            if calls.split(',').any(|name| name == call) {
+                let number = counts.entry((thread.to_owned(), call.to_owned())).or_default();
                 *number += 1;
-                if what.contains(data.to_str().unwrap()) {
-                    places.insert(*number);
+                // Advice names addresses only; this one is asked for where files are mapped, and nowhere else.
+                if what.contains(data.to_str().unwrap()) || what.contains("MADV_POPULATE_READ") {
+                    places.entry(call.to_owned()).or_default().insert(*number);
                 }
             }
         }
-        places.first().into_iter().chain(places.last()).copied().collect()
+        let ends =
+            |numbers: BTreeSet<usize>| BTreeSet::from_iter(numbers.first().into_iter().chain(numbers.last()).copied());
+        places
+            .into_iter()
+            .flat_map(|(call, numbers)| ends(numbers).into_iter().map(move |number| (call.clone(), number)))
+            .collect()
     }
 }

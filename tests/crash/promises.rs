@@ -485,3 +485,64 @@ fn d2_the_times_of_a_segment_that_was_read_in_part_are_not_guessed() {
     assert_eq!(partition.offset_for_timestamp(500).unwrap(), Some(0));
     assert_eq!(partition.offset_for_timestamp(1_500).unwrap(), Some(6));
 }
+
+#[test]
+fn d4_an_engine_that_does_not_open_ends_its_threads_and_opens_the_next_time() {
+    const EMFILE: i32 = 24;
+    let threads = |disk: &SimDisk| Engine::builder("data").writers(Writers::Threads(2)).sim(disk).seed(1).open();
+    let sound = SimDisk::new();
+    let engine = threads(&sound).unwrap();
+    for name in ["t", "u"] {
+        engine.create_topic(name, TopicConfig::default().partitions(3)).unwrap();
+        (0..3).for_each(|number| append(&engine.partition(name, number).unwrap(), 0, 3, 10, Acks::Synced));
+    }
+    engine.close().unwrap();
+    let mut refused = 0;
+    for passing in 0.. {
+        let disk = sound.crash(CrashPolicy::Kill);
+        disk.fail_after(passing, Operation::Open, EMFILE, Repeat::Once);
+        // Fails, and is dropped with it: threads that waited for a partition would never end.
+        let opened = threads(&disk);
+        if disk.errors_given() == 0 {
+            break;
+        }
+        refused += u32::from(opened.is_err());
+        drop(opened);
+        disk.clear_faults();
+        let engine = threads(&disk).unwrap();
+        for name in ["t", "u"] {
+            (0..3).for_each(|number| assert_eq!(numbers(&engine.partition(name, number).unwrap()), [0, 1, 2]));
+        }
+        engine.close().unwrap();
+    }
+    assert!(refused >= 6, "each partition was refused once: {refused}");
+}
+
+#[test]
+fn d4_a_topic_that_could_not_be_made_can_be_made_the_next_time() {
+    const EMFILE: i32 = 24;
+    let config = TopicConfig::default().partitions(3);
+    let mut refused = 0;
+    for operation in [Operation::List, Operation::Open, Operation::CreateDirectory] {
+        for passing in 0..4 {
+            let disk = SimDisk::new();
+            let builder = Engine::builder("data").writers(Writers::Threads(2)).sim(&disk).seed(1);
+            let engine = builder.open().unwrap();
+            disk.fail_after(passing, operation, EMFILE, Repeat::Once);
+            let made = engine.create_topic("t", config.clone());
+            disk.clear_faults();
+            if let Err(error) = made {
+                assert_eq!(error.kind(), &ErrorKind::NoRoom, "{operation:?} {passing}: {error}");
+                assert!(engine.topics().unwrap().is_empty(), "{operation:?} {passing}");
+                engine.create_topic("t", config.clone()).unwrap();
+                refused += 1;
+            }
+            append(&engine.partition("t", 2).unwrap(), 0, 3, 10, Acks::Synced);
+            // With the writers of partitions that had been opened before the error.
+            engine.close().unwrap();
+            drop(engine);
+            assert_eq!(numbers(&open(&disk).partition("t", 2).unwrap()), [0, 1, 2], "{operation:?} {passing}");
+        }
+    }
+    assert!(refused > 6, "{refused}");
+}

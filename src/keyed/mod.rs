@@ -64,6 +64,8 @@ pub(crate) struct KeyedLog {
     cut_epoch: Option<u32>,
     /// Where a cut tail ends that isn't erased yet.
     cut_end: Option<u64>,
+    /// What lies behind the end is durably zeros.
+    ends_durably: bool,
     /// Where the last replayed batch stands, and its header: tells a follower of an undone append.
     last: Option<(u64, [u8; BATCH_HEADER_BYTES])>,
     /// A follower's replay broke off: start over.
@@ -150,7 +152,8 @@ impl KeyedLog {
             let _ = disk.unlink(&path);
             Error::io(error).at_path(dir)
         })?;
-        Ok(KeyedLog::assemble(disk, dir, prefix, Access::Write, 1, header, made, now_ms))
+        let log = KeyedLog::assemble(disk, dir, prefix, Access::Write, 1, header, made, now_ms);
+        Ok(KeyedLog { ends_durably: true, ..log })
     }
 
     #[expect(clippy::too_many_arguments, reason = "private; puts together what was just read or written")]
@@ -181,6 +184,7 @@ impl KeyedLog {
             unproven: None,
             cut_epoch: None,
             cut_end: None,
+            ends_durably: false,
             last: None,
             reload: false,
             failed: None,
@@ -287,6 +291,7 @@ impl KeyedLog {
                 self.unproven = None;
                 self.cut_epoch = None;
                 self.cut_end = None;
+                self.ends_durably = true;
                 Ok(())
             }
             Err(Unreplaced::Unharmed(error)) if error.kind() == &ErrorKind::NoRoom => Err(error),
@@ -350,16 +355,20 @@ impl KeyedLog {
             self.cut_end = None;
         }
         if let Some(cut_end) = self.cut_end {
-            // Durably: else after a crash parts of the old tail and equal parts of what is written next
-            // might add up to a batch of the tail, which was found to be gone.
-            let erased = self.erase(self.end.position..cut_end);
-            let erased =
-                erased.and_then(|()| if bites("keyed-erased-tail-not-synced") { Ok(()) } else { self.file.sync() });
-            if let Err(error) = erased {
+            if let Err(error) = self.erase(self.end.position..cut_end) {
                 let error = Error::io(error).at_path(&self.path).at_position(self.end.position);
                 return Err(if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) });
             }
             self.cut_end = None;
+        }
+        // The zeros behind the end may be those of an earlier life that was killed before it had synced them.
+        // After a power failure parts of an old tail, and equal parts of what is written next, might add up
+        // to a batch of that tail, which was found to be gone.
+        if !self.ends_durably && !bites("keyed-erased-tail-not-synced") {
+            if let Err(error) = self.file.sync() {
+                return Err(self.latch(Error::io(error).at_path(&self.path)));
+            }
+            self.ends_durably = true;
         }
         if bites("keyed-tail-not-written-again") {
             self.unproven = None;

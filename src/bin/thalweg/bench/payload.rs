@@ -8,6 +8,9 @@ use super::values::RecordSize;
 /// Fits into a core's cache, so that reading it costs the engine and its floor little, and alike.
 const POOL_BYTES: usize = 1 << 20;
 
+/// So many producers have values of their own; of more, some share them.
+const PRODUCERS: usize = 64;
+
 #[derive(Debug)]
 pub(crate) struct Payloads {
     pool: Vec<u8>,
@@ -35,7 +38,8 @@ impl Payloads {
     #[inline]
     pub(crate) fn value(&self, producer: usize, n: u64) -> &[u8] {
         let chance = mix(self.seed ^ ((producer as u64) << 48) ^ n);
-        let start = (chance as usize % (POOL_BYTES / 8)) * 8;
+        // No two producers share a place: else it couldn't be told whose value is read.
+        let start = (chance as usize % (POOL_BYTES / 8 / PRODUCERS) * PRODUCERS + producer % PRODUCERS) * 8;
         let span = (self.size.max - self.size.min + 1) as u64;
         let length = self.size.min + (((chance >> 32) * span) >> 32) as usize;
         &self.pool[start..start + length]

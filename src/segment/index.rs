@@ -46,6 +46,12 @@ impl SegmentIndex {
         self.due = true;
     }
 
+    /// Learns the largest timestamp that `noted` knows: batches are noted before they are published,
+    /// so what was published doesn't tell all that lies before the next batch.
+    pub(crate) fn take_times_of(&mut self, noted: &SegmentIndex) {
+        self.max_timestamp = self.max_timestamp.max(noted.max_timestamp);
+    }
+
     /// The last entry at or below `relative_offset`; `None`: begin at the segment's start.
     pub(crate) fn floor_offset(&self, relative_offset: u32) -> Option<IndexEntry> {
         let mut count = self.entries.partition_point(|entry| entry.relative_offset <= relative_offset);

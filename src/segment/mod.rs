@@ -5,6 +5,8 @@
 
 mod index;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FormatError, Seed, find_magic,
 };
 use crate::lock::lock;
+use crate::teeth::bites;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
 pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
@@ -224,14 +227,22 @@ impl Segment {
                 let gathered = if rebuild || is_partial { None } else { self.index_from_file(disk) };
                 let index = match gathered {
                     Some(index) => index,
-                    None => self.rebuild(&*view).map_err(|error| Error::io(error).at_path(&self.path))?,
+                    None => {
+                        let mut index = self.rebuild(&*view).map_err(|error| Error::io(error).at_path(&self.path))?;
+                        if let Index::Memory { index: known, .. } = &*state
+                            && !bites("noted-not-published-forgotten")
+                        {
+                            index.take_times_of(known);
+                        }
+                        index
+                    }
                 };
                 *state = Index::Memory { index, from: BLOCK_BYTES };
             }
             let Index::Memory { index, .. } = &*state else { return Ok(BLOCK_BYTES) };
             let Some((position, relative)) = ask(index) else { return Ok(BLOCK_BYTES) };
             let position = u64::from(position);
-            if crate::teeth::bites("index-hit-not-checked") {
+            if bites("index-hit-not-checked") {
                 return Ok(position);
             }
             if let Ok(header) = self.header_at(&*view, position)

@@ -53,6 +53,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("time-order-assumed", "a lookup by time begins one entry too late"),
     bug("index-of-another-file-trusted", "an index is taken without a look at whose it is"),
     bug("index-hit-not-checked", "an entry is taken without a look at the batch it points to"),
+    bug("noted-not-published-forgotten", "an index gathered between note and publish loses a timestamp"),
     // Dropping and deleting.
     bug("unlinked-before-the-log-start-is-durable", "old segments go before the catalogue says so"),
     bug("log-start-not-synced", "the new log start is only written"),

@@ -5,7 +5,7 @@
 
 mod index;
 mod scan;
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 mod views;
 

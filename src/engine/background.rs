@@ -78,21 +78,36 @@ impl Background {
         let deadline = self.groups.tick();
         self.next_look.store(deadline.map_or(u64::MAX, nanoseconds), Ordering::SeqCst);
         let now = self.env.clock.monotonic();
-        let sync_every = Duration::from_millis(self.env.config.sync_ms);
-        let mut sync_at = lock(&self.sync_offsets_at);
-        let offsets = &self.groups.offsets;
-        if !offsets.has_unsynced() {
-            *sync_at = None;
-        } else if now >= *sync_at.get_or_insert(now + sync_every) {
-            *sync_at = None;
-            if let Err(error) = offsets.sync_all() {
-                self.env.events.emit(Event::Background { what: "syncing the offset log", error });
-            }
+        if self.groups.offsets.wants_zeros() {
+            self.groups.offsets.write_ahead();
         }
+        let sync_at = self.sync_offsets_if_due(now);
         self.groups.expire();
         let expires = self.groups.expires().then_some(UPKEEP_EVERY);
-        let wait = [deadline, *sync_at].into_iter().flatten().min().map(|at| at.saturating_sub(now));
+        let wait = [deadline, sync_at].into_iter().flatten().min().map(|at| at.saturating_sub(now));
         wait.into_iter().chain(expires).min()
+    }
+
+    /// Makes commits durable that nobody waits for, when it is time; when that is.
+    fn sync_offsets_if_due(&self, now: Duration) -> Option<Duration> {
+        let offsets = &self.groups.offsets;
+        {
+            let mut sync_at = lock(&self.sync_offsets_at);
+            if !offsets.has_unsynced() {
+                *sync_at = None;
+                return None;
+            }
+            let at = *sync_at.get_or_insert(now + Duration::from_millis(self.env.config.sync_ms));
+            if now < at {
+                return Some(at);
+            }
+            *sync_at = None;
+        }
+        // Without the lock, which every commit takes.
+        if let Err(error) = offsets.sync_all() {
+            self.env.events.emit(Event::Background { what: "syncing the offset log", error });
+        }
+        *lock(&self.sync_offsets_at)
     }
 
     /// There is a member whose time may be over, or a commit that nobody waits for.
@@ -107,12 +122,15 @@ impl Background {
         }
     }
 
-    /// A commit was written. Wakes the upkeep only if it doesn't know yet.
-    pub(crate) fn sync_offsets_soon(&self) {
+    /// A commit was written. Wakes the upkeep only if that has to do something that it doesn't know of.
+    pub(crate) fn committed(&self) {
         let mut sync_at = lock(&self.sync_offsets_at);
-        if sync_at.is_none() {
+        let is_news = sync_at.is_none();
+        if is_news {
             *sync_at = Some(self.env.clock.monotonic() + Duration::from_millis(self.env.config.sync_ms));
-            drop(sync_at);
+        }
+        drop(sync_at);
+        if is_news || self.groups.offsets.wants_zeros() {
             self.look_at_groups();
         }
     }

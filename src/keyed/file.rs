@@ -11,7 +11,8 @@ use crate::format::{
 };
 use crate::segment::Place;
 
-use super::{AHEAD_BYTES, used_up};
+use super::ahead::AHEAD_BYTES;
+use super::used_up;
 
 /// The most that is allocated at once beyond what is needed.
 const MAX_STEP_BYTES: u64 = 4 << 20;

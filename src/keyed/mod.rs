@@ -6,6 +6,7 @@
 //! Reads are copies, so a cut tail is written over; that the next epoch is higher keeps it from
 //! coming back. One thread at a time owns a log; it takes no lock and starts no thread.
 
+mod ahead;
 mod file;
 mod names;
 mod open;
@@ -16,28 +17,22 @@ mod tests;
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Access, Disk, File};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{
-    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, FormatError, MAX_OFFSET, Previous, Seed,
-};
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FileHeader, FileKind, FormatError, MAX_OFFSET, Previous, Seed};
 use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
 use crate::teeth::bites;
 
-use file::{Made, allocation_for, batch_header};
+use file::{Made, batch_header};
 
 pub(crate) use file::{fresh_file_id, put_new_file};
 pub(crate) use names::number_of;
 pub(crate) use salvage::{Piece, is_damage};
 pub(crate) use sync::Syncing;
-
-/// Room kept allocated behind the last batch, so that appends work on a full disk.
-const AHEAD_BYTES: u64 = 64 << 10;
 
 /// See the module.
 pub(crate) struct KeyedLog {
@@ -57,6 +52,10 @@ pub(crate) struct KeyedLog {
     durable_offset: u64,
     /// Bytes of the file that have blocks.
     allocated: u64,
+    /// Up to here zeros were written ahead; may lie below the end.
+    zeroed: u64,
+    /// What the last batch took.
+    batch_bytes: u64,
     appended_ms: i64,
     /// A tail found at open that nothing proves durable; written again before the first sync.
     unproven: Option<Unproven>,
@@ -180,6 +179,8 @@ impl KeyedLog {
             file: made.file,
             end: made.end,
             allocated: made.allocated,
+            zeroed: 0,
+            batch_bytes: 0,
             appended_ms,
             unproven: None,
             cut_epoch: None,
@@ -243,6 +244,7 @@ impl KeyedLog {
             });
         }
         self.end.position += u64::from(header.length);
+        self.batch_bytes = u64::from(header.length);
         self.end.next_offset = header.end_offset();
         self.appended_ms = now_ms;
         self.cut_epoch = None;
@@ -287,6 +289,7 @@ impl KeyedLog {
                 self.durable_offset = header.durable_before;
                 self.header = header;
                 (self.file, self.end, self.allocated) = (made.file, made.end, made.allocated);
+                self.zeroed = 0;
                 self.appended_ms = now_ms;
                 self.unproven = None;
                 self.cut_epoch = None;
@@ -380,39 +383,6 @@ impl KeyedLog {
             return Err(if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) });
         }
         self.unproven = None;
-        Ok(())
-    }
-
-    /// Sees to it that there are blocks up to `end`, and if possible some beyond.
-    fn allocate_ahead(&mut self, end: u64) -> Result<()> {
-        if end + AHEAD_BYTES <= self.allocated {
-            return Ok(());
-        }
-        let result = match self.allocate_to(allocation_for(end)) {
-            Err(error) if error.kind() != &ErrorKind::NoRoom => Err(error),
-            Err(_) if end <= self.allocated => Ok(()),
-            // The last blocks may do for this batch, if not for more.
-            Err(_) => self.allocate_to(end.next_multiple_of(BLOCK_BYTES)),
-            Ok(()) => Ok(()),
-        };
-        result.map_err(|error| if error.kind() == &ErrorKind::NoRoom { error } else { self.latch(error) })
-    }
-
-    fn allocate_to(&mut self, target: u64) -> Result<()> {
-        let result = self.file.allocate(self.allocated..target);
-        result.map_err(|error| Error::io(error).at_path(&self.path).at_position(self.allocated))?;
-        self.allocated = target;
-        Ok(())
-    }
-
-    fn erase(&self, range: Range<u64>) -> io::Result<()> {
-        let zeros = vec![0; AHEAD_BYTES as usize];
-        let mut at = range.start;
-        while at < range.end {
-            let bytes = (range.end - at).min(AHEAD_BYTES);
-            self.file.write_at(&[IoSlice::new(&zeros[..bytes as usize])], at)?;
-            at += bytes;
-        }
         Ok(())
     }
 

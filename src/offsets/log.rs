@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::disk::{Access, Disk};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
-    BLOCK_BYTES, BatchHeader, FileKind, GroupSnapshot, MAX_METADATA_BYTES, MAX_OFFSET, OffsetEntry, OffsetEntryKind,
+    BLOCK_BYTES, BatchHeader, FileKind, FormatError, GroupSnapshot, MAX_METADATA_BYTES, MAX_OFFSET, OffsetEntry,
+    OffsetEntryKind,
 };
 use crate::ids::{EngineId, TopicId};
 use crate::keyed::{Cut, KeyedLog, Opened, Piece, Syncing, is_damage, refused};
@@ -169,14 +170,29 @@ impl OffsetLog {
         for commit in commits {
             check_commit(commit)?;
         }
-        self.write_of(group, now_ms, |number, body| {
-            for &NewCommit { topic_id, partition, offset, epoch, metadata } in commits {
-                let entry = blank(OffsetEntryKind::Commit, number);
-                let entry = OffsetEntry { offset, topic_id, partition, generation, epoch, ..entry };
-                OffsetEntry { payload: metadata, ..entry }.encode(body);
+        let entries_of = |number| {
+            commits.iter().map(move |&NewCommit { topic_id, partition, offset, epoch, metadata }| OffsetEntry {
+                offset,
+                topic_id,
+                partition,
+                generation,
+                epoch,
+                payload: metadata,
+                ..blank(OffsetEntryKind::Commit, number)
+            })
+        };
+        let fill = |number, body: &mut Vec<u8>| entries_of(number).map(|entry| u64::from(entry.encode(body))).sum();
+        match self.state.number(group) {
+            None => self.write_of(group, now_ms, fill),
+            // What was just put together need not be taken apart again.
+            Some(number) => {
+                let take_in = |state: &mut OffsetState, _: &[u8], _| {
+                    state.commit(number, entries_of(number), now_ms);
+                    Ok(())
+                };
+                self.write_then(now_ms, |_, body| fill(number, body), take_in)
             }
-            commits.len() as u64
-        })
+        }
     }
 
     pub(super) fn put_state(
@@ -260,6 +276,17 @@ impl OffsetLog {
         matches!(&self.file, LogFile::Open(log) if log.has_unsynced())
     }
 
+    /// Whether [`write_ahead`](OffsetLog::write_ahead) would make the next commits cheaper.
+    pub(super) fn wants_zeros(&self) -> bool {
+        matches!(&self.file, LogFile::Open(log) if log.wants_zeros())
+    }
+
+    /// Writes some zeros behind the end; whether to come again.
+    pub(super) fn write_ahead(&mut self) -> bool {
+        let LogFile::Open(log) = &mut self.file else { return false };
+        log.write_ahead()
+    }
+
     /// Begins a sync, unless the ticket's entries are durable.
     pub(super) fn start_sync(&mut self, ticket: Ticket) -> Result<Option<Syncing>> {
         if self.is_durable(ticket) {
@@ -336,11 +363,26 @@ impl OffsetLog {
 
     /// Writes one batch, with the entries that `fill` counts, then takes it in. Nothing if there are none.
     fn write(&mut self, now_ms: i64, fill: impl FnOnce(&OffsetState, &mut Vec<u8>) -> u64) -> Result<Ticket> {
+        let take_in = |state: &mut OffsetState, body: &[u8], entries| state.apply_batch(body, entries, now_ms);
+        self.write_then(now_ms, fill, take_in)
+    }
+
+    /// [`write`](OffsetLog::write), taken in by `take_in`: what it makes of the state is what a replay of the
+    /// batch makes of it.
+    fn write_then(
+        &mut self,
+        now_ms: i64,
+        fill: impl FnOnce(&OffsetState, &mut Vec<u8>) -> u64,
+        take_in: impl FnOnce(&mut OffsetState, &[u8], u32) -> std::result::Result<(), FormatError>,
+    ) -> Result<Ticket> {
         let mut body = std::mem::take(&mut self.buffer);
         let entries = fill(&self.state, &mut body);
         let written = match u32::try_from(entries) {
             Ok(0) => Ok(()),
-            Ok(entries) => self.put(&body, entries, now_ms),
+            Ok(entries) => {
+                let put = self.put(&body, entries, now_ms);
+                put.and_then(|()| take_in(&mut self.state, &body, entries).map_err(refused))
+            }
             Err(_) => Err(Error::invalid("too many entries at once")),
         };
         body.clear();
@@ -360,13 +402,12 @@ impl OffsetLog {
                 if log.is_unproven() && !crate::teeth::bites("earlier-commits-without-evidence") {
                     log.sync()?;
                 }
-                log.append(body, entries, now_ms)?;
+                log.append(body, entries, now_ms)
             }
-            LogFile::None => self.create(body, entries, now_ms)?,
-            LogFile::Damaged(damage) => return Err(damage.error.clone()),
-            LogFile::Failed(error) => return Err(error.clone()),
+            LogFile::None => self.create(body, entries, now_ms),
+            LogFile::Damaged(damage) => Err(damage.error.clone()),
+            LogFile::Failed(error) => Err(error.clone()),
         }
-        self.state.apply_batch(body, entries, now_ms).map_err(refused)
     }
 
     /// Makes the file, with its first batch, durably.

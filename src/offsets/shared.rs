@@ -145,6 +145,17 @@ impl Offsets {
         lock(&self.log).has_unsynced()
     }
 
+    /// Whether [`write_ahead`](Offsets::write_ahead) would make the next commits cheaper.
+    pub(crate) fn wants_zeros(&self) -> bool {
+        lock(&self.log).wants_zeros()
+    }
+
+    /// Writes zeros behind the end, where the next commits will stand: they cost less there. Nobody waits long
+    /// for it.
+    pub(crate) fn write_ahead(&self) {
+        while lock(&self.log).write_ahead() {}
+    }
+
     /// Deletes the groups that have been without members for so long (counted from their newest commit,
     /// should that be later); their names, sorted. Errors as of [`commit`](Offsets::commit).
     pub(crate) fn expire(&self, now_ms: i64, retention_ms: u64) -> Result<Vec<String>> {

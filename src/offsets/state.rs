@@ -170,6 +170,17 @@ impl OffsetState {
         Ok(())
     }
 
+    /// Takes in commits of the group with this number, which is known, as
+    /// [`apply_batch`](OffsetState::apply_batch) takes in their batch; they were checked.
+    pub(super) fn commit<'a>(&mut self, number: u32, entries: impl Iterator<Item = OffsetEntry<'a>>, appended_ms: i64) {
+        self.begin_batch();
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        for entry in entries {
+            let change = group.put_commit(&entry, appended_ms);
+            self.live_bytes = (self.live_bytes + change.taken).saturating_sub(change.freed);
+        }
+    }
+
     /// Before a batch's first entry: no payload goes on from the batch before.
     pub(super) fn begin_batch(&mut self) {
         self.pieces = Vec::new();

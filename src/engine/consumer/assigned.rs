@@ -180,6 +180,11 @@ impl AssignedSet {
         self.by_name.values().flat_map(|slots| slots.values()).filter_map(|&slot| self.slots[slot].as_ref())
     }
 
+    /// At least as many as there are.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All to change, in no order.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Assigned> {
         self.slots.iter_mut().flatten()

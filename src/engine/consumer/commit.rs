@@ -10,7 +10,6 @@ use crate::config::Acks;
 use crate::engine::Engine;
 use crate::engine::groups::Committing;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::TopicId;
 use crate::offsets::{NewCommit, Ticket};
 use crate::partition::{Partition, Reader};
 
@@ -98,14 +97,6 @@ impl std::fmt::Debug for CommitReceipt {
     }
 }
 
-/// What is about to be committed.
-struct Item {
-    topic_id: TopicId,
-    partition: u32,
-    offset: u64,
-    epoch: u32,
-}
-
 impl Consumer {
     /// Commits the positions of all partitions: everything that polls have returned. How safe that is
     /// when it returns was set by [`commit_acks`](super::ConsumerBuilder::commit_acks).
@@ -140,13 +131,14 @@ impl Consumer {
     /// Appends the positions that aren't committed yet.
     fn append_positions(&mut self) -> Result<Option<Ticket>> {
         self.in_group()?;
-        let mut items = Vec::new();
+        let mut commits = Vec::with_capacity(self.set.len());
         let mut failed = None;
         for assigned in self.set.iter_mut() {
             if assigned.committed != Some(assigned.position) {
                 let (topic_id, partition) = assigned.key();
+                let offset = assigned.position;
                 match assigned.epoch_before() {
-                    Ok(epoch) => items.push(Item { topic_id, partition, offset: assigned.position, epoch }),
+                    Ok(epoch) => commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[] }),
                     Err(error) => failed = Some((assigned.partition.clone(), error)),
                 }
             }
@@ -155,17 +147,7 @@ impl Consumer {
             return Err(self.gone_or(&partition, error));
         }
         // In the order of the group's own list of what its members hold.
-        items.sort_unstable_by_key(|item| (item.topic_id, item.partition));
-        let commits: Vec<_> = items
-            .iter()
-            .map(|&Item { topic_id, partition, offset, epoch }| NewCommit {
-                topic_id,
-                partition,
-                offset,
-                epoch,
-                metadata: &[],
-            })
-            .collect();
+        commits.sort_unstable_by_key(|commit| (commit.topic_id, commit.partition));
         let ticket = self.append(&commits)?;
         for assigned in self.set.iter_mut() {
             assigned.committed = Some(assigned.position);
@@ -251,7 +233,7 @@ impl Consumer {
         let committing = Committing { member: in_group.identity(), commits };
         let ticket = in_group.group.commit(&self.engine.core.groups, &committing)?;
         if ticket.is_some() {
-            self.engine.core.background.sync_offsets_soon();
+            self.engine.core.background.committed();
             if self.limited {
                 self.set_limits();
             }

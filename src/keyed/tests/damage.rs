@@ -2,6 +2,7 @@
 //! an error that names the place and changes nothing; above it the whole batches before it count.
 
 use super::*;
+use crate::format::BLOCK_BYTES;
 use crate::format::{Attributes, BatchKind, FormatError, crc};
 use crate::sim::CrashPolicy;
 

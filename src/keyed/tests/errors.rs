@@ -2,6 +2,7 @@
 //! until it is opened again, and what was synced is there then.
 
 use super::*;
+use crate::format::BLOCK_BYTES;
 use crate::sim::{CrashPolicy, Operation, Repeat};
 
 const EIO: i32 = 5;
@@ -40,7 +41,7 @@ fn appends_work_on_a_full_disk_while_there_are_blocks() {
         log.sync().unwrap();
     };
     assert_eq!(error.kind(), &ErrorKind::NoRoom);
-    assert!(log.bytes() - start > AHEAD_BYTES, "{}", log.bytes() - start);
+    assert!(log.bytes() - start > super::super::ahead::AHEAD_BYTES, "{}", log.bytes() - start);
     assert_eq!(map_of(&disk), after(last));
     // Nothing is latched: a smaller one may still fit, and with room everything does.
     assert_eq!(append(&mut log, last + 1).unwrap_err().kind(), &ErrorKind::NoRoom);

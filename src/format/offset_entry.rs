@@ -94,36 +94,48 @@ const _: () = {
 
 impl<'a> OffsetEntry<'a> {
     /// Appends the entry's bytes, a multiple of 8; a longer payload as several entries. Returns how many.
+    #[inline]
     pub(crate) fn encode(&self, into: &mut Vec<u8>) -> u32 {
+        if self.payload.is_empty() && self.committed_ms.is_none() {
+            into.extend_from_slice(bytemuck::bytes_of(&self.raw(0, if self.more { MORE } else { 0 })));
+            return 1;
+        }
+        self.encode_pieces(into)
+    }
+
+    fn encode_pieces(&self, into: &mut Vec<u8>) -> u32 {
         let time = self.committed_ms.map(i64::to_le_bytes);
         let time = time.as_ref().map_or(&[][..], |time| time);
+        let timed = if time.is_empty() { 0 } else { TIMED };
         let mut rest = self.payload;
         let mut count = 0;
         loop {
             let (piece, after) = rest.split_at(rest.len().min(MAX_PAYLOAD_BYTES - time.len()));
             let more = if self.more || !after.is_empty() { MORE } else { 0 };
-            let raw = Raw {
-                offset: self.offset,
-                topic_id: self.topic_id.0,
-                partition: self.partition,
-                group: self.group,
-                generation: self.generation,
-                epoch: self.epoch,
-                payload_length: (time.len() + piece.len()) as u16,
-                kind: self.kind as u8,
-                flags: more | if time.is_empty() { 0 } else { TIMED },
-            };
-            into.extend_from_slice(bytemuck::bytes_of(&raw));
-            if !(time.is_empty() && piece.is_empty()) {
-                into.extend_from_slice(time);
-                into.extend_from_slice(piece);
-                into.resize(align8(into.len() as u64) as usize, 0);
-            }
+            into.extend_from_slice(bytemuck::bytes_of(&self.raw(time.len() + piece.len(), more | timed)));
+            into.extend_from_slice(time);
+            into.extend_from_slice(piece);
+            into.resize(align8(into.len() as u64) as usize, 0);
             count += 1;
             rest = after;
             if rest.is_empty() {
                 return count;
             }
+        }
+    }
+
+    #[inline]
+    fn raw(&self, payload_bytes: usize, flags: u8) -> Raw {
+        Raw {
+            offset: self.offset,
+            topic_id: self.topic_id.0,
+            partition: self.partition,
+            group: self.group,
+            generation: self.generation,
+            epoch: self.epoch,
+            payload_length: payload_bytes as u16,
+            kind: self.kind as u8,
+            flags,
         }
     }
 

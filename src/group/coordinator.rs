@@ -65,12 +65,21 @@ struct Member {
     generation: u32,
     /// What it should hold.
     target: BTreeSet<TopicPartition>,
-    /// What nobody else may be granted.
-    held: BTreeSet<TopicPartition>,
+    /// What nobody else may be granted, sorted: each commit is held against it.
+    held: Vec<TopicPartition>,
     /// The part of `held` that it hasn't been told of.
     fresh: BTreeSet<TopicPartition>,
     /// Taken from it because the topic is gone; to be told.
     lost: BTreeSet<TopicPartition>,
+    /// It holds what it should not.
+    must_give: bool,
+}
+
+impl Member {
+    /// What it should hold and doesn't.
+    fn missing(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.target.iter().filter(|partition| self.held.binary_search(partition).is_err())
+    }
 }
 
 /// Why someone is no member any more.
@@ -188,9 +197,9 @@ impl Coordinator {
         };
         let mut changed = self.members.values().any(wanted);
         for (id, member) in &mut self.members {
-            let gone: Vec<_> = member.held.iter().filter(|held| !exists(held)).copied().collect();
+            let (held, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut member.held).into_iter().partition(exists);
+            member.held = held;
             for partition in gone {
-                member.held.remove(&partition);
                 self.holders.remove(&partition);
                 if !member.fresh.remove(&partition) {
                     member.lost.insert(partition);
@@ -218,7 +227,7 @@ impl Coordinator {
         member.generation = generation;
         let lost = std::mem::take(&mut member.lost).into_iter().collect();
         let granted = std::mem::take(&mut member.fresh).into_iter().collect();
-        let revoked = member.held.difference(&member.target).copied().collect();
+        let revoked = member.held.iter().filter(|held| !member.target.contains(held)).copied().collect();
         Ok(Changes { generation, lost, revoked, granted })
     }
 
@@ -228,14 +237,17 @@ impl Coordinator {
             member.generation != self.generation
                 || !member.lost.is_empty()
                 || !member.fresh.is_empty()
-                || !member.held.is_subset(&member.target)
+                || member.must_give
         })
     }
 
     /// The member is done with these: they go to whom they are meant for.
     pub(crate) fn release(&mut self, id: &str, partitions: &[TopicPartition]) -> Result<Vec<Effect>> {
         let member = self.member_mut(id)?;
-        let given: Vec<_> = partitions.iter().filter(|partition| member.held.remove(partition)).copied().collect();
+        let asked: BTreeSet<_> = partitions.iter().copied().collect();
+        let all = std::mem::take(&mut member.held).into_iter();
+        let (given, kept): (Vec<_>, Vec<_>) = all.partition(|held| asked.contains(held));
+        member.held = kept;
         let mut effects = Vec::new();
         for partition in given {
             self.holders.remove(&partition);
@@ -264,7 +276,7 @@ impl Coordinator {
         let mut held = member.held.iter().peekable();
         let mut holds = |partition: TopicPartition| {
             while held.next_if(|held| **held < partition).is_some() {}
-            held.peek() == Some(&&partition) || member.held.contains(&partition)
+            held.peek() == Some(&&partition) || member.held.binary_search(&partition).is_ok()
         };
         if !partitions.into_iter().all(&mut holds) {
             return Err(Error::new(ErrorKind::RebalanceInProgress { group: self.name.clone() }));
@@ -328,28 +340,34 @@ impl Coordinator {
     fn reconcile(&mut self, effects: &mut Vec<Effect>) -> bool {
         for member in self.members.values_mut() {
             // Never told of it: nobody has to ask.
-            let untold: Vec<_> = member.fresh.difference(&member.target).copied().collect();
-            for partition in untold {
-                member.fresh.remove(&partition);
-                member.held.remove(&partition);
-                self.holders.remove(&partition);
+            let untold: BTreeSet<_> = member.fresh.difference(&member.target).copied().collect();
+            if untold.is_empty() {
+                continue;
             }
+            for partition in &untold {
+                member.fresh.remove(partition);
+                self.holders.remove(partition);
+            }
+            member.held.retain(|held| !untold.contains(held));
         }
         let mut settled = true;
         for (id, member) in &mut self.members {
-            let before = member.held.len();
-            for &partition in member.target.difference(&member.held.clone()) {
+            let mut granted = Vec::new();
+            for &partition in member.missing() {
                 if let std::collections::hash_map::Entry::Vacant(free) = self.holders.entry(partition) {
                     free.insert(id.clone());
-                    member.held.insert(partition);
-                    member.fresh.insert(partition);
+                    granted.push(partition);
                 } else {
                     settled = false;
                 }
             }
-            let must_give = member.held.difference(&member.target).next().is_some();
-            settled &= !must_give;
-            if must_give || member.held.len() > before {
+            let is_granted = !granted.is_empty();
+            member.fresh.extend(&granted);
+            member.held.append(&mut granted);
+            member.held.sort();
+            member.must_give = member.held.iter().any(|held| !member.target.contains(held));
+            settled &= !member.must_give;
+            if member.must_give || is_granted {
                 effects.push(Effect::Wake(id.clone()));
             }
         }
@@ -372,8 +390,8 @@ impl Coordinator {
                 .filter(|(name, ..)| member.join.subscription.wants(name))
                 .map(|(_, id, _)| id)
                 .collect(),
-            held: member.held.iter().copied().collect(),
-            awaited: member.target.difference(&member.held).copied().collect(),
+            held: member.held.clone(),
+            awaited: member.missing().copied().collect(),
         });
         GroupView {
             generation: self.generation,

@@ -15,7 +15,7 @@ pub(super) const AHEAD_BYTES: u64 = 64 << 10;
 
 /// Zeros are written ahead for at least so many batches like the last, and up to this many more.
 const BATCHES_LEAST: u64 = 2;
-const BATCHES_MORE: u64 = 8;
+const BATCHES_MORE: u64 = 30;
 /// But never further than this.
 const ZEROS_BYTES_MAX: u64 = 1 << 20;
 /// Zeros written at a time: somebody may wait to append.

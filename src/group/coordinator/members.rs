@@ -33,6 +33,7 @@ impl Coordinator {
             held: Default::default(),
             fresh: Default::default(),
             lost: Default::default(),
+            must_give: false,
             join,
         };
         let takes_place = self.take_place(&mut member, &id, &mut effects);
@@ -63,7 +64,7 @@ impl Coordinator {
             self.holders.insert(*partition, id.to_owned());
         }
         // It reads them from the committed offsets on, like anything granted.
-        member.fresh = old.held.clone();
+        member.fresh = old.held.iter().copied().collect();
         member.held = old.held;
         member.target = old.target;
         old.join.subscription == member.join.subscription

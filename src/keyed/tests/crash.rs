@@ -3,7 +3,6 @@
 //! level that survived, none that an earlier life had lost, and never "corrupt".
 
 use super::*;
-use crate::format::BLOCK_BYTES;
 use crate::sim::{CrashPolicy, Operation, Repeat};
 
 /// Splitmix64.

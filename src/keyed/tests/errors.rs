@@ -2,7 +2,6 @@
 //! until it is opened again, and what was synced is there then.
 
 use super::*;
-use crate::format::BLOCK_BYTES;
 use crate::sim::{CrashPolicy, Operation, Repeat};
 
 const EIO: i32 = 5;

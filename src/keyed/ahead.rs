@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::disk::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK_BYTES;
+use crate::teeth::bites;
 
 use super::KeyedLog;
 use super::file::allocation_for;
@@ -39,7 +40,10 @@ impl KeyedLog {
             return false;
         }
         let end = self.end.position;
-        let from = end.next_multiple_of(BLOCK_BYTES).max(self.zeroed);
+        let mut from = end.next_multiple_of(BLOCK_BYTES).max(self.zeroed);
+        if bites("keyed-zeros-over-the-end") {
+            from = end - 8;
+        }
         let enough = end + ((BATCHES_LEAST + BATCHES_MORE) * self.batch_bytes).min(ZEROS_BYTES_MAX);
         let to = enough.next_multiple_of(BLOCK_BYTES).min(self.allocated).min(from + PIECE_BYTES);
         if from >= to {

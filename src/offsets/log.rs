@@ -20,7 +20,7 @@ use super::shared::Ticket;
 use super::state::{NewCommit, OffsetState, blank, check_name};
 
 /// Below this size the file is never compacted.
-const COMPACT_BYTES: u64 = 4 << 20;
+pub(super) const COMPACT_BYTES: u64 = 4 << 20;
 
 /// After a compaction that found no room: how much is appended before the next try.
 const RETRY_BYTES: u64 = 64 << 10;

@@ -625,7 +625,10 @@ impl PartitionWriter {
         {
             return;
         }
-        let from = active.position.next_multiple_of(BLOCK_BYTES).max(active.zeroed);
+        let mut from = active.position.next_multiple_of(BLOCK_BYTES).max(active.zeroed);
+        if bites("zeros-over-the-end") {
+            from = active.position - 8;
+        }
         let to = (from + AHEAD_BYTES).min(active.allocated);
         // Nobody reads them: an error shows when records are written there.
         if to > from && file.write_at(&[IoSlice::new(&ZEROS[..(to - from) as usize])], from).is_ok() {

@@ -30,6 +30,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("no-epoch-after-a-half-done-write", "no new epoch after a failed write"),
     bug("roll-loses-a-batch", "the batch that begins a segment is lost"),
     bug("closed-without-sync", "closing doesn't wait for the last sync"),
+    bug("zeros-over-the-end", "zeros written ahead begin before the end"),
     bug("a-full-disk-fails-the-partition", "after ENOSPC the partition takes nothing any more"),
     // Recovery.
     bug("header-checksum-not-checked", "a batch header's checksum isn't compared"),
@@ -80,6 +81,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("keyed-tail-not-written-again", "the page cache is believed when it is opened"),
     bug("keyed-tail-not-erased", "a cut tail stays behind the end"),
     bug("keyed-erased-tail-not-synced", "an erased tail may come back in parts"),
+    bug("keyed-zeros-over-the-end", "zeros written ahead begin before the end"),
     bug("commit-before-its-records", "a commit is synced before the records it speaks of"),
     bug("epoch-of-a-commit-not-compared", "a commit counts though its record was lost"),
     bug("commits-not-synced-at-close", "closing doesn't sync commits"),

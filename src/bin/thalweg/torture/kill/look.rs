@@ -48,7 +48,13 @@ fn contents(engine: &Engine) -> Result<Option<Contents>, String> {
         Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Ok(None),
         topic => topic.map_err(|error| format!("describing the topic: {error}"))?,
     };
-    let logs = (0..topic.partitions.len() as u32).map(|number| log(engine, number));
+    let logs = (0..topic.partitions.len() as u32).map(|number| loop {
+        match log(engine, number) {
+            // Retention, which goes on where it was opened to be written, was faster: from the new start.
+            Err(error) if matches!(error.kind(), ErrorKind::OffsetOutOfRange { requested, start, .. } if requested < start) => {}
+            log => break log,
+        }
+    });
     let logs = logs.collect::<thalweg::Result<_>>().map_err(|error| format!("reading: {error}"))?;
     Ok(Some(Contents { logs, committed: committed(engine)? }))
 }

@@ -275,7 +275,7 @@ impl Threads {
                 if let Some(Err(error)) = core.map(crate::sys::affinity::pin_to) {
                     events.emit(Event::PinningRefused { reason: error.to_string() });
                 }
-                run_writer(writer);
+                writer.run();
             })?;
             self.writers.push((handle, spawned));
         }
@@ -339,29 +339,6 @@ impl Threads {
             if thread.thread().id() != this {
                 let _ = thread.join();
             }
-        }
-    }
-}
-
-/// A writer's thread: works while there is work, spins briefly, sleeps.
-fn run_writer(mut writer: WriterLoop) {
-    const SPINS: u32 = 200;
-    loop {
-        let turn = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.turn()));
-        match turn {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(_) => writer.fail_all(),
-        }
-        if writer.is_stopped() {
-            return;
-        }
-        let news = (0..SPINS).any(|_| {
-            std::hint::spin_loop();
-            writer.has_news()
-        });
-        if !news {
-            writer.sleep(None);
         }
     }
 }

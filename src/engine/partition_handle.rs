@@ -148,8 +148,7 @@ impl Partition {
     }
 
     fn wait(&self, level: Acks, offset: u64) -> Result<()> {
-        let done = self.inner.acknowledged(level, offset, self.inner.progress.run());
-        self.engine.core.env.drive.wait(done, None).unwrap_or(Ok(()))
+        self.inner.wait(level, offset, self.inner.progress.run(), None).unwrap_or(Ok(()))
     }
 
     // ---- reading

@@ -81,8 +81,7 @@ impl Receipt {
     /// `NoRoom` if the record could not be stored (it is not in the log; send it again),
     /// `Failed` if the partition stopped after an I/O error, `Closed` if the engine was.
     pub fn wait(&self) -> Result<RecordMetadata> {
-        let done = self.partition.acknowledged(self.acks, self.end_offset(), self.run);
-        let outcome = self.partition.env.drive.wait(done, None).unwrap_or(Ok(()));
+        let outcome = self.partition.wait(self.acks, self.end_offset(), self.run, None).unwrap_or(Ok(()));
         outcome.map(|()| self.metadata())
     }
 
@@ -91,12 +90,8 @@ impl Receipt {
     /// # Errors
     /// As [`wait`](Receipt::wait).
     pub fn wait_for(&self, timeout: Duration) -> Result<Option<RecordMetadata>> {
-        let done = self.partition.acknowledged(self.acks, self.end_offset(), self.run);
-        let env = &self.partition.env;
-        match env.drive.wait(done, Some((timeout, &*env.clock))) {
-            None => Ok(None),
-            Some(outcome) => outcome.map(|()| Some(self.metadata())),
-        }
+        let outcome = self.partition.wait(self.acks, self.end_offset(), self.run, Some(timeout)).transpose()?;
+        Ok(outcome.map(|()| self.metadata()))
     }
 
     fn end_offset(&self) -> u64 {

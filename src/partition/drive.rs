@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crossbeam::sync::{Parker, Unparker};
 
 use super::WriterLoop;
 use crate::clock::Clock;
-use crate::lock::lock;
+use crate::lock::{lock, try_lock};
 
 /// See the module.
 pub(crate) enum Drive {
@@ -80,11 +80,7 @@ impl Inline {
     /// do. Whether there was; `None` if somebody else works.
     fn step(&self, idle: impl FnOnce(&mut WriterLoop)) -> Option<bool> {
         let worked = {
-            let mut writers = match self.writers.try_lock() {
-                Ok(writers) => writers,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return None,
-            };
+            let mut writers = try_lock(&self.writers)?;
             let worked = writers.turn();
             if !worked {
                 idle(&mut writers);

@@ -7,6 +7,8 @@ mod aside;
 mod batch;
 mod drive;
 mod follower;
+mod gather;
+mod inbox;
 mod intake;
 mod pool;
 mod progress;
@@ -16,8 +18,10 @@ mod ready;
 mod ready_tests;
 mod recovery;
 mod retention;
+mod shared;
 mod writer;
 mod writer_loop;
+mod writer_thread;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +30,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::{Acks, EngineConfig, TopicConfig};
@@ -41,6 +46,7 @@ pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use drive::{Drive, Inline, UnparkWaker};
 pub(crate) use follower::Follower;
+pub(crate) use inbox::{Command, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
 pub(crate) use pool::Pool;
 pub(crate) use progress::{FnFuture, Progress};
@@ -49,7 +55,7 @@ pub(crate) use ready::ReadySet;
 pub(crate) use recovery::{REPAIR_INFIX, Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
-pub(crate) use writer_loop::{Command, WriterHandle, WriterLoop};
+pub(crate) use writer_loop::WriterLoop;
 
 use intake::{Intake, Push, Tickets};
 
@@ -472,6 +478,29 @@ impl Partition {
                 None => Poll::Pending,
             }
         })
+    }
+
+    /// Waits until it is acknowledged; `None` if `timeout` passes first. Who waits alone does the writer's
+    /// work himself.
+    pub(crate) fn wait(
+        self: &Arc<Partition>,
+        level: Acks,
+        end_offset: u64,
+        run: u32,
+        timeout: Option<Duration>,
+    ) -> Option<Result<()>> {
+        if timeout.is_none()
+            && self.progress.has_lone_waiters()
+            && self.outcome(level, end_offset, run).is_none()
+            && let Some((handle, slot)) = self.writer.get()
+        {
+            if level == Acks::Synced {
+                self.want_sync(end_offset);
+            }
+            handle.help(*slot);
+        }
+        let done = self.acknowledged(level, end_offset, run);
+        self.env.drive.wait(done, timeout.map(|timeout| (timeout, &*self.env.clock)))
     }
 
     /// Whether it is acknowledged or has failed; `None` while that is open.

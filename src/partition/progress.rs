@@ -16,6 +16,9 @@ use crate::config::Acks;
 use crate::error::Error;
 use crate::lock::lock;
 
+/// After so many wake-ups for one alone, the next to wait counts as the only one.
+const ALONE_AFTER: usize = 8;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -25,6 +28,10 @@ pub(crate) struct Progress {
     run: AtomicU32,
     failed: AtomicBool,
     waiting: AtomicUsize,
+    /// How often in a row a wake-up was for one alone.
+    woken_alone: AtomicUsize,
+    /// Those woken last, and those who waited on then.
+    crowd: AtomicUsize,
     waiters: Mutex<Waiters>,
     ended_runs: Mutex<Vec<EndedRuns>>,
 }
@@ -60,6 +67,8 @@ impl Progress {
             run: AtomicU32::new(0),
             failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
+            woken_alone: AtomicUsize::new(0),
+            crowd: AtomicUsize::new(0),
             waiters: Mutex::default(),
             ended_runs: Mutex::default(),
         }
@@ -172,9 +181,30 @@ impl Progress {
             }
             self.waiting.store(waiters.list.len(), Ordering::Relaxed);
         }
+        self.crowd.store(woken.len() + self.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+        match woken.len() {
+            0 => {}
+            1 => _ = self.woken_alone.fetch_add(1, Ordering::Relaxed),
+            _ => self.woken_alone.store(0, Ordering::Relaxed),
+        }
         for waiter in woken {
             waiter.waker.wake();
         }
+    }
+
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How many waited when somebody was last woken, those counted.
+    pub(crate) fn crowd(&self) -> usize {
+        self.crowd.load(Ordering::Relaxed)
+    }
+
+    /// Whether one who waits now would be the only one, as it was for some time.
+    pub(crate) fn has_lone_waiters(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0 && self.woken_alone.load(Ordering::Relaxed) >= ALONE_AFTER
     }
 
     /// Whether what ends at `end_offset`, numbered in `run`, is acknowledged at `level`: `None` while

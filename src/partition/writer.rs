@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::aside::set_aside;
+use super::gather::Gathering;
 use super::intake::Group;
 use super::{FileChore, Partition, Prepared};
 use crate::disk::{Access, File, Queue};
@@ -105,6 +106,7 @@ pub(crate) struct PartitionWriter {
     must_renew: bool,
     ending: Ending,
     groups: VecDeque<Group>,
+    gathering: Gathering,
 }
 
 /// The time as one step sees it.
@@ -161,6 +163,7 @@ impl PartitionWriter {
             must_renew: false,
             ending: Ending::No,
             groups: VecDeque::new(),
+            gathering: Gathering::default(),
         }
     }
 
@@ -195,6 +198,16 @@ impl PartitionWriter {
         if self.ending != Ending::Done {
             self.ending = if discard { Ending::Discard } else { Ending::Close };
         }
+    }
+
+    /// Whether it had better wait a moment for those who were just woken.
+    pub(crate) fn is_gathering(&mut self, now: Duration) -> bool {
+        self.ending == Ending::No && self.gathering.goes_on(self.partition.progress.waiting(), now)
+    }
+
+    /// Whether a sync is under way in the queue.
+    pub(crate) fn is_syncing(&self) -> bool {
+        self.job.is_some()
     }
 
     pub(crate) fn is_done(&self) -> bool {
@@ -608,9 +621,13 @@ impl PartitionWriter {
         });
         self.dirty_since = None;
         if itself {
+            let clock = self.partition.env.clock.clone();
+            let began = clock.monotonic();
             for file in files {
                 self.synced(file.sync());
             }
+            let now = clock.monotonic();
+            self.gathering.synced(self.partition.progress.crowd(), now, now.saturating_sub(began));
             self.write_ahead();
         }
         Ok(())

@@ -1,87 +1,27 @@
 //! One writer's round over its partitions: finished syncs, commands, those with work, timers.
 //!
-//! A pure driver: it neither starts threads nor decides when to sleep for long. A thread (or, with
-//! inline writers, whoever waits) calls [`WriterLoop::turn`] until there is nothing to do, then
-//! [`WriterLoop::sleep`].
+//! A pure driver: it neither starts threads nor decides when to sleep for long. Its thread
+//! ([`writer_thread`](super::writer_thread)), or one who waits, calls [`WriterLoop::turn`] until there is
+//! nothing to do.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use crossbeam::queue::SegQueue;
-
 use super::PartitionWriter;
+use super::inbox::{Command, Inbox, WriterHandle};
 use super::writer::Now;
 use crate::clock::Clock;
 use crate::disk::{Finished, Queue};
 use crate::error::{Error, ErrorKind};
 
-/// What a writer is told to do.
-pub(crate) enum Command {
-    /// Write this partition from now on.
-    Add(usize, Box<PartitionWriter>),
-    /// Write and sync what it has, then end it; with `discard`, drop what it has.
-    End {
-        /// The partition's slot.
-        slot: usize,
-        /// Whether what isn't written yet is dropped.
-        discard: bool,
-    },
-    /// End the thread once all partitions have ended.
-    Stop,
-}
-
-/// How others reach a writer.
-#[derive(Clone)]
-pub(crate) struct WriterHandle(Arc<Inbox>);
-
-struct Inbox {
-    ready: SegQueue<usize>,
-    commands: SegQueue<Command>,
-    next_slot: AtomicUsize,
-    sleeping: AtomicBool,
-    waker: Waker,
-}
-
-impl std::fmt::Debug for WriterHandle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WriterHandle")
-    }
-}
-
-impl WriterHandle {
-    /// The partition in this slot has work.
-    pub(crate) fn ready(&self, slot: usize) {
-        self.0.ready.push(slot);
-        self.wake();
-    }
-
-    pub(crate) fn send(&self, command: Command) {
-        self.0.commands.push(command);
-        self.wake();
-    }
-
-    /// A slot for one more partition.
-    pub(crate) fn next_slot(&self) -> usize {
-        self.0.next_slot.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn wake(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::SeqCst) {
-            self.0.waker.wake_by_ref();
-        }
-    }
-}
-
 /// See the module.
 pub(crate) struct WriterLoop {
-    inbox: Arc<Inbox>,
+    pub(super) inbox: Arc<Inbox>,
     queue: Box<dyn Queue>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     slots: Vec<Option<Box<PartitionWriter>>>,
     timed: Vec<bool>,
     busy: VecDeque<usize>,
@@ -89,7 +29,15 @@ pub(crate) struct WriterLoop {
     finished: Vec<Finished>,
     /// The slot visited last, and how often in a row.
     last_visited: (usize, u32),
+    /// Partitions with a sync under way in the queue.
+    syncing: usize,
     stopping: bool,
+    /// It may wait for others to come.
+    pub(super) has_thread: bool,
+    /// It does, for the one partition that has something to do.
+    pub(super) gathers: bool,
+    /// When its thread will look again.
+    pub(super) planned: Option<Duration>,
 }
 
 /// After so many visits to one partition in a row it counts as the only one with work.
@@ -97,15 +45,8 @@ const ALONE_AFTER: u32 = 8;
 
 impl WriterLoop {
     pub(crate) fn new(queue: Box<dyn Queue>, clock: Arc<dyn Clock>) -> WriterLoop {
-        let inbox = Inbox {
-            ready: SegQueue::new(),
-            commands: SegQueue::new(),
-            next_slot: AtomicUsize::new(0),
-            sleeping: AtomicBool::new(false),
-            waker: queue.waker(),
-        };
         WriterLoop {
-            inbox: Arc::new(inbox),
+            inbox: Arc::new(Inbox::new(queue.waker())),
             queue,
             clock,
             slots: Vec::new(),
@@ -114,17 +55,21 @@ impl WriterLoop {
             timers: BinaryHeap::new(),
             finished: Vec::new(),
             last_visited: (0, 0),
+            syncing: 0,
             stopping: false,
+            has_thread: false,
+            gathers: false,
+            planned: None,
         }
     }
 
     /// Ends [`sleep`](WriterLoop::sleep), from any thread.
     pub(crate) fn waker(&self) -> Waker {
-        self.inbox.waker.clone()
+        self.inbox.waker().clone()
     }
 
     pub(crate) fn handle(&self) -> WriterHandle {
-        WriterHandle(self.inbox.clone())
+        WriterHandle::new(self.inbox.clone())
     }
 
     /// Does what there is to do, once round; whether there was anything.
@@ -137,12 +82,14 @@ impl WriterLoop {
             worked = true;
             let slot = token as usize;
             if let Some(Some(writer)) = self.slots.get_mut(slot) {
+                let was_syncing = writer.is_syncing();
                 writer.synced(result);
+                self.syncing -= usize::from(was_syncing && !writer.is_syncing());
             }
             self.visit(slot, now);
         }
         self.finished = finished;
-        while let Some(command) = self.inbox.commands.pop() {
+        while let Some(command) = self.inbox.next_command() {
             worked = true;
             self.obey(command, now);
         }
@@ -151,7 +98,7 @@ impl WriterLoop {
             worked = true;
             self.visit(slot, now);
         }
-        while let Some(slot) = self.inbox.ready.pop() {
+        while let Some(slot) = self.inbox.next_ready() {
             worked = true;
             self.visit(slot, now);
         }
@@ -177,9 +124,16 @@ impl WriterLoop {
     fn visit(&mut self, slot: usize, now: Now) {
         let alone = self.is_alone(slot);
         let Some(Some(writer)) = self.slots.get_mut(slot) else { return };
+        if alone && self.has_thread && writer.is_gathering(now.monotonic) {
+            self.gathers = true;
+            self.busy.push_back(slot);
+            return;
+        }
+        let was_syncing = writer.is_syncing();
         if writer.turn(&mut *self.queue, now, alone) {
             self.busy.push_back(slot);
         }
+        self.syncing += usize::from(!was_syncing && writer.is_syncing());
         if writer.is_done() {
             self.slots[slot] = None;
         } else if !self.timed[slot]
@@ -224,22 +178,45 @@ impl WriterLoop {
 
     /// Whether something may have come that [`turn`](WriterLoop::turn) hasn't seen; cheap.
     pub(crate) fn has_news(&self) -> bool {
-        !self.inbox.ready.is_empty() || !self.inbox.commands.is_empty()
+        self.inbox.has_news()
+    }
+
+    /// Whether this partition has been the only one with something to do, for some time.
+    pub(super) fn was_alone(&self, slot: usize) -> bool {
+        self.last_visited.0 == slot && self.last_visited.1 >= ALONE_AFTER
+    }
+
+    /// Whether its queue has something to tell before long.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.syncing > 0
+    }
+
+    /// Whether there is something to do that isn't in the inbox.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.busy.is_empty() || self.syncing > 0 || self.stopping
+    }
+
+    /// When it must be visited though there are no news.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.timers.peek().map(|Reverse((due, _))| *due)
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// Sleeps until there is something to do, at most `limit`.
     pub(crate) fn sleep(&mut self, limit: Option<Duration>) {
-        self.inbox.sleeping.store(true, Ordering::SeqCst);
+        self.inbox.sleeps_in_queue(true);
         if !self.has_news() && self.busy.is_empty() {
-            let now = self.clock.monotonic();
-            let due = self.timers.peek().map(|Reverse((due, _))| due.saturating_sub(now));
+            let due = self.due().map(|due| due.saturating_sub(self.now()));
             let timeout = match (due, limit) {
                 (Some(due), Some(limit)) => Some(due.min(limit)),
                 (due, limit) => due.or(limit),
             };
             self.queue.sleep(timeout);
         }
-        self.inbox.sleeping.store(false, Ordering::SeqCst);
+        self.inbox.sleeps_in_queue(false);
     }
 
     /// After a panic in a turn: its partitions fail as after an I/O error.

@@ -4,12 +4,19 @@
 //! Method: one suite of scenarios, run over each. Where the system refuses io_uring, that is printed.
 
 mod scenarios;
+mod waiting;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thalweg::sim::{SimClock, SimDisk};
 use thalweg::{Builder, Engine, SyncMode, Writers};
+
+/// All scenarios.
+mod all {
+    pub(crate) use super::scenarios::*;
+    pub(crate) use super::waiting::*;
+}
 
 /// A place to open engines in, again and again.
 pub(crate) enum Backend {
@@ -71,32 +78,32 @@ macro_rules! suite {
         mod io_uring {
             $(#[test] fn $scenario() {
                 if let Some(backend) = super::real(super::SyncMode::IoUring, super::Writers::Threads(2)) {
-                    super::scenarios::$scenario(&backend);
+                    super::all::$scenario(&backend);
                 }
             })*
         }
         mod threads {
             $(#[test] fn $scenario() {
                 let backend = super::real(super::SyncMode::Threads, super::Writers::Auto).unwrap();
-                super::scenarios::$scenario(&backend);
+                super::all::$scenario(&backend);
             })*
         }
         mod real_inline {
             $(#[test] fn $scenario() {
                 let backend = super::real(super::SyncMode::Auto, super::Writers::Inline).unwrap();
-                super::scenarios::$scenario(&backend);
+                super::all::$scenario(&backend);
             })*
         }
         mod threads_inline {
             $(#[test] fn $scenario() {
                 let backend = super::real(super::SyncMode::Threads, super::Writers::Inline).unwrap();
-                super::scenarios::$scenario(&backend);
+                super::all::$scenario(&backend);
             })*
         }
         mod sim_inline {
             $(#[test] fn $scenario() {
                 let backend = super::Backend::Sim { disk: super::SimDisk::new(), clock: super::SimClock::new() };
-                super::scenarios::$scenario(&backend);
+                super::all::$scenario(&backend);
             })*
         }
     };
@@ -117,6 +124,8 @@ suite![
     try_send_says_full,
     a_consumer_sees_what_comes,
     several_who_wait_at_once_all_go_on,
+    who_waits_alone_and_who_comes_meanwhile_lose_nothing,
+    who_waits_alone_is_told_of_the_end,
     topics_come_and_go,
     reopening_goes_on,
     d7_a_second_writer_is_refused,
@@ -128,3 +137,29 @@ suite![
     a_segment_rolls_by_age,
     log_start_survives_reopening,
 ];
+
+/// Two hand-overs between threads are spared where one thread alone waits for what it sends.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_waits_alone_writes_himself() {
+    let writes = || {
+        let io = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+        io.lines().find_map(|line| line.strip_prefix("syscw: "))?.parse::<u64>().ok()
+    };
+    let Some(before) = writes() else {
+        println!("SKIPPED: /proc/thread-self/io can't be read");
+        return;
+    };
+    let backend = real(SyncMode::Auto, Writers::Threads(1)).unwrap();
+    let engine = backend.open();
+    engine.create_topic("t", thalweg::TopicConfig::default().partitions(1)).unwrap();
+    let producer = engine.producer_for("t").unwrap();
+    let opened = writes().unwrap();
+    assert!(opened >= before);
+    for _ in 0..200 {
+        producer.send(thalweg::Record::new("value")).unwrap().wait().unwrap();
+    }
+    let written = writes().unwrap() - opened;
+    assert!(written > 10, "{written} of 200");
+    engine.close().unwrap();
+}

@@ -6,7 +6,7 @@ use thalweg::{Acks, Batch, Engine, ErrorKind, Partition, Record, TopicConfig};
 
 use super::Backend;
 
-fn small() -> TopicConfig {
+pub(crate) fn small() -> TopicConfig {
     TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written)
 }
 
@@ -18,7 +18,7 @@ fn values(batches: impl IntoIterator<Item = Batch>) -> Vec<Vec<u8>> {
     values
 }
 
-fn all(partition: &Partition) -> Vec<Vec<u8>> {
+pub(crate) fn all(partition: &Partition) -> Vec<Vec<u8>> {
     values(partition.read(..).unwrap().map(Result::unwrap))
 }
 
@@ -522,33 +522,6 @@ pub(crate) fn typed_values_lie_aligned(backend: &Backend) {
             assert_eq!(bytes.as_ptr().align_offset(8), 0, "offset {}", record.offset());
         }
     }
-}
-
-pub(crate) fn several_who_wait_at_once_all_go_on(backend: &Backend) {
-    const ROUNDS: u64 = 300;
-    let engine = backend.open();
-    engine.create_topic("t", small().partitions(2)).unwrap();
-    std::thread::scope(|scope| {
-        let engine = &engine;
-        scope.spawn(move || {
-            let partition = engine.partition("t", 0).unwrap();
-            for round in 0..ROUNDS {
-                let acks = if round % 3 == 0 { Acks::Synced } else { Acks::Written };
-                let sent = partition.append(&Record::new("x").acks(acks)).unwrap();
-                assert_eq!(sent.wait().unwrap().offset, round);
-            }
-        });
-        scope.spawn(move || {
-            let mut consumer = engine.consumer("g").assign([("t", 0), ("t", 1)]).start().unwrap();
-            let mut seen = 0;
-            while seen < ROUNDS {
-                let polled = consumer.poll(Duration::from_millis(2)).unwrap();
-                seen += polled.batches().iter().map(|batch| batch.iter().count() as u64).sum::<u64>();
-                consumer.commit().unwrap();
-            }
-        });
-    });
-    engine.close().unwrap();
 }
 
 pub(crate) fn retention_drops_the_oldest(backend: &Backend) {

@@ -1,7 +1,9 @@
-//! Goal: no record and no call is missed by a consumer that goes to sleep meanwhile (C2, G3).
+//! Goal: no record and no call is missed by a consumer that goes to sleep meanwhile, and no work by a
+//! writer's thread that does while somebody helps it (C2, G3).
 //!
-//! Method: loom runs the orders of the threads' steps over the engine's own hand-over between
-//! writers and consumers (`partition/ready.rs`, compiled here with loom's atomics in place of std's).
+//! Method: loom runs the orders of the threads' steps over the engine's own hand-overs: between writers
+//! and consumers (`partition/ready.rs`), and between a writer's thread and those who do its work
+//! (`partition/shared.rs`), compiled here with loom's atomics in place of std's.
 
 use std::task::Waker;
 
@@ -12,15 +14,22 @@ use loom::thread;
 #[allow(dead_code)]
 mod ready;
 
+#[path = "../../src/partition/shared.rs"]
+#[allow(dead_code)]
+mod shared;
+
 /// What the engine's `lock` module gives, of loom's. Loom takes sequentially consistent operations for
 /// acquire and release, but knows such fences: each operation stands between two.
 mod lock {
-    pub(crate) use loom::sync::Mutex;
-    pub(crate) use loom::sync::atomic::Ordering;
-    use loom::sync::atomic::fence;
+    pub(crate) use loom::sync::atomic::{Ordering, fence};
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
 
     pub(crate) fn lock<T>(mutex: &Mutex<T>) -> loom::sync::MutexGuard<'_, T> {
         mutex.lock().unwrap()
+    }
+
+    pub(crate) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        mutex.try_lock().ok()
     }
 
     macro_rules! atomic {
@@ -68,8 +77,12 @@ use ready::ReadySet;
 
 /// Every order of steps with up to three switches that no thread asked for.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_up_to(3, model);
+}
+
+fn explore_up_to(switches: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut explorer = loom::model::Builder::new();
-    explorer.preemption_bound = Some(3);
+    explorer.preemption_bound = Some(switches);
     explorer.check(model);
 }
 
@@ -141,5 +154,99 @@ fn a_record_that_comes_while_its_bit_is_taken_is_not_lost() {
         }
         writer.join().unwrap();
         assert!(seen == 2 || set.take_from(0).is_some(), "seen up to {seen}, and no bit tells of the rest");
+    });
+}
+
+/// A writer whose work is to take what came: how much that was in all.
+struct Writer {
+    shared: shared::Shared<usize>,
+    news: loom::sync::atomic::AtomicUsize,
+    woken: loom::sync::atomic::AtomicBool,
+}
+
+impl Writer {
+    fn new() -> Arc<Writer> {
+        let (news, woken) = (loom::sync::atomic::AtomicUsize::new(0), loom::sync::atomic::AtomicBool::new(false));
+        Arc::new(Writer { shared: shared::Shared::new(0), news, woken })
+    }
+
+    fn has_news(&self) -> bool {
+        self.news.load(loom::sync::atomic::Ordering::SeqCst) > 0
+    }
+
+    fn wake_if(&self, is_to_wake: bool) {
+        if is_to_wake {
+            self.woken.store(true, loom::sync::atomic::Ordering::SeqCst);
+        }
+    }
+
+    fn send(&self) {
+        self.news.fetch_add(1, loom::sync::atomic::Ordering::SeqCst);
+        self.wake_if(self.shared.call());
+    }
+
+    /// What one does who waits; with `leaves`, he can't do all of it.
+    fn help(&self, leaves: bool) {
+        if let Some(mut work) = self.shared.take() {
+            *work += self.news.swap(0, loom::sync::atomic::Ordering::SeqCst);
+            self.wake_if(self.shared.give_back(work, leaves, || self.has_news()));
+        }
+    }
+
+    /// What its thread does, until it sleeps: then nothing is undone, or it was called.
+    fn run_until_asleep(&self) {
+        loop {
+            if (self.shared.is_left() || self.has_news())
+                && let Some(mut work) = self.shared.take()
+            {
+                self.shared.look();
+                *work += self.news.swap(0, loom::sync::atomic::Ordering::SeqCst);
+            }
+            if self.shared.may_sleep(|| self.has_news()) {
+                return;
+            }
+            loom::thread::yield_now();
+        }
+    }
+
+    fn check_nothing_is_forgotten(&self) {
+        let woken = self.woken.load(loom::sync::atomic::Ordering::SeqCst);
+        assert!(woken || !self.has_news(), "asleep, and nobody tells it of the news");
+        assert!(woken || !self.shared.is_left(), "asleep, and nobody tells it of what was left");
+    }
+}
+
+#[test]
+fn who_helps_a_writer_leaves_nothing_undone_behind_its_back() {
+    for leaves in [false, true] {
+        explore_up_to(5, move || {
+            let writer = Writer::new();
+            let helper = writer.clone();
+            let helper = thread::spawn(move || {
+                helper.send();
+                helper.help(leaves);
+            });
+            writer.run_until_asleep();
+            helper.join().unwrap();
+            writer.check_nothing_is_forgotten();
+        });
+    }
+}
+
+#[test]
+fn what_comes_while_somebody_helps_is_not_forgotten() {
+    explore_up_to(4, || {
+        let writer = Writer::new();
+        let helper = writer.clone();
+        let helper = thread::spawn(move || {
+            helper.send();
+            helper.help(false);
+        });
+        let sender = writer.clone();
+        let sender = thread::spawn(move || sender.send());
+        writer.run_until_asleep();
+        helper.join().unwrap();
+        sender.join().unwrap();
+        writer.check_nothing_is_forgotten();
     });
 }

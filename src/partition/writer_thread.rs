@@ -1,0 +1,101 @@
+//! A writer's thread: works while there is work, spins briefly, sleeps.
+//!
+//! Where one thread waits for what it sends, two hand-overs between threads cost more than the write. So
+//! the work lies open while the thread sleeps: who waits alone does it himself
+//! ([`WriterHandle::help`](super::WriterHandle::help)).
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use crossbeam::sync::Parker;
+
+use super::WriterLoop;
+
+const SPINS: u32 = 200;
+
+impl WriterLoop {
+    /// The life of its thread: until it is told to stop and all its partitions have ended.
+    pub(crate) fn run(mut self) {
+        self.has_thread = true;
+        let inbox = self.inbox.clone();
+        let parker = Parker::new();
+        let _ = inbox.thread.set(parker.unparker().clone());
+        let clock = self.clock.clone();
+        if let Some(mut work) = inbox.writer.take() {
+            *work = Some(self);
+        }
+        let mut due: Option<Duration> = None;
+        loop {
+            let is_due = due.is_some_and(|due| due <= clock.monotonic());
+            if is_due || inbox.writer.is_left() || inbox.has_news() {
+                match inbox.writer.take() {
+                    Some(mut work) => {
+                        inbox.writer.look();
+                        let Some(writer) = &mut *work else { return };
+                        writer.work();
+                        if writer.is_stopped() {
+                            *work = None;
+                            return;
+                        }
+                        due = writer.plan();
+                    }
+                    None if is_due => inbox.writer.leave(),
+                    None => {}
+                }
+            }
+            if inbox.writer.may_sleep(|| inbox.has_news()) {
+                match due.filter(|_| !inbox.writer.is_left()) {
+                    Some(due) => parker.park_timeout(due.saturating_sub(clock.monotonic())),
+                    None => parker.park(),
+                }
+                inbox.writer.awake();
+            }
+        }
+    }
+
+    /// Works until there is nothing to do but to wait.
+    fn work(&mut self) {
+        loop {
+            if self.caught_turn() {
+                if std::mem::take(&mut self.gathers) {
+                    // Those it waits for may need this core.
+                    std::thread::yield_now();
+                }
+                continue;
+            }
+            if self.is_stopped() {
+                return;
+            }
+            let news = (0..SPINS).any(|_| {
+                std::hint::spin_loop();
+                self.has_news()
+            });
+            if news {
+                continue;
+            }
+            if !self.is_syncing() {
+                return;
+            }
+            self.sleep(None);
+        }
+    }
+
+    /// One turn by another than its thread; whether there is something left that the thread wouldn't know of.
+    pub(super) fn helped_turn(&mut self) -> bool {
+        self.caught_turn();
+        self.is_busy() || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
+    }
+
+    fn caught_turn(&mut self) -> bool {
+        catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or_else(|_| {
+            self.fail_all();
+            false
+        })
+    }
+
+    /// When the thread will look again if it isn't called.
+    fn plan(&mut self) -> Option<Duration> {
+        self.planned = self.due();
+        self.planned
+    }
+}

@@ -563,6 +563,11 @@ impl Partition {
         }
     }
 
+    /// How many segments there are.
+    pub(crate) fn segment_count(&self) -> usize {
+        read(&self.segments).len()
+    }
+
     /// All segments, oldest first.
     pub(crate) fn segments(&self) -> Vec<Arc<Segment>> {
         read(&self.segments).values().cloned().collect()

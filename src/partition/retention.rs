@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{FileChore, Partition};
 use crate::config::TopicConfig;
+use crate::lock::write;
 use crate::segment::{Segment, index_path};
 
 /// The log start that the topic's limits ask for: the base of the oldest segment that stays.
@@ -54,4 +55,17 @@ pub(crate) fn drop_before(partition: &Partition, offset: u64) {
     }
     let files = dropped.iter().flat_map(|segment| [index_path(segment.path()), segment.path().to_owned()]).collect();
     partition.env.chores.add(FileChore::Remove { files, dirs: Vec::new() });
+}
+
+impl Partition {
+    /// Drops segments below the log start from the list; what their files are called.
+    pub(crate) fn forget_segments_below(&self, offset: u64) -> Vec<Arc<Segment>> {
+        let mut segments = write(&self.segments);
+        let dropped: Vec<_> = segments
+            .range(..offset)
+            .filter(|(_, segment)| segment.end_offset() <= offset)
+            .map(|(base, _)| *base)
+            .collect();
+        dropped.iter().filter_map(|base| segments.remove(base)).collect()
+    }
 }

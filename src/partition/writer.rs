@@ -5,30 +5,30 @@
 //! half-done write may have left are never written over: the partition goes on in a new segment,
 //! under a new epoch.
 
+mod roll;
+mod sync;
+
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::aside::set_aside;
+use super::Partition;
 use super::gather::Gathering;
 use super::intake::Group;
-use super::{FileChore, Partition, Prepared};
 use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Mark, Previous, crc};
-use crate::lock::{lock, read, write};
-use crate::segment::{Found, Place, Scan, Segment, SegmentIndex, SegmentParts, log_name};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Previous, crc};
+use crate::lock::lock;
+use crate::segment::{Place, Segment};
 use crate::teeth::bites;
+
+pub(crate) use roll::{NEXT_NAME, PREPARED_NAME, prepare_next, previous_of};
+use sync::Job;
 
 /// Blocks are reserved ahead in steps that double from the first to the second.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 const LAST_STEP_BYTES: u64 = 32 << 20;
-/// The name of a segment's file until its header is written.
-pub(crate) const NEXT_NAME: &str = "next.tmp";
-/// The same for one made ahead of need.
-pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
-
 /// Where a partition's writer begins.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -63,17 +63,6 @@ struct Active {
     step_bytes: u64,
     began: Duration,
     prepare_asked: bool,
-}
-
-/// A sync of everything written so far, in flight.
-#[derive(Debug)]
-struct Job {
-    /// Durable then: the offset, its segment's base offset, its position.
-    mark: Mark,
-    bytes: u64,
-    sealed: usize,
-    left: usize,
-    error: Option<Error>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,13 +104,6 @@ pub(crate) struct Now {
     pub(crate) wall_ms: i64,
     pub(crate) monotonic: Duration,
 }
-
-/// More than so much is synced through the queue, so that writing goes on meanwhile.
-const SYNCED_ITSELF_BYTES: u64 = 256 << 10;
-
-/// How far zeros are written ahead.
-const AHEAD_BYTES: u64 = 64 << 10;
-static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
 
 /// Batches of one or more groups that go out in one write.
 #[derive(Default)]
@@ -420,309 +402,6 @@ impl PartitionWriter {
         }
     }
 
-    // ---- rolling
-
-    /// Seals the active segment, if there is one, and begins the next with this batch.
-    fn roll(&mut self, first: &BatchHeader, now: Now) -> Result<()> {
-        let partition = self.partition.clone();
-        let previous = self.previous_of_next(first.base_offset);
-        if self.directory.is_none() {
-            let opened = partition.env.disk.open_dir(&partition.dir);
-            self.directory = Some(opened.map_err(|error| Error::io(error).at_path(&partition.dir))?);
-        }
-        let replaced = self.active.as_ref().filter(|active| active.segment.base_offset() == first.base_offset);
-        if let Some(empty) = replaced {
-            // Nothing of it counts, and its successor bears the same name.
-            let file_id = empty.segment.header().file_id;
-            set_aside(&*partition.env.disk, &partition.dir, empty.segment.path(), file_id)?;
-            let _ = partition.env.disk.unlink(&crate::segment::index_path(empty.segment.path()));
-            let path = empty.segment.path();
-            self.tail.retain(|part| part.segment.path() != path);
-            self.previous = previous;
-            self.active = None;
-        }
-        let file_id = partition.env.disk.random().map_err(Error::io)?;
-        let header = FileHeader {
-            kind: FileKind::Segment,
-            log: partition.log,
-            epoch: self.epoch,
-            file_id: file_id.max(1),
-            base_offset: first.base_offset,
-            created_ms: now.wall_ms,
-            term: first.term,
-            log_start_offset: partition.progress.log_start(),
-            durable_before: partition.progress.durable(),
-            previous,
-            rewrite: 0,
-            rewritten_end_offset: 0,
-            rewritten_length: 0,
-            name: partition.topic.to_string(),
-        };
-        let length = BLOCK_BYTES + u64::from(first.length);
-        let reserved_bytes = partition.config().segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
-        let ahead = lock(&partition.prepared).take();
-        let prepared = match ahead {
-            Some(prepared) => prepared,
-            None => make_next(&partition, NEXT_NAME, FIRST_STEP_BYTES.min(reserved_bytes))?,
-        };
-        let path = partition.dir.join(log_name(first.base_offset));
-        let began = prepared
-            .file
-            .write_at(&[IoSlice::new(&header.encode())], 0)
-            .and_then(|()| partition.env.disk.rename(&prepared.path, &path));
-        if let Err(error) = began {
-            let _ = partition.env.disk.unlink(&prepared.path);
-            return Err(Error::io(error).at_path(&path));
-        }
-        let segment = Arc::new(Segment::new(SegmentParts {
-            path,
-            header,
-            reserved_bytes,
-            index_interval_bytes: partition.config().index_interval_bytes,
-            published: BLOCK_BYTES,
-            end_offset: None,
-            max_timestamp: i64::MIN,
-            appended_ms: i64::MIN,
-            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
-        }));
-        partition.add_segment(segment.clone());
-        let step_bytes = prepared.allocated.clamp(FIRST_STEP_BYTES, LAST_STEP_BYTES / 2) * 2;
-        let next = Active {
-            segment,
-            file: Some(prepared.file),
-            position: BLOCK_BYTES,
-            allocated: prepared.allocated,
-            zeroed: 0,
-            step_bytes,
-            began: now.monotonic,
-            prepare_asked: false,
-        };
-        if let Some(old) = self.active.replace(next) {
-            old.segment.seal(first.base_offset);
-            self.sealed.extend(old.file.clone());
-            partition.env.chores.add(FileChore::Sealed {
-                partition: partition.clone(),
-                segment: old.segment,
-                file: old.file,
-            });
-        }
-        self.directory_dirty = !bites("no-directory-sync-after-roll");
-        self.must_renew = false;
-        Ok(())
-    }
-
-    /// What the next segment's header says of its predecessor.
-    fn previous_of_next(&self, base_offset: u64) -> Previous {
-        match &self.active {
-            Some(active) if active.segment.base_offset() == base_offset => active.segment.header().previous,
-            Some(active) => {
-                let env = &self.partition.env;
-                active.segment.complete_times(&*env.disk, &env.views);
-                previous_of(&active.segment, base_offset, active.position)
-            }
-            None => self.previous,
-        }
-    }
-
-    /// Has the next segment's file made if, at this rate, it is needed within seconds.
-    fn prepare_if_soon(&mut self, now: Now) {
-        const SOON: Duration = Duration::from_secs(3);
-        let Some(active) = &mut self.active else { return };
-        let size = active.segment.reserved_bytes();
-        if active.prepare_asked || active.position < size / 2 {
-            return;
-        }
-        let left = size.saturating_sub(active.position);
-        let elapsed = now.monotonic.saturating_sub(active.began);
-        if elapsed.as_secs_f64() * left as f64 <= SOON.as_secs_f64() * active.position as f64 {
-            active.prepare_asked = true;
-            let bytes = LAST_STEP_BYTES.min(size);
-            self.partition.env.chores.add(FileChore::Prepare { partition: self.partition.clone(), bytes });
-        }
-    }
-
-    // ---- syncing
-
-    fn sync_if_due(&mut self, queue: &mut dyn Queue, now: Now, alone: bool) {
-        let progress = &self.partition.progress;
-        let (written, durable) = (progress.written(), progress.durable());
-        if self.job.is_some() || written == durable {
-            return;
-        }
-        let config = &self.partition.env.config;
-        let wanted = lock(&self.partition.intake).sync_wanted().min(written);
-        let waited = self.dirty_since.map_or(Duration::ZERO, |since| now.monotonic.saturating_sub(since));
-        let due = wanted > durable
-            || self.ending == Ending::Close
-            || !self.sealed.is_empty()
-            || self.unsynced_bytes >= config.sync_bytes
-            || waited >= Duration::from_millis(config.sync_ms);
-        // Somebody waits for little: a sync of one's own takes two threads' hand-overs less than one through
-        // the queue.
-        let itself = alone && wanted > durable && self.unsynced_bytes <= SYNCED_ITSELF_BYTES;
-        if due && let Err(error) = self.start_sync(queue, written, itself) {
-            self.partition.fail(&error);
-        }
-    }
-
-    fn start_sync(&mut self, queue: &mut dyn Queue, written: u64, itself: bool) -> Result<()> {
-        for part in std::mem::take(&mut self.tail) {
-            if bites("tail-not-written-again") {
-                break;
-            }
-            self.write_again(&part)?;
-        }
-        let (segment_base_offset, position) = match &self.active {
-            Some(active) => (active.segment.base_offset(), active.position),
-            None => (self.previous.base_offset, self.previous.length),
-        };
-        let mark =
-            Mark { epoch: self.epoch, log_start_offset: 0, durable_offset: written, segment_base_offset, position };
-        let mut files: Vec<_> = self.sealed.to_vec();
-        if bites("sealed-file-not-synced") {
-            files.clear();
-        }
-        files.extend(self.active.as_ref().and_then(|active| active.file.clone()));
-        if bites("wrong-file-synced") && files.len() > 1 {
-            files.pop();
-        }
-        if bites("no-data-sync") {
-            files.clear();
-            self.directory_dirty = true;
-        }
-        if self.directory_dirty && !bites("no-directory-sync") {
-            let directory = match self.directory.take() {
-                Some(directory) => directory,
-                None => self
-                    .partition
-                    .env
-                    .disk
-                    .open_dir(&self.partition.dir)
-                    .map_err(|error| Error::io(error).at_path(&self.partition.dir).with_kind(ErrorKind::Io))?,
-            };
-            files.push(directory);
-            self.directory_dirty = false;
-        }
-        if !itself {
-            files.iter().for_each(|file| queue.start(self.slot, file));
-        }
-        if bites("acknowledged-at-sync-start") {
-            self.partition.publish_durable(written);
-        }
-        if bites("mark-at-sync-start") {
-            self.partition.note_durable(mark, 0);
-        }
-        self.job = Some(Job {
-            mark,
-            bytes: std::mem::take(&mut self.unsynced_bytes),
-            sealed: self.sealed.len(),
-            left: files.len(),
-            error: None,
-        });
-        self.dirty_since = None;
-        if itself {
-            let clock = self.partition.env.clock.clone();
-            let began = clock.monotonic();
-            for file in files {
-                self.synced(file.sync());
-            }
-            let now = clock.monotonic();
-            self.gathering.synced(self.partition.progress.crowd(), now, now.saturating_sub(began));
-            self.write_ahead();
-        }
-        Ok(())
-    }
-
-    /// Writes zeros behind the end, into blocks that are reserved: a sync of a few bytes is cheaper in blocks
-    /// that were written before, as the file system has nothing to note of them.
-    fn write_ahead(&mut self) {
-        let Some(active) = &mut self.active else { return };
-        let Some(file) = &active.file else { return };
-        if self.must_renew || self.partition.progress.is_failed() || active.zeroed >= active.position + AHEAD_BYTES / 2
-        {
-            return;
-        }
-        let mut from = active.position.next_multiple_of(BLOCK_BYTES).max(active.zeroed);
-        if bites("zeros-over-the-end") {
-            from = active.position - 8;
-        }
-        let to = (from + AHEAD_BYTES).min(active.allocated);
-        // Nobody reads them: an error shows when records are written there.
-        if to > from && file.write_at(&[IoSlice::new(&ZEROS[..(to - from) as usize])], from).is_ok() {
-            active.zeroed = to;
-        }
-    }
-
-    /// One of the job's syncs ended.
-    pub(crate) fn synced(&mut self, result: std::io::Result<()>) {
-        let Some(job) = &mut self.job else { return };
-        if let Err(error) = result {
-            job.error.get_or_insert(Error::io(error).with_kind(ErrorKind::Io).at_path(&self.partition.dir));
-        }
-        job.left -= 1;
-        if job.left > 0 {
-            return;
-        }
-        let Some(mut job) = self.job.take() else { return };
-        if bites("failed-sync-is-durable") {
-            job.error = None;
-        }
-        if job.error.is_some() && bites("failed-sync-retried") {
-            return;
-        }
-        if bites("durable-taken-after-the-sync") {
-            job.mark.durable_offset = self.partition.progress.written();
-        }
-        if let Some(error) = job.error {
-            // What is on disk is unknown now; trying again might say "done" without being so.
-            self.partition.fail(&error);
-            return;
-        }
-        self.sealed.drain(..job.sealed);
-        // The place first: who sees the offset may ask for the place.
-        let durable_offset = job.mark.durable_offset;
-        self.partition.note_durable(job.mark, job.bytes);
-        self.partition.publish_durable(durable_offset);
-    }
-
-    /// Writes batches of an earlier life again: after a failed sync the page cache may hold what
-    /// the drive doesn't, and the next sync would not notice.
-    fn write_again(&mut self, part: &TailPart) -> Result<()> {
-        let segment = &part.segment;
-        let is_active = self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, segment));
-        let place = |error| Error::io(error).at_path(segment.path()).with_kind(ErrorKind::Io);
-        let is_dropped = segment.end_offset() <= self.partition.progress.log_start();
-        let file = if is_active {
-            self.active_file()?
-        } else {
-            match self.partition.env.disk.open(segment.path(), Access::Write) {
-                // The log starts behind it, which is durable: nobody misses it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dropped => return Ok(()),
-                file => file.map_err(place)?,
-            }
-        };
-        if part.from.position == BLOCK_BYTES {
-            file.write_at(&[IoSlice::new(&segment.header().encode())], 0).map_err(place)?;
-        }
-        let mut scan = Scan::new(&*file, part.to, segment.seed(), part.from);
-        while scan.place().position < part.to {
-            match scan.next().map_err(place)? {
-                Found::Batch { position, .. } => {
-                    let bytes = scan.batch_bytes().map_err(place)?;
-                    file.write_at(&[IoSlice::new(bytes)], position).map_err(place)?;
-                }
-                Found::End(error) => {
-                    let reason = format!("what was read when the log was opened has changed since: {error}");
-                    return Err(segment.damage(scan.place().position, reason));
-                }
-            }
-        }
-        if !is_active {
-            self.sealed.push(file);
-        }
-        Ok(())
-    }
-
     // ---- ending
 
     fn end_if_done(&mut self) {
@@ -774,66 +453,5 @@ pub(crate) fn write_index_of(partition: &Partition, segment: &Segment) -> bool {
             partition.env.events.emit(crate::events::Event::Background { what: "writing an index", error });
             false
         }
-    }
-}
-
-/// What a successor's header says of `segment`, of which `length` bytes count. Times that aren't
-/// known ([`Segment::complete_times`]) are the greatest: a lookup has to look inside.
-pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Previous {
-    let known = segment.knows_times();
-    Previous {
-        file_id: segment.header().file_id,
-        base_offset: segment.base_offset(),
-        end_offset,
-        length,
-        appended_ms: if known { segment.appended_ms() } else { i64::MAX },
-        max_timestamp: if known { segment.max_timestamp() } else { i64::MAX },
-    }
-}
-
-/// Makes the file of the next segment, under its temporary name.
-fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> {
-    let path = partition.dir.join(name);
-    let disk = &partition.env.disk;
-    let made = match disk.create(&path) {
-        // Left by a roll that failed. A prepared one is never a leftover: the writer may just be giving
-        // it its name.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && name == NEXT_NAME => {
-            disk.unlink(&path).and_then(|()| disk.create(&path))
-        }
-        made => made,
-    };
-    let file = made.map_err(|error| Error::io(error).at_path(&path))?;
-    if let Err(error) = file.allocate(0..bytes) {
-        let _ = disk.unlink(&path);
-        return Err(Error::io(error).at_path(&path));
-    }
-    Ok(Prepared { path, file, allocated: bytes })
-}
-
-/// Makes the next segment's file ahead of need (a chore of the files thread).
-pub(crate) fn prepare_next(partition: &Partition, bytes: u64) {
-    let mut slot = lock(&partition.prepared);
-    if slot.is_none() && !partition.closed.load(std::sync::atomic::Ordering::SeqCst) {
-        // Without it the writer makes the file itself, and tells of an error that matters.
-        *slot = make_next(partition, PREPARED_NAME, bytes).ok();
-    }
-}
-
-impl Partition {
-    /// Drops segments below the log start from the list; what their files are called.
-    pub(crate) fn forget_segments_below(&self, offset: u64) -> Vec<Arc<Segment>> {
-        let mut segments = write(&self.segments);
-        let dropped: Vec<_> = segments
-            .range(..offset)
-            .filter(|(_, segment)| segment.end_offset() <= offset)
-            .map(|(base, _)| *base)
-            .collect();
-        dropped.iter().filter_map(|base| segments.remove(base)).collect()
-    }
-
-    /// How many segments there are.
-    pub(crate) fn segment_count(&self) -> usize {
-        read(&self.segments).len()
     }
 }

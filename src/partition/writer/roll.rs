@@ -1,0 +1,184 @@
+//! From one segment to the next.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter};
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
+use crate::lock::lock;
+use crate::partition::aside::set_aside;
+use crate::partition::{FileChore, Partition, Prepared};
+use crate::segment::{Segment, SegmentIndex, SegmentParts, log_name};
+use crate::teeth::bites;
+
+/// The name of a segment's file until its header is written.
+pub(crate) const NEXT_NAME: &str = "next.tmp";
+/// The same for one made ahead of need.
+pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
+
+impl PartitionWriter {
+    /// Seals the active segment, if there is one, and begins the next with this batch.
+    pub(super) fn roll(&mut self, first: &BatchHeader, now: Now) -> Result<()> {
+        let partition = self.partition.clone();
+        let previous = self.previous_of_next(first.base_offset);
+        if self.directory.is_none() {
+            let opened = partition.env.disk.open_dir(&partition.dir);
+            self.directory = Some(opened.map_err(|error| Error::io(error).at_path(&partition.dir))?);
+        }
+        let replaced = self.active.as_ref().filter(|active| active.segment.base_offset() == first.base_offset);
+        if let Some(empty) = replaced {
+            // Nothing of it counts, and its successor bears the same name.
+            let file_id = empty.segment.header().file_id;
+            set_aside(&*partition.env.disk, &partition.dir, empty.segment.path(), file_id)?;
+            let _ = partition.env.disk.unlink(&crate::segment::index_path(empty.segment.path()));
+            let path = empty.segment.path();
+            self.tail.retain(|part| part.segment.path() != path);
+            self.previous = previous;
+            self.active = None;
+        }
+        let file_id = partition.env.disk.random().map_err(Error::io)?;
+        let header = FileHeader {
+            kind: FileKind::Segment,
+            log: partition.log,
+            epoch: self.epoch,
+            file_id: file_id.max(1),
+            base_offset: first.base_offset,
+            created_ms: now.wall_ms,
+            term: first.term,
+            log_start_offset: partition.progress.log_start(),
+            durable_before: partition.progress.durable(),
+            previous,
+            rewrite: 0,
+            rewritten_end_offset: 0,
+            rewritten_length: 0,
+            name: partition.topic.to_string(),
+        };
+        let length = BLOCK_BYTES + u64::from(first.length);
+        let reserved_bytes = partition.config().segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
+        let ahead = lock(&partition.prepared).take();
+        let prepared = match ahead {
+            Some(prepared) => prepared,
+            None => make_next(&partition, NEXT_NAME, FIRST_STEP_BYTES.min(reserved_bytes))?,
+        };
+        let path = partition.dir.join(log_name(first.base_offset));
+        let began = prepared
+            .file
+            .write_at(&[IoSlice::new(&header.encode())], 0)
+            .and_then(|()| partition.env.disk.rename(&prepared.path, &path));
+        if let Err(error) = began {
+            let _ = partition.env.disk.unlink(&prepared.path);
+            return Err(Error::io(error).at_path(&path));
+        }
+        let segment = Arc::new(Segment::new(SegmentParts {
+            path,
+            header,
+            reserved_bytes,
+            index_interval_bytes: partition.config().index_interval_bytes,
+            published: BLOCK_BYTES,
+            end_offset: None,
+            max_timestamp: i64::MIN,
+            appended_ms: i64::MIN,
+            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
+        }));
+        partition.add_segment(segment.clone());
+        let step_bytes = prepared.allocated.clamp(FIRST_STEP_BYTES, LAST_STEP_BYTES / 2) * 2;
+        let next = Active {
+            segment,
+            file: Some(prepared.file),
+            position: BLOCK_BYTES,
+            allocated: prepared.allocated,
+            zeroed: 0,
+            step_bytes,
+            began: now.monotonic,
+            prepare_asked: false,
+        };
+        if let Some(old) = self.active.replace(next) {
+            old.segment.seal(first.base_offset);
+            self.sealed.extend(old.file.clone());
+            partition.env.chores.add(FileChore::Sealed {
+                partition: partition.clone(),
+                segment: old.segment,
+                file: old.file,
+            });
+        }
+        self.directory_dirty = !bites("no-directory-sync-after-roll");
+        self.must_renew = false;
+        Ok(())
+    }
+
+    /// What the next segment's header says of its predecessor.
+    pub(super) fn previous_of_next(&self, base_offset: u64) -> Previous {
+        match &self.active {
+            Some(active) if active.segment.base_offset() == base_offset => active.segment.header().previous,
+            Some(active) => {
+                let env = &self.partition.env;
+                active.segment.complete_times(&*env.disk, &env.views);
+                previous_of(&active.segment, base_offset, active.position)
+            }
+            None => self.previous,
+        }
+    }
+
+    /// Has the next segment's file made if, at this rate, it is needed within seconds.
+    pub(super) fn prepare_if_soon(&mut self, now: Now) {
+        const SOON: Duration = Duration::from_secs(3);
+        let Some(active) = &mut self.active else { return };
+        let size = active.segment.reserved_bytes();
+        if active.prepare_asked || active.position < size / 2 {
+            return;
+        }
+        let left = size.saturating_sub(active.position);
+        let elapsed = now.monotonic.saturating_sub(active.began);
+        if elapsed.as_secs_f64() * left as f64 <= SOON.as_secs_f64() * active.position as f64 {
+            active.prepare_asked = true;
+            let bytes = LAST_STEP_BYTES.min(size);
+            self.partition.env.chores.add(FileChore::Prepare { partition: self.partition.clone(), bytes });
+        }
+    }
+}
+
+/// What a successor's header says of `segment`, of which `length` bytes count. Times that aren't
+/// known ([`Segment::complete_times`]) are the greatest: a lookup has to look inside.
+pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Previous {
+    let known = segment.knows_times();
+    Previous {
+        file_id: segment.header().file_id,
+        base_offset: segment.base_offset(),
+        end_offset,
+        length,
+        appended_ms: if known { segment.appended_ms() } else { i64::MAX },
+        max_timestamp: if known { segment.max_timestamp() } else { i64::MAX },
+    }
+}
+
+/// Makes the file of the next segment, under its temporary name.
+fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> {
+    let path = partition.dir.join(name);
+    let disk = &partition.env.disk;
+    let made = match disk.create(&path) {
+        // Left by a roll that failed. A prepared one is never a leftover: the writer may just be giving
+        // it its name.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && name == NEXT_NAME => {
+            disk.unlink(&path).and_then(|()| disk.create(&path))
+        }
+        made => made,
+    };
+    let file = made.map_err(|error| Error::io(error).at_path(&path))?;
+    if let Err(error) = file.allocate(0..bytes) {
+        let _ = disk.unlink(&path);
+        return Err(Error::io(error).at_path(&path));
+    }
+    Ok(Prepared { path, file, allocated: bytes })
+}
+
+/// Makes the next segment's file ahead of need (a chore of the files thread).
+pub(crate) fn prepare_next(partition: &Partition, bytes: u64) {
+    let mut slot = lock(&partition.prepared);
+    if slot.is_none() && !partition.closed.load(Ordering::SeqCst) {
+        // Without it the writer makes the file itself, and tells of an error that matters.
+        *slot = make_next(partition, PREPARED_NAME, bytes).ok();
+    }
+}

@@ -9,7 +9,8 @@ use crate::disk::File;
 use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Seed, find_magic};
 use crate::teeth::bites;
 
-/// How much is read at once, unless a batch is larger.
+/// How much is read at once, unless a batch is larger: little at first, as most files end soon.
+const FIRST_BYTES: usize = 16 << 10;
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// A piece of a file in memory.
@@ -18,12 +19,14 @@ pub(crate) struct Window<'f> {
     length: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// What the next read takes at least.
+    ahead: usize,
 }
 
 impl<'f> Window<'f> {
     /// Nothing yet of the first `length` bytes of `file`.
     pub(crate) fn new(file: &'f dyn File, length: u64) -> Window<'f> {
-        Window { file, length, start: 0, bytes: Vec::new() }
+        Window { file, length, start: 0, bytes: Vec::new(), ahead: FIRST_BYTES }
     }
 
     /// Makes `wanted` bytes from `position` available (fewer only where the file ends); returns them.
@@ -32,12 +35,14 @@ impl<'f> Window<'f> {
         let wanted = wanted.min(left);
         let have_end = self.start + self.bytes.len() as u64;
         if position < self.start || position + wanted as u64 > have_end {
-            let size = wanted.max(WINDOW_BYTES).min(left);
-            if self.bytes.is_empty() {
+            let size = wanted.max(self.ahead).min(left);
+            self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
+            if self.bytes.capacity() < size {
                 // The system's own zeros cost nothing.
                 self.bytes = vec![0; size];
+            } else {
+                self.bytes.resize(size, 0);
             }
-            self.bytes.resize(size, 0);
             self.start = position;
             let read = self.file.read_at(&mut self.bytes, position)?;
             self.bytes.truncate(read);

@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::random::Trace;
 
@@ -25,8 +25,9 @@ impl Chunk {
 
     /// `None` if all are zeros.
     fn hash(&self) -> Option<u64> {
-        let hash = *self.hash.get_or_init(|| if self.bytes == [0; CHUNK_BYTES] { 0 } else { fold(&self.bytes) });
-        (hash != 0).then_some(hash)
+        static OF_ZEROS: LazyLock<u64> = LazyLock::new(|| fold(&[0; CHUNK_BYTES]));
+        let hash = *self.hash.get_or_init(|| fold(&self.bytes));
+        (hash != *OF_ZEROS).then_some(hash)
     }
 
     /// To be written; what it hashed to is forgotten.

@@ -21,6 +21,9 @@ const IMAGES: [usize; 3] = [96, 16, 6];
 /// Of so many states one is lived on with, by how many crashes came before.
 const BRANCHES: [usize; 2] = [64, 48];
 
+/// Of so many states records are looked up in one; all are read through.
+const LOOKUPS: u64 = 4;
+
 /// What a drive writes whole.
 const SECTOR_BYTES: usize = 512;
 
@@ -117,7 +120,7 @@ impl<'a> Explorer<'a> {
         let now_ms = self.clock.wall_ms();
         for point in disk.take_crash_points() {
             self.shared.count_crash_point();
-            let bounds = Bounds { floor, ceiling, killed: place.system_lived, now_ms };
+            let bounds = Bounds { floor, ceiling, killed: place.system_lived, now_ms, lookups: true };
             self.state(&point, point.killed(), bounds, place)
                 .map_err(|stop| stop.at(|| format!("the process died before disk operation {}", point.operation())))?;
             let seed = self.random.next();
@@ -143,6 +146,7 @@ impl<'a> Explorer<'a> {
             return Err(Stop::Over);
         }
         let drawn = self.random.next();
+        let bounds = Bounds { lookups: (drawn >> 40).is_multiple_of(LOOKUPS), ..bounds };
         let unfinished = match drawn.is_multiple_of(16) {
             true => verified(&image, bounds.floor.topics.is_empty())?,
             false => None,

@@ -56,7 +56,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), 
         let unfinished = verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
         // What a failed sync left behind and the cache then dropped is lost to everybody.
         let killed = killed && !evicted;
-        let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms() };
+        let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms(), lookups: true };
         world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds, unfinished.as_deref())?;
         clock.advance(Duration::from_millis(1 + random.below(100) as u64));
     }

@@ -12,7 +12,7 @@ use super::KeyedLog;
 use super::file::allocation_for;
 
 /// Room kept allocated behind the last batch, so that appends work on a full disk.
-pub(super) const AHEAD_BYTES: u64 = 64 << 10;
+pub(super) const AHEAD_BYTES: u64 = 32 << 10;
 
 /// Zeros are written ahead for at least so many batches like the last, and up to this many more.
 const BATCHES_LEAST: u64 = 2;

@@ -147,7 +147,7 @@ impl<'a> Explorer<'a> {
         }
         let drawn = self.random.next();
         let bounds = Bounds { lookups: (drawn >> 40).is_multiple_of(LOOKUPS), ..bounds };
-        let unfinished = match drawn.is_multiple_of(16) {
+        let unfinished = match drawn.is_multiple_of(32) {
             true => verified(&image, bounds.floor.topics.is_empty())?,
             false => None,
         };
@@ -156,10 +156,11 @@ impl<'a> Explorer<'a> {
             self.live_on(branch, bounds, place).map_err(|stop| stop.at(|| "which recovered, and then".into()))?;
         }
         let scribbled = (drawn >> 32).is_multiple_of(32).then(|| scribbled(&image, drawn)).transpose()?;
-        let again = (drawn >> 16).is_multiple_of(32).then(|| image.crash(CrashPolicy::Kill));
+        let again = (drawn >> 16).is_multiple_of(64).then(|| image.crash(CrashPolicy::Kill));
         let without_indexes = (drawn >> 24).is_multiple_of(64).then(|| image.crash(CrashPolicy::Kill));
         let found = check_and_die(&image, &self.clock, bounds, unfinished.as_deref())?;
         if let Some(scribbled) = scribbled {
+            self.shared.count_state(scribbled.content_hash());
             check_and_die(&scribbled, &self.clock, bounds, None)
                 .map_err(|broken| format!("with garbage in blocks never written: {broken}"))?;
         }
@@ -170,6 +171,7 @@ impl<'a> Explorer<'a> {
             for path in bare.list_files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "index")) {
                 bare.remove_file(path).map_err(|error| error.to_string())?;
             }
+            self.shared.count_state(bare.content_hash());
             check_and_die(&bare, &self.clock, bounds, None)
                 .map_err(|broken| format!("I7, without index files: {broken}"))?;
         }

@@ -133,7 +133,7 @@ impl Disk for RealDisk {
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(error),
         }
-        Ok(Locked::Ours(Box::new(file)))
+        Ok(Locked::Ours(Box::new(Unlocked(file))))
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
@@ -143,7 +143,10 @@ impl Disk for RealDisk {
         };
         // Shared and given up at once: holders ask for it exclusively.
         match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockShared)) {
-            Ok(()) => Ok(None),
+            Ok(()) => {
+                drop(Unlocked(file));
+                Ok(None)
+            }
             Err(Errno::WOULDBLOCK) => read_holder(&file).map(Some),
             Err(errno) => Err(errno.into()),
         }
@@ -155,6 +158,16 @@ impl Disk for RealDisk {
 
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
         check::check(self, dir)
+    }
+}
+
+/// A file whose lock is given up when this is dropped: closing alone would leave it to a child that is just being
+/// started elsewhere in the process, and has the descriptor until it runs its own program.
+struct Unlocked(RealFile);
+
+impl Drop for Unlocked {
+    fn drop(&mut self) {
+        let _ = fs::flock(self.0.fd(), FlockOperation::Unlock);
     }
 }
 

@@ -133,7 +133,7 @@ impl Disk for RealDisk {
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(error),
         }
-        Ok(Locked::Ours(Box::new(Unlocked(file))))
+        Ok(Locked::Ours(Box::new(Lock(file))))
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
@@ -144,7 +144,7 @@ impl Disk for RealDisk {
         // Shared and given up at once: holders ask for it exclusively.
         match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockShared)) {
             Ok(()) => {
-                drop(Unlocked(file));
+                drop(Lock(file));
                 Ok(None)
             }
             Err(Errno::WOULDBLOCK) => read_holder(&file).map(Some),
@@ -163,9 +163,9 @@ impl Disk for RealDisk {
 
 /// A file whose lock is given up when this is dropped: closing alone would leave it to a child that is just being
 /// started elsewhere in the process, and has the descriptor until it runs its own program.
-struct Unlocked(RealFile);
+struct Lock(RealFile);
 
-impl Drop for Unlocked {
+impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::flock(self.0.fd(), FlockOperation::Unlock);
     }

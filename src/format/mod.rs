@@ -18,6 +18,8 @@ mod record;
 pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, find_magic, seed_behind};
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
 pub(crate) use checksum::{Seed, crc};
+#[cfg(test)]
+pub(crate) use file_header::tests::example as example_header;
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};
 pub(crate) use group_state::{GroupSnapshot, MemberSnapshot};
 pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};

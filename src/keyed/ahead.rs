@@ -40,10 +40,8 @@ impl KeyedLog {
             return false;
         }
         let end = self.end.position;
-        let mut from = end.next_multiple_of(BLOCK_BYTES).max(self.zeroed);
-        if bites("keyed-zeros-over-the-end") {
-            from = end - 8;
-        }
+        let begin = if bites("keyed-zeros-over-the-end") { end - 8 } else { end.next_multiple_of(BLOCK_BYTES) };
+        let from = begin.max(self.zeroed);
         let enough = end + ((BATCHES_LEAST + BATCHES_MORE) * self.batch_bytes).min(ZEROS_BYTES_MAX);
         let to = enough.next_multiple_of(BLOCK_BYTES).min(self.allocated).min(from + PIECE_BYTES);
         if from >= to {

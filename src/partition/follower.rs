@@ -12,7 +12,7 @@ use super::recovery::{EndPlace, Recovered, recover};
 use crate::disk::{Access, File};
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind};
-use crate::segment::{Found, Place, Scan, Segment, SegmentIndex, SegmentParts, log_name, read_header};
+use crate::segment::{Found, Place, Scan, Segment, log_name, read_header};
 
 /// Where following goes on.
 #[derive(Debug, Default)]
@@ -116,17 +116,9 @@ impl Follower {
         let place =
             Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch.max(end.place.epoch) };
         let durable = header.durable_before;
-        let next = Arc::new(Segment::new(SegmentParts {
-            path,
-            reserved_bytes: length.max(partition.config().segment_bytes).next_multiple_of(BLOCK_BYTES),
-            index_interval_bytes: partition.config().index_interval_bytes,
-            published: BLOCK_BYTES,
-            end_offset: None,
-            max_timestamp: i64::MIN,
-            appended_ms: i64::MIN,
-            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
-            header,
-        }));
+        let config = partition.config();
+        let reserved_bytes = length.max(config.segment_bytes).next_multiple_of(BLOCK_BYTES);
+        let next = Arc::new(Segment::empty(path, header, reserved_bytes, config.index_interval_bytes));
         end.segment.seal(place.next_offset);
         partition.add_segment(next.clone());
         self.end = Some(EndPlace { segment: next, place });

@@ -1,8 +1,7 @@
 //! How others reach a writer: what it is told, and who wakes it.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crossbeam::queue::SegQueue;
@@ -76,12 +75,12 @@ impl Inbox {
     }
 
     fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::SeqCst) {
-            self.waker.wake_by_ref();
-        }
         if self.writer.call() {
             self.unpark();
+        }
+        // Behind the fence in that call.
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::SeqCst) {
+            self.waker.wake_by_ref();
         }
     }
 

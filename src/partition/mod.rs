@@ -5,6 +5,7 @@
 
 mod aside;
 mod batch;
+mod chores;
 mod drive;
 mod follower;
 mod gather;
@@ -44,6 +45,7 @@ use crate::segment::{Segment, Views};
 
 pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
+pub(crate) use chores::{Chores, FileChore};
 pub(crate) use drive::{Drive, Inline, UnparkWaker};
 pub(crate) use follower::Follower;
 pub(crate) use inbox::{Command, WriterHandle};
@@ -78,64 +80,6 @@ pub(crate) struct Env {
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Env").field("config", &self.config).finish_non_exhaustive()
-    }
-}
-
-/// Work for the background threads, and how to wake them.
-#[derive(Default)]
-pub(crate) struct Chores {
-    files: crossbeam::queue::SegQueue<FileChore>,
-    marks: crossbeam::queue::SegQueue<Arc<Partition>>,
-    wakers: OnceLock<[Waker; 2]>,
-}
-
-/// Work on files that no record waits for.
-#[derive(Debug)]
-pub(crate) enum FileChore {
-    /// Write a sealed segment's index, and give back what was allocated beyond its end.
-    Sealed { partition: Arc<Partition>, segment: Arc<Segment>, file: Option<Arc<dyn crate::disk::File>> },
-    /// Make the next segment's file.
-    Prepare { partition: Arc<Partition>, bytes: u64 },
-    /// Unlink files and then directories.
-    Remove { files: Vec<PathBuf>, dirs: Vec<PathBuf> },
-}
-
-impl Chores {
-    /// Says whom to wake: the files thread and the upkeep thread.
-    pub(crate) fn set_wakers(&self, files: Waker, upkeep: Waker) {
-        let _ = self.wakers.set([files, upkeep]);
-    }
-
-    pub(crate) fn add(&self, chore: FileChore) {
-        self.files.push(chore);
-        if let Some([files, _]) = self.wakers.get() {
-            files.wake_by_ref();
-        }
-    }
-
-    pub(crate) fn next_file_chore(&self) -> Option<FileChore> {
-        self.files.pop()
-    }
-
-    fn add_mark(&self, partition: Arc<Partition>) {
-        self.marks.push(partition);
-        if let Some([_, upkeep]) = self.wakers.get() {
-            upkeep.wake_by_ref();
-        }
-    }
-
-    pub(crate) fn wake_upkeep(&self) {
-        if let Some([_, upkeep]) = self.wakers.get() {
-            upkeep.wake_by_ref();
-        }
-    }
-
-    pub(crate) fn has_marks(&self) -> bool {
-        !self.marks.is_empty()
-    }
-
-    pub(crate) fn next_mark(&self) -> Option<Arc<Partition>> {
-        self.marks.pop()
     }
 }
 
@@ -609,9 +553,11 @@ impl Partition {
         self.tell_subscribers();
     }
 
-    fn publish_durable(&self, end_offset: u64) {
-        self.progress.set_durable(end_offset);
+    /// How many waited until now, for this or more.
+    fn publish_durable(&self, end_offset: u64) -> usize {
+        let crowd = self.progress.set_durable(end_offset);
         self.tell_subscribers();
+        crowd
     }
 
     /// Fails the partition until the engine is opened again (D4).

@@ -30,8 +30,6 @@ pub(crate) struct Progress {
     waiting: AtomicUsize,
     /// How often in a row a wake-up was for one alone.
     woken_alone: AtomicUsize,
-    /// Those woken last, and those who waited on then.
-    crowd: AtomicUsize,
     waiters: Mutex<Waiters>,
     ended_runs: Mutex<Vec<EndedRuns>>,
 }
@@ -68,7 +66,6 @@ impl Progress {
             failed: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             woken_alone: AtomicUsize::new(0),
-            crowd: AtomicUsize::new(0),
             waiters: Mutex::default(),
             ended_runs: Mutex::default(),
         }
@@ -102,10 +99,10 @@ impl Progress {
         self.wake();
     }
 
-    /// Publishes what a completed sync covers.
-    pub(crate) fn set_durable(&self, end_offset: u64) {
+    /// Publishes what a completed sync covers; how many waited until then.
+    pub(crate) fn set_durable(&self, end_offset: u64) -> usize {
         self.durable.store(end_offset, Ordering::Release);
-        self.wake();
+        self.wake()
     }
 
     /// Raises the log start; it never goes back.
@@ -161,10 +158,11 @@ impl Progress {
         }
     }
 
-    fn wake(&self) {
+    /// Wakes those who need wait no longer; how many waited, they and the others.
+    fn wake(&self) -> usize {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) == 0 {
-            return;
+        if self.waiting() == 0 {
+            return 0;
         }
         let (written, durable) = (self.written(), self.durable());
         let mut woken = Vec::new();
@@ -181,7 +179,7 @@ impl Progress {
             }
             self.waiting.store(waiters.list.len(), Ordering::Relaxed);
         }
-        self.crowd.store(woken.len() + self.waiting.load(Ordering::Relaxed), Ordering::Relaxed);
+        let crowd = woken.len() + self.waiting();
         match woken.len() {
             0 => {}
             1 => _ = self.woken_alone.fetch_add(1, Ordering::Relaxed),
@@ -190,6 +188,7 @@ impl Progress {
         for waiter in woken {
             waiter.waker.wake();
         }
+        crowd
     }
 
     /// How many wait.
@@ -197,14 +196,9 @@ impl Progress {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// How many waited when somebody was last woken, those counted.
-    pub(crate) fn crowd(&self) -> usize {
-        self.crowd.load(Ordering::Relaxed)
-    }
-
     /// Whether one who waits now would be the only one, as it was for some time.
     pub(crate) fn has_lone_waiters(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0 && self.woken_alone.load(Ordering::Relaxed) >= ALONE_AFTER
+        self.waiting() == 0 && self.woken_alone.load(Ordering::Relaxed) >= ALONE_AFTER
     }
 
     /// Whether what ends at `end_offset`, numbered in `run`, is acknowledged at `level`: `None` while

@@ -4,7 +4,7 @@
 //! the thread. What there is to do is known outside, as *news*: told before anybody is called.
 
 // From there, so that a model checker can put its own in their place (tests/loom).
-use crate::lock::{AtomicBool, Mutex, MutexGuard, Ordering, fence, try_lock};
+use crate::lock::{AtomicBool, Mutex, MutexGuard, Ordering, fence, lock, try_lock};
 
 pub(crate) struct Shared<W> {
     work: Mutex<W>,
@@ -17,6 +17,11 @@ pub(crate) struct Shared<W> {
 impl<W> Shared<W> {
     pub(crate) fn new(work: W) -> Shared<W> {
         Shared { work: Mutex::new(work), asleep: AtomicBool::new(false), left: AtomicBool::new(false) }
+    }
+
+    /// Gives the thread its work, when it begins.
+    pub(crate) fn put(&self, work: W) {
+        *lock(&self.work) = work;
     }
 
     /// The work, if nobody is at it.
@@ -34,7 +39,8 @@ impl<W> Shared<W> {
         (self.is_left() || news()) && self.call()
     }
 
-    /// There is something to do: whether its thread sleeps, and is to be woken by the one who asks.
+    /// There is something to do: whether its thread sleeps, and is to be woken by the one who asks. What it
+    /// looks at lies behind a fence.
     pub(crate) fn call(&self) -> bool {
         fence(Ordering::SeqCst);
         self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)

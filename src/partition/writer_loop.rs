@@ -32,9 +32,7 @@ pub(crate) struct WriterLoop {
     /// Partitions with a sync under way in the queue.
     syncing: usize,
     stopping: bool,
-    /// It may wait for others to come.
-    pub(super) has_thread: bool,
-    /// It does, for the one partition that has something to do.
+    /// It waits for others to come, for the one partition that has something to do.
     pub(super) gathers: bool,
     /// When its thread will look again.
     pub(super) planned: Option<Duration>,
@@ -57,7 +55,6 @@ impl WriterLoop {
             last_visited: (0, 0),
             syncing: 0,
             stopping: false,
-            has_thread: false,
             gathers: false,
             planned: None,
         }
@@ -124,7 +121,7 @@ impl WriterLoop {
     fn visit(&mut self, slot: usize, now: Now) {
         let alone = self.is_alone(slot);
         let Some(Some(writer)) = self.slots.get_mut(slot) else { return };
-        if alone && self.has_thread && writer.is_gathering(now.monotonic) {
+        if alone && self.inbox.thread.get().is_some() && writer.is_gathering(now.monotonic) {
             self.gathers = true;
             self.busy.push_back(slot);
             return;
@@ -191,9 +188,14 @@ impl WriterLoop {
         self.syncing > 0
     }
 
-    /// Whether there is something to do that isn't in the inbox.
+    /// Whether a partition is to be visited again at once.
     pub(super) fn is_busy(&self) -> bool {
-        !self.busy.is_empty() || self.syncing > 0 || self.stopping
+        !self.busy.is_empty()
+    }
+
+    /// Whether it was told to stop.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
     }
 
     /// When it must be visited though there are no news.

@@ -15,15 +15,12 @@ const SPINS: u32 = 200;
 
 impl WriterLoop {
     /// The life of its thread: until it is told to stop and all its partitions have ended.
-    pub(crate) fn run(mut self) {
-        self.has_thread = true;
+    pub(crate) fn run(self) {
         let inbox = self.inbox.clone();
         let parker = Parker::new();
         let _ = inbox.thread.set(parker.unparker().clone());
         let clock = self.clock.clone();
-        if let Some(mut work) = inbox.writer.take() {
-            *work = Some(self);
-        }
+        inbox.writer.put(Some(self));
         let mut due: Option<Duration> = None;
         loop {
             let is_due = due.is_some_and(|due| due <= clock.monotonic());
@@ -56,7 +53,7 @@ impl WriterLoop {
     /// Works until there is nothing to do but to wait.
     fn work(&mut self) {
         loop {
-            if self.caught_turn() {
+            if self.caught_turn() || self.is_busy() {
                 if std::mem::take(&mut self.gathers) {
                     // Those it waits for may need this core.
                     std::thread::yield_now();
@@ -83,7 +80,10 @@ impl WriterLoop {
     /// One turn by another than its thread; whether there is something left that the thread wouldn't know of.
     pub(super) fn helped_turn(&mut self) -> bool {
         self.caught_turn();
-        self.is_busy() || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
+        self.is_busy()
+            || self.is_syncing()
+            || self.is_stopping()
+            || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
     }
 
     fn caught_turn(&mut self) -> bool {

@@ -176,27 +176,7 @@ mod tests {
     //! The index against a plain list of batches, its file against every flipped bit and cut.
 
     use super::*;
-    use crate::format::Previous;
-    use crate::ids::{EngineId, LogId, TopicId};
-
-    fn header() -> FileHeader {
-        FileHeader {
-            kind: FileKind::Segment,
-            log: LogId { engine_id: EngineId([7; 16]), topic_id: TopicId(3), partition: 5 },
-            epoch: 2,
-            file_id: 0x1234_5678_9abc_def0,
-            base_offset: 1_000,
-            created_ms: 1_700_000_000_000,
-            term: 0,
-            log_start_offset: 0,
-            durable_before: 900,
-            previous: Previous::default(),
-            rewrite: 0,
-            rewritten_end_offset: 0,
-            rewritten_length: 0,
-            name: "orders".into(),
-        }
-    }
+    use crate::format::example_header as header;
 
     /// Batches as (relative offset, position, largest timestamp); timestamps jump about.
     fn batches() -> Vec<(u32, u32, i64)> {

@@ -74,6 +74,21 @@ pub(crate) struct SegmentParts {
 }
 
 impl Segment {
+    /// One without batches yet.
+    pub(crate) fn empty(path: PathBuf, header: FileHeader, reserved_bytes: u64, index_interval_bytes: u64) -> Segment {
+        Segment::new(SegmentParts {
+            path,
+            header,
+            reserved_bytes,
+            index_interval_bytes,
+            published: BLOCK_BYTES,
+            end_offset: None,
+            max_timestamp: i64::MIN,
+            appended_ms: i64::MIN,
+            index: Some((SegmentIndex::new(index_interval_bytes), BLOCK_BYTES)),
+        })
+    }
+
     pub(crate) fn new(parts: SegmentParts) -> Segment {
         Segment {
             seed: parts.header.seed(),

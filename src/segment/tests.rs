@@ -5,33 +5,11 @@ use std::sync::Arc;
 
 use super::{Segment, SegmentIndex, SegmentParts, Views};
 use crate::disk::Disk;
-use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, Previous, crc,
-};
-use crate::ids::{EngineId, LogId, TopicId};
+use crate::format::{Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, crc, example_header};
 use crate::sim::SimDisk;
 
 const BATCH_BYTES: u64 = BATCH_HEADER_BYTES as u64;
 const INTERVAL_BYTES: u64 = 4_096;
-
-fn header() -> FileHeader {
-    FileHeader {
-        kind: FileKind::Segment,
-        log: LogId { engine_id: EngineId([7; 16]), topic_id: TopicId(3), partition: 5 },
-        epoch: 2,
-        file_id: 0x1234_5678_9abc_def0,
-        base_offset: 1_000,
-        created_ms: 1_700_000_000_000,
-        term: 0,
-        log_start_offset: 0,
-        durable_before: 900,
-        previous: Previous::default(),
-        rewrite: 0,
-        rewritten_end_offset: 0,
-        rewritten_length: 0,
-        name: "orders".into(),
-    }
-}
 
 /// Batch `number` of the segment: a header with nothing behind it.
 fn batch(number: u64, timestamp: i64) -> BatchHeader {
@@ -71,7 +49,7 @@ fn a_lookup_between_note_and_publish_loses_no_timestamp() {
         // The one whose timestamp is far ahead, noted and not yet published when the lookup comes.
         for ahead in [before, before + 7, before + 60] {
             let disk = SimDisk::new();
-            let header = header();
+            let header = example_header();
             disk.write_file("data/x", b"").unwrap();
             let path = std::path::Path::new("data/00000000000000001000.log");
             let file = disk.create(path).unwrap();

@@ -176,6 +176,25 @@ fn a_second_lock_tells_who_holds_the_first() {
 }
 
 #[test]
+fn a_lock_given_up_is_free_though_its_descriptor_was_copied() {
+    use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+    let (disk, dir) = disk();
+    let path = dir.path().join("LOCK");
+    let Locked::Ours(first) = disk.lock(&path, "me").unwrap() else { panic!("it is free") };
+    let mut numbers = std::fs::read_dir("/proc/self/fd").unwrap().map(|entry| entry.unwrap().path());
+    let number = numbers.find(|number| std::fs::read_link(number).is_ok_and(|file| file == path)).unwrap();
+    let number = number.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // As a child has one that was just started.
+    let itself = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
+    let copy = pidfd_getfd(itself, number, PidfdGetfdFlags::empty()).unwrap();
+    assert_eq!(disk.lock_holder(&path).unwrap(), Some("me".to_owned()));
+    drop(first);
+    assert_eq!(disk.lock_holder(&path).unwrap(), None);
+    assert!(matches!(disk.lock(&path, "you").unwrap(), Locked::Ours(_)));
+    drop(copy);
+}
+
+#[test]
 fn a_local_file_system_passes_the_check_and_nothing_stays_behind() {
     let (disk, dir) = disk();
     assert_eq!(disk.check(dir.path()).unwrap(), Ok(()));

@@ -11,7 +11,7 @@ use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
 use crate::lock::lock;
 use crate::partition::aside::set_aside;
 use crate::partition::{FileChore, Partition, Prepared};
-use crate::segment::{Segment, SegmentIndex, SegmentParts, log_name};
+use crate::segment::{Segment, log_name};
 use crate::teeth::bites;
 
 /// The name of a segment's file until its header is written.
@@ -72,17 +72,8 @@ impl PartitionWriter {
             let _ = partition.env.disk.unlink(&prepared.path);
             return Err(Error::io(error).at_path(&path));
         }
-        let segment = Arc::new(Segment::new(SegmentParts {
-            path,
-            header,
-            reserved_bytes,
-            index_interval_bytes: partition.config().index_interval_bytes,
-            published: BLOCK_BYTES,
-            end_offset: None,
-            max_timestamp: i64::MIN,
-            appended_ms: i64::MIN,
-            index: Some((SegmentIndex::new(partition.config().index_interval_bytes), BLOCK_BYTES)),
-        }));
+        let interval_bytes = partition.config().index_interval_bytes;
+        let segment = Arc::new(Segment::empty(path, header, reserved_bytes, interval_bytes));
         partition.add_segment(segment.clone());
         let step_bytes = prepared.allocated.clamp(FIRST_STEP_BYTES, LAST_STEP_BYTES / 2) * 2;
         let next = Active {

@@ -111,11 +111,12 @@ impl PartitionWriter {
         if itself {
             let clock = self.partition.env.clock.clone();
             let began = clock.monotonic();
+            let mut crowd = 0;
             for file in files {
-                self.synced(file.sync());
+                crowd = self.synced(file.sync());
             }
             let now = clock.monotonic();
-            self.gathering.synced(self.partition.progress.crowd(), now, now.saturating_sub(began));
+            self.gathering.synced(crowd, now, now.saturating_sub(began));
             self.write_ahead();
         }
         Ok(())
@@ -141,22 +142,22 @@ impl PartitionWriter {
         }
     }
 
-    /// One of the job's syncs ended.
-    pub(crate) fn synced(&mut self, result: std::io::Result<()>) {
-        let Some(job) = &mut self.job else { return };
+    /// One of the job's syncs ended. If it was the last and all went well: how many waited until then.
+    pub(crate) fn synced(&mut self, result: std::io::Result<()>) -> usize {
+        let Some(job) = &mut self.job else { return 0 };
         if let Err(error) = result {
             job.error.get_or_insert(Error::io(error).with_kind(ErrorKind::Io).at_path(&self.partition.dir));
         }
         job.left -= 1;
         if job.left > 0 {
-            return;
+            return 0;
         }
-        let Some(mut job) = self.job.take() else { return };
+        let Some(mut job) = self.job.take() else { return 0 };
         if bites("failed-sync-is-durable") {
             job.error = None;
         }
         if job.error.is_some() && bites("failed-sync-retried") {
-            return;
+            return 0;
         }
         if bites("durable-taken-after-the-sync") {
             job.mark.durable_offset = self.partition.progress.written();
@@ -164,13 +165,13 @@ impl PartitionWriter {
         if let Some(error) = job.error {
             // What is on disk is unknown now; trying again might say "done" without being so.
             self.partition.fail(&error);
-            return;
+            return 0;
         }
         self.sealed.drain(..job.sealed);
         // The place first: who sees the offset may ask for the place.
         let durable_offset = job.mark.durable_offset;
         self.partition.note_durable(job.mark, job.bytes);
-        self.partition.publish_durable(durable_offset);
+        self.partition.publish_durable(durable_offset)
     }
 
     /// Writes batches of an earlier life again: after a failed sync the page cache may hold what

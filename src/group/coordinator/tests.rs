@@ -57,12 +57,14 @@ fn g1_a_partition_that_moves_is_given_back_before_the_next_gets_it() {
     let mut group = group(4);
     let a = join(&mut group, 0);
     assert_eq!(poll(&mut group, &a, 0).granted.len(), 4);
-    let b = join(&mut group, 1);
-    // Nothing for b while a holds everything; a is told to look up.
+    let (b, effects) = group.join(wants(&["t"]), at(1)).unwrap();
+    // Nothing for b while a holds everything; a is told to look up, also out of a long poll.
+    assert!(effects.contains(&Effect::Wake(a.clone())), "{effects:?}");
     assert_eq!(poll(&mut group, &b, 1).granted, []);
     assert!(!group.view().stable);
     assert!(group.has_changes(&a));
     let changes = group.changes(&a).unwrap();
+    assert!(group.has_changes(&a), "it was told, but has not given back yet");
     assert_eq!(changes.revoked.len(), 2);
     assert_eq!(held(&group, &b), [] as [u32; 0]);
     let kept: Vec<_> =
@@ -73,6 +75,7 @@ fn g1_a_partition_that_moves_is_given_back_before_the_next_gets_it() {
     assert_eq!(error, ErrorKind::RebalanceInProgress { group: "g".into() });
     let effects = group.release(&a, &changes.revoked).unwrap();
     assert!(effects.contains(&Effect::Wake(b.clone())) && effects.contains(&Effect::Store), "{effects:?}");
+    assert!(!group.has_changes(&a));
     assert_eq!(poll(&mut group, &b, 2).granted, changes.revoked);
     assert!(group.view().stable);
     assert_eq!(kind(group.check_commit(&a, changes.generation, changes.revoked)), error);

@@ -56,7 +56,7 @@ impl Stop {
 
 /// One cycle.
 pub(super) struct Explorer<'a> {
-    shared: &'a Shared<'a>,
+    shared: &'a Shared,
     random: Random,
     style: Style,
     clock: SimClock,
@@ -77,7 +77,7 @@ struct Place {
 }
 
 impl<'a> Explorer<'a> {
-    pub(super) fn new(seed: u64, shared: &'a Shared<'a>) -> Explorer<'a> {
+    pub(super) fn new(seed: u64, shared: &'a Shared) -> Explorer<'a> {
         let random = Random::new(seed ^ 0x6a09_e667_f3bc_c908);
         Explorer {
             shared,

@@ -14,7 +14,7 @@ use crate::sim::random::Random;
 use crate::sim::{CrashPolicy, SimClock, SimDisk};
 
 /// Does the steps, dies, is found by a crash, over two to four lives.
-pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared<'_>) -> Result<(), Stop> {
+pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop> {
     let mut random = Random::new(seed ^ 0xbb67_ae85_84ca_a73b);
     let clock = SimClock::new();
     let mut disk = SimDisk::new();

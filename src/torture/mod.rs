@@ -24,8 +24,10 @@ mod model;
 mod report;
 mod shared;
 mod step;
+mod threads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,8 +53,9 @@ enum Mode {
 /// Crashes the engine at every operation of its disk, and opens what is left: each subset of what was
 /// not durable, as far as there are not too many. Some of that lives on and crashes again.
 ///
-/// `on_progress` is called several times a second, from any thread; `false` ends the run.
-pub fn sim(limits: &Limits, on_progress: &(dyn Fn(&Report) -> bool + Sync)) -> Report {
+/// `on_progress` is called several times a second; `false` ends the run. A cycle from which nothing comes back for
+/// 30 s hangs, which is a violation; its thread can't be ended and goes on as long as the process.
+pub fn sim(limits: &Limits, on_progress: &dyn Fn(&Report) -> bool) -> Report {
     run(Mode::Sim, limits, on_progress)
 }
 
@@ -60,16 +63,17 @@ pub fn sim(limits: &Limits, on_progress: &(dyn Fn(&Report) -> bool + Sync)) -> R
 /// even seeds; with odd ones as drawn. A crash ends each life.
 ///
 /// `on_progress` as for [`sim`].
-pub fn io(limits: &Limits, on_progress: &(dyn Fn(&Report) -> bool + Sync)) -> Report {
+pub fn io(limits: &Limits, on_progress: &dyn Fn(&Report) -> bool) -> Report {
     run(Mode::Io, limits, on_progress)
 }
 
 /// Repeats the cycle with this seed, of [`sim`] and then of [`io`].
-#[must_use]
-pub fn replay(seed: u64) -> Report {
+///
+/// `on_progress` as for [`sim`].
+pub fn replay(seed: u64, on_progress: &dyn Fn(&Report) -> bool) -> Report {
     let limits = Limits { seed, time: None, cycles: Some(1), threads: 1 };
-    let mut report = run(Mode::Sim, &limits, &|_| true);
-    let more = run(Mode::Io, &limits, &|_| true);
+    let mut report = run(Mode::Sim, &limits, on_progress);
+    let more = run(Mode::Io, &limits, on_progress);
     report.cycles += more.cycles;
     report.crash_points += more.crash_points;
     report.states += more.states;
@@ -79,32 +83,31 @@ pub fn replay(seed: u64) -> Report {
     report
 }
 
-fn run(mode: Mode, limits: &Limits, on_progress: &(dyn Fn(&Report) -> bool + Sync)) -> Report {
-    let shared = Shared::new(limits, on_progress);
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..limits.threads.max(1) {
-            scope.spawn(|| {
-                loop {
-                    shared.look();
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if shared.is_over() || limits.cycles.is_some_and(|cycles| number >= cycles) {
-                        return;
-                    }
-                    let cycle = Cycle::of(mode, limits.seed.wrapping_add(number));
-                    match cycle.run(&cycle.steps, &shared) {
-                        Ok(()) => shared.count_cycle(),
-                        Err(Stop::Over) => return,
-                        Err(Stop::Broken { what, place }) => {
-                            shared.count_cycle();
-                            shared.violated(cycle.shrink(what, place));
-                        }
-                    }
+fn run(mode: Mode, limits: &Limits, on_progress: &dyn Fn(&Report) -> bool) -> Report {
+    let next = Arc::new(AtomicU64::new(0));
+    let (first, cycles) = (limits.seed, limits.cycles);
+    threads::run(limits, on_progress, move |shared| {
+        loop {
+            let run = shared.run();
+            run.look_at_the_clock();
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if run.is_over() || cycles.is_some_and(|cycles| number >= cycles) {
+                return;
+            }
+            let cycle = Cycle::of(mode, first.wrapping_add(number));
+            shared.pulse().begin(cycle.seed);
+            match cycle.run(&cycle.steps, shared) {
+                Ok(()) => run.count_cycle(),
+                Err(Stop::Over) => return,
+                Err(Stop::Broken { what, place }) => {
+                    run.count_cycle();
+                    // As it is first: it may hang while it is made shorter.
+                    run.violated(cycle.violation(&cycle.steps, &what, &place));
+                    run.violated(cycle.shrink(what, place, shared));
                 }
-            });
+            }
         }
-    });
-    shared.report()
+    })
 }
 
 /// All that a seed decides.
@@ -131,7 +134,7 @@ impl Cycle {
         }
     }
 
-    fn run(&self, steps: &[Step], shared: &Shared<'_>) -> Result<(), Stop> {
+    fn run(&self, steps: &[Step], shared: &Shared) -> Result<(), Stop> {
         let run = || match self.mode {
             Mode::Sim => Explorer::new(self.seed, shared).run(self.before.as_deref(), steps),
             Mode::Io => faults::run(self.seed, steps, shared),
@@ -144,7 +147,7 @@ impl Cycle {
     }
 
     /// Leaves out steps for as long as the same promise is broken without them.
-    fn shrink(&self, what: String, place: Vec<String>) -> Violation {
+    fn shrink(&self, what: String, place: Vec<String>, shared: &Shared) -> Violation {
         let promise = |what: &str| what.split(':').map(str::to_owned).find(|part| part.len() < 4);
         let (mut steps, mut what, mut place) = (self.steps.clone(), what, place);
         let began = Instant::now();
@@ -154,18 +157,22 @@ impl Cycle {
             fewer.remove(at);
             let time = Some(SHRINK_FOR.saturating_sub(began.elapsed()));
             let limits = Limits { seed: self.seed, time, cycles: None, threads: 1 };
-            match self.run(&fewer, &Shared::new(&limits, &|_| true)) {
+            match self.run(&fewer, &shared.with_limits(&limits)) {
                 Err(Stop::Broken { what: also, place: there }) if promise(&also) == promise(&what) => {
                     (steps, what, place) = (fewer, also, there);
                 }
                 _ => at += 1,
             }
         }
+        self.violation(&steps, &what, &place)
+    }
+
+    fn violation(&self, steps: &[Step], what: &str, place: &[String]) -> Violation {
         let mut history = vec!["open, create topic t".to_owned()];
         history.extend(self.before.iter().flatten().map(|step| format!("{step} (without a crash)")));
         history.extend(steps.iter().enumerate().map(|(number, step)| format!("{}. {step}", number + 1)));
-        history.extend(place);
-        Violation { seed: self.seed, what, history }
+        history.extend_from_slice(place);
+        Violation { seed: self.seed, what: what.to_owned(), history }
     }
 }
 

@@ -8,7 +8,7 @@ use thalweg::torture::{self, Limits, Report};
 use crate::bugs::{BUGS, Bug};
 
 /// A level that runs in this very program.
-type Level = fn(&Limits, &(dyn Fn(&Report) -> bool + Sync)) -> Report;
+type Level = fn(&Limits, &dyn Fn(&Report) -> bool) -> Report;
 const LEVELS: [(&str, Level); 2] = [("sim", torture::sim), ("io", torture::io)];
 
 /// Who found a bug, if anybody did.

@@ -41,7 +41,9 @@ pub(crate) fn run(directory: &Directory, json: bool, command: TortureCommand) ->
         }
         TortureCommand::Replay { seed } => {
             let asked = Asked { mode: Mode::Replay, seed, time: None };
-            run_and_report(json, asked, |_| Ok(Outcome::from(&thalweg::torture::replay(seed))))
+            run_and_report(json, asked, |live| {
+                Ok(Outcome::from(&thalweg::torture::replay(seed, &|so_far| live.note(so_far))))
+            })
         }
         TortureCommand::Victim(args) => kill::victim(directory, &args),
     }

@@ -137,9 +137,14 @@ impl<'a> Explorer<'a> {
     /// One disk found after a crash.
     fn state(&mut self, _: &CrashPoint, image: SimDisk, bounds: Bounds<'_>, place: Place) -> Result<(), Stop> {
         let content = image.content_hash();
-        let mut key = DefaultHasher::new();
-        (content, place.branch, place.step, bounds.killed).hash(&mut key);
-        if !self.seen.insert(key.finish()) {
+        let key = |killed: bool| {
+            let mut key = DefaultHasher::new();
+            (content, place.branch, place.step, killed).hash(&mut key);
+            key.finish()
+        };
+        // What holds where only the process died holds where the power failed: less is asked for there.
+        let is_known = !bounds.killed && self.seen.contains(&key(true));
+        if is_known || !self.seen.insert(key(bounds.killed)) {
             return Ok(());
         }
         if !self.shared.count_state(content) {

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn who_gets_on_does_not_hang_and_is_stopped_when_told_so() {
-        let stopped = watch(&limits(0, 2), &|so_far| so_far.states < 1_000, SOON, |shared| {
+        let stopped = run(&limits(0, 2), &|so_far| so_far.states < 1_000, |shared| {
             shared.pulse().begin(1);
             while shared.count_state(1) {
                 thread::yield_now();
@@ -141,6 +141,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "of the checker itself")]
     fn a_panic_outside_the_cycles_is_not_swallowed() {
-        watch(&limits(0, 1), &|_| true, SOON, |_| panic!("of the checker itself"));
+        run(&limits(0, 1), &|_| true, |_| panic!("of the checker itself"));
     }
 }

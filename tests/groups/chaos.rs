@@ -16,8 +16,8 @@ const GROUPS: [&str; 2] = ["g", "h"];
 const MEMBERS: u64 = 5;
 const KEYS: u8 = 16;
 const SHORT: Duration = Duration::from_millis(150);
-/// Nothing takes longer than this, or the test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing takes longer than this, or the test fails. On a busy machine members are late all the time, and begin anew.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Whose a partition is, since when, and when its member began the last poll that proved it alive.
 struct Owner {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::open::{TopicSpec, make_topic_dirs};
+use super::open::TopicSpec;
+use super::topic_dirs::make_topic_dirs;
 use super::{Engine, Recovery, Topic};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorKind, Result};

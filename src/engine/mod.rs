@@ -7,6 +7,7 @@ mod alter;
 mod background;
 mod builder;
 mod consumer;
+mod directory;
 mod groups;
 mod lock_file;
 pub(crate) mod lost_entries;
@@ -15,6 +16,7 @@ mod partition_handle;
 mod producer;
 mod receipt;
 mod record;
+mod topic_dirs;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,8 +31,9 @@ use crate::partition::{Env, WriterHandle};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
 
+pub(crate) use directory::take_lock;
 pub(crate) use lock_file::{LOCK_NAME, closed_note, parse_closed};
-pub(crate) use open::{TOPICS_NAME, take_lock};
+pub(crate) use open::TOPICS_NAME;
 
 pub use builder::Builder;
 pub use consumer::{
@@ -45,7 +48,8 @@ pub use record::Record;
 
 use background::{Background, Threads, is_failure};
 use groups::Groups;
-use open::{TopicSpec, make_topic_dirs, remove_tree};
+use open::TopicSpec;
+use topic_dirs::{make_topic_dirs, remove_tree};
 
 /// An open data directory. Cheap to clone; dropping the last handle closes it.
 ///

@@ -1,20 +1,21 @@
 //! Opening a directory: whose is it, the lock, the catalogue, a new epoch, every partition.
 
-use std::collections::HashMap;
-use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::background::{Background, Threads};
+use super::directory::{
+    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, not_thalweg, sync_ancestors,
+    take_lock,
+};
 use super::groups::Groups;
-use super::lock_file::{LOCK_NAME, closed_note, note_again, parse_closed};
-use super::lost_entries;
+use super::lock_file::closed_note;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
-use crate::clock::{Clock, precise_wall_ms};
+use crate::clock::Clock;
 use crate::config::{EngineConfig, TopicConfig, Writers};
-use crate::disk::{Access, Disk, EntryKind, Locked, QueueReport};
+use crate::disk::{Access, Disk, QueueReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Events};
 use crate::ids::{EngineId, LogId, TopicId};
@@ -22,12 +23,12 @@ use crate::keyed::Cut;
 use crate::lock::lock;
 use crate::offsets::Offsets;
 use crate::partition::{
-    Chores, Command, Drive, Env, FileChore, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool,
-    Recovered, SET_ASIDE, WriterHandle, WriterLoop, recover,
+    Chores, Command, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
+    WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::teeth::bites;
-use crate::topic::{Catalog, DELETED_PREFIX, StickyPartitioner, deleted_dir, partition_dir, topic_dir, topics_dir};
+use crate::topic::{Catalog, StickyPartitioner, partition_dir, topics_dir};
 
 pub(crate) const TOPICS_NAME: &str = "topics";
 /// Mappings at a time; the kernel's default limit for a process is 65,530.
@@ -97,127 +98,6 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     engine.open_topics(epoch, clean)?;
     engine.open_groups();
     Ok(engine)
-}
-
-/// Refuses a catalogue that ends before the place where it ended, synced, when the directory was closed: a
-/// catalogue that was cut behind a batch looks whole. The note stays for who looks next.
-fn check_ends_as_noted(options: &Options, catalog: &Catalog, note: Option<&str>) -> Result<()> {
-    let Some(note) = note else { return Ok(()) };
-    let Some(reason) = parse_closed(note).and_then(|closed| lost_entries::since_closed(&closed, catalog)) else {
-        return Ok(());
-    };
-    if !options.read_only {
-        let path = options.dir.join(LOCK_NAME);
-        let noted = note_again(&*options.disk, &options.dir, note);
-        noted.map_err(|error| Error::io(error).at_path(&path))?;
-    }
-    Err(Error::corrupt(reason).at_path(catalog.path()).at_position(catalog.end_position()))
-}
-
-/// Refuses a catalogue that lacks topics of which there are records: going on without them would
-/// give their ids and epochs again.
-fn check_catalog_is_whole(options: &Options, catalog: &mut Catalog) -> Result<()> {
-    let find = |catalog: &Catalog| lost_entries::find(&*options.disk, &options.dir, catalog.state());
-    let mut lost = find(catalog)?;
-    if lost.is_some() && options.read_only {
-        // Beside a live writer the topic may have been made since the catalogue was read.
-        catalog.refresh()?;
-        lost = find(catalog)?;
-    }
-    match lost {
-        Some((path, id)) => Err(Error::corrupt(lost_entries::reason(id)).at_path(&path)),
-        None => Ok(()),
-    }
-}
-
-/// What stands in the directory: ours, or new and empty (`true`), else refused. Changes nothing.
-fn check_directory(options: &Options) -> Result<bool> {
-    let dir = &options.dir;
-    let entries = match options.disk.list(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if options.read_only || !options.create {
-                return Err(not_thalweg(dir, "the directory does not exist"));
-            }
-            return Ok(true);
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            return Err(not_thalweg(dir, "it is a file, not a directory"));
-        }
-        Err(error) => return Err(Error::io(error).at_path(dir)),
-    };
-    if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
-        for entry in &entries {
-            let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
-                || entry.name.starts_with("catalog-")
-                || entry.name.starts_with("offsets-")
-                || entry.name.ends_with(".tmp");
-            if !ours {
-                options.events.emit(Event::Ignored { path: dir.join(&entry.name) });
-            }
-        }
-        return Ok(false);
-    }
-    if entries.iter().any(|entry| entry.name == TOPICS_NAME && entry.kind == EntryKind::Directory) {
-        let mut topics = options.disk.list(&dir.join(TOPICS_NAME)).map_err(|error| Error::io(error).at_path(dir))?;
-        topics.retain(|entry| !entry.name.starts_with(DELETED_PREFIX));
-        if !topics.is_empty() {
-            return Err(Error::corrupt("the catalogue is missing, though there are topics").at_path(dir));
-        }
-    }
-    let foreign = entries.iter().find(|entry| {
-        let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str()) || entry.name.ends_with(".tmp");
-        !ours
-    });
-    match foreign {
-        Some(entry) => Err(not_thalweg(dir, &format!("it holds {:?} and no catalogue", entry.name))),
-        None => Ok(true),
-    }
-}
-
-/// Makes the directory's own name durable, and those of directories above it that may be new too.
-fn sync_ancestors(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let parent = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_owned),
-    };
-    let mut above = parent(dir);
-    if let Some(nearest) = &above {
-        disk.sync_dir(nearest).map_err(|error| Error::io(error).at_path(nearest))?;
-    }
-    while let Some(path) = above.as_deref().and_then(parent).filter(|path| Some(path) != above.as_ref()) {
-        // One that we may not open is one that we haven't made.
-        let _ = disk.sync_dir(&path);
-        above = Some(path);
-    }
-    Ok(())
-}
-
-fn not_thalweg(dir: &Path, reason: &str) -> Error {
-    Error::new(ErrorKind::NotThalweg { reason: reason.to_owned() }).at_path(dir)
-}
-
-/// Takes the directory's lock, and writes down who has it, behind `before`.
-pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path, before: &str) -> Result<Box<dyn Send + Sync>> {
-    let path = dir.join(LOCK_NAME);
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let holder = format!("{before}pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());
-    match disk.lock(&path, &holder).map_err(|error| Error::io(error).at_path(&path))? {
-        Locked::Ours(guard) => Ok(guard),
-        Locked::Held(holder) => Err(Error::new(ErrorKind::Locked { holder }).at_path(dir)),
-    }
-}
-
-fn check_file_system(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    match disk.check(dir) {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(reason)) => Err(Error::new(ErrorKind::NotSupported { reason }).at_path(dir)),
-        Err(error) => {
-            let error = Error::io(error).at_path(dir);
-            // On a full disk the check can't be made, but the log can be opened.
-            if error.kind() == &ErrorKind::NoRoom { Ok(()) } else { Err(error) }
-        }
-    }
 }
 
 /// Puts the engine together: environment, writers, background threads.
@@ -543,120 +423,4 @@ impl Core {
         partition.set_writer(handle.clone(), slot);
         handle.send(Command::Add(slot, Box::new(writer)));
     }
-
-    /// Removes what deleted topics left, and directories of topics that were never finished.
-    fn clear_away(&self, live: &[crate::topic::Topic]) -> Result<()> {
-        let disk = &*self.env.disk;
-        let topics = topics_dir(&self.dir);
-        let entries = disk.list(&topics).map_err(|error| Error::io(error).at_path(&topics))?;
-        let deleted: HashMap<String, TopicId> =
-            lock(&self.catalog).state().deleted().map(|(id, name)| (name.to_owned(), id)).collect();
-        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
-        for entry in entries {
-            let path = topics.join(&entry.name);
-            if entry.kind != EntryKind::Directory {
-                self.env.events.emit(Event::Ignored { path });
-            } else if entry.name.starts_with(DELETED_PREFIX) {
-                self.env.chores.add(remove_tree(disk, &path));
-            } else if live.iter().any(|topic| topic.name == entry.name) {
-                continue;
-            } else if deleted.contains_key(&entry.name) {
-                self.clear_name(&entry.name)?;
-            } else {
-                self.clear_unfinished(&path);
-            }
-        }
-        self.forget_deleted(&names);
-        Ok(())
-    }
-
-    /// Moves away what a deletion that was interrupted left under a topic's name.
-    pub(crate) fn clear_name(&self, name: &str) -> Result<()> {
-        if bites("rest-of-a-deleted-topic-kept") {
-            return Ok(());
-        }
-        let deleted = lock(&self.catalog).state().deleted().filter(|(_, of)| *of == name).map(|(id, _)| id).last();
-        let Some(id) = deleted else { return Ok(()) };
-        let disk = &*self.env.disk;
-        let (from, to) = (topic_dir(&self.dir, name), deleted_dir(&self.dir, id));
-        match disk.rename(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            // What was deleted is there already: under the name stands a topic that was never finished.
-            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
-                self.clear_unfinished(&from);
-                return Ok(());
-            }
-            moved => moved.and_then(|()| disk.sync_dir(&topics_dir(&self.dir))),
-        }
-        .map_err(|error| Error::io(error).at_path(&from))?;
-        self.env.chores.add(remove_tree(disk, &to));
-        Ok(())
-    }
-
-    /// Deleted topics of which nothing is left need not be remembered.
-    fn forget_deleted(&self, names: &[String]) {
-        let mut catalog = lock(&self.catalog);
-        let gone: Vec<_> = catalog
-            .state()
-            .deleted()
-            .filter(|(id, name)| !names.iter().any(|there| there == name || *there == format!("{DELETED_PREFIX}{id}")))
-            .map(|(id, _)| id)
-            .collect();
-        for id in gone {
-            catalog.forget_deleted(id);
-        }
-    }
-
-    /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.
-    pub(crate) fn clear_unfinished(&self, path: &Path) {
-        let disk = &*self.env.disk;
-        let FileChore::Remove { files, dirs } = remove_tree(disk, path) else { return };
-        if !files.is_empty() {
-            self.env.events.emit(Event::Ignored { path: path.to_owned() });
-            return;
-        }
-        for dir in dirs {
-            let _ = disk.remove_dir(&dir);
-        }
-    }
-}
-
-/// All files below a topic's directory, then its directories from the inside out.
-pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> FileChore {
-    let (mut files, mut dirs) = (Vec::new(), Vec::new());
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        for entry in disk.list(&dir).unwrap_or_default() {
-            let path = dir.join(&entry.name);
-            if entry.kind == EntryKind::Directory {
-                open.push(path);
-            } else {
-                files.push(path);
-            }
-        }
-        dirs.push(dir);
-    }
-    dirs.reverse();
-    FileChore::Remove { files, dirs }
-}
-
-/// The topic's directory and its partitions', made and synced before the catalogue names them.
-pub(crate) fn make_topic_dirs(
-    disk: &dyn Disk,
-    root: &Path,
-    name: &str,
-    partitions: std::ops::Range<u32>,
-) -> Result<()> {
-    let topic = topic_dir(root, name);
-    let no_sync = bites("topic-directories-not-synced");
-    let at = |error| Error::io(error).at_path(&topic);
-    for number in partitions {
-        disk.create_dir_all(&partition_dir(root, name, number)).map_err(at)?;
-    }
-    if no_sync {
-        return Ok(());
-    }
-    disk.sync_dir(&topic).map_err(at)?;
-    disk.sync_dir(&topics_dir(root)).map_err(at)?;
-    disk.sync_dir(root).map_err(at)
 }

@@ -3,192 +3,29 @@
 //! *Evidence decides, never shape* (D3): what doesn't fit is a torn tail unless a mark, a file
 //! header or a batch says that something at or above it was durable; then it is damage. Recovery
 //! reads on from the newest mark or evidence (D6); it changes nothing by itself: [`Recovered`]
-//! says what there is to do, [`apply`] does it.
+//! says what there is to do, [`Recovered::apply`] does it.
+
+mod candidates;
+mod recovered;
 
 use std::collections::VecDeque;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::aside::{SET_ASIDE, set_aside};
-use super::writer::{NEXT_NAME, PREPARED_NAME, Start, TailPart, previous_of};
+use super::writer::{TailPart, previous_of};
 use crate::config::TopicConfig;
-use crate::disk::{Access, Disk, EntryKind, File};
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Mark, Previous};
+use crate::format::{BLOCK_BYTES, FileHeader, FormatError, Mark, Previous};
 use crate::ids::LogId;
-use crate::segment::{
-    Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, base_offset_of, index_path, next_batch,
-    read_header, search,
-};
+use crate::segment::{Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, index_path, next_batch, search};
 use crate::teeth::bites;
+
+use candidates::{Candidate, list};
+pub(crate) use recovered::{EndPlace, Recovered, TailCut};
 
 /// What the name of a segment that repair is writing contains, before a random number.
 pub(crate) const REPAIR_INFIX: &str = ".log.repair-";
-
-/// A tail that no longer counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct TailCut {
-    pub(crate) path: PathBuf,
-    pub(crate) position: u64,
-    /// Bytes that were written there, in this file and later ones.
-    pub(crate) bytes: u64,
-}
-
-/// A partition as its files and the catalogue's mark give it.
-#[derive(Debug)]
-pub(crate) struct Recovered {
-    pub(crate) log_start: u64,
-    pub(crate) durable_offset: u64,
-    pub(crate) end_offset: u64,
-    pub(crate) segments: Vec<Arc<Segment>>,
-    pub(crate) cut: Option<TailCut>,
-    /// Damage at or below durable evidence: appends are refused, what is intact stays readable.
-    pub(crate) damage: Option<Error>,
-    /// Files that aren't ours.
-    pub(crate) ignored: Vec<PathBuf>,
-    /// Where a follower goes on reading.
-    pub(crate) end: Option<EndPlace>,
-    set_aside: Vec<(PathBuf, u64)>,
-    unlink: Vec<PathBuf>,
-    tail: Vec<TailPart>,
-    active: Option<(Arc<Segment>, u64)>,
-    previous: Previous,
-}
-
-/// Where the last segment ends, and what must come next.
-#[derive(Clone, Debug)]
-pub(crate) struct EndPlace {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) place: Place,
-}
-
-impl Recovered {
-    /// A partition whose files can't be taken for its own: nothing is read or written.
-    pub(crate) fn unusable(error: Error) -> Recovered {
-        Recovered { damage: Some(error), ..Recovered::empty() }
-    }
-
-    fn empty() -> Recovered {
-        Recovered {
-            log_start: 0,
-            durable_offset: 0,
-            end_offset: 0,
-            segments: Vec::new(),
-            cut: None,
-            damage: None,
-            ignored: Vec::new(),
-            end: None,
-            set_aside: Vec::new(),
-            unlink: Vec::new(),
-            tail: Vec::new(),
-            active: None,
-            previous: Previous::default(),
-        }
-    }
-
-    /// The epoch of the last batch that counts.
-    pub(crate) fn epoch(&self) -> u32 {
-        self.end.as_ref().map_or(0, |end| end.place.epoch)
-    }
-
-    /// Nothing can be of an epoch that has not begun: if it is, the catalogue has lost entries that
-    /// were durable, and what were appended now would not fit to what is there.
-    pub(crate) fn check_epoch(&mut self, new_epoch: u32) {
-        if let Some(end) = &self.end
-            && end.place.epoch >= new_epoch
-            && self.damage.is_none()
-        {
-            let reason = format!(
-                "it holds epoch {}, and the catalogue knew epochs below {new_epoch} only: entries that were durable \
-                 are missing from the catalogue",
-                end.place.epoch
-            );
-            self.damage = Some(Error::corrupt(reason).at_path(end.segment.path()));
-        }
-    }
-
-    /// The place everything is durable up to, if that is the end.
-    pub(crate) fn mark(&self) -> Option<Mark> {
-        let end = self.end.as_ref()?;
-        (self.durable_offset == self.end_offset && self.damage.is_none()).then(|| Mark {
-            epoch: end.place.epoch,
-            log_start_offset: self.log_start,
-            durable_offset: self.end_offset,
-            segment_base_offset: end.segment.base_offset(),
-            position: end.place.position,
-        })
-    }
-
-    /// Nothing is written here any more, so there is nothing to wait for. What is left may end below
-    /// the log start.
-    fn end_at_once(&mut self) {
-        self.end_offset = self.end_offset.max(self.log_start);
-        self.durable_offset = self.end_offset;
-    }
-
-    /// Where the writer begins.
-    pub(crate) fn into_start(self, epoch: u32) -> Start {
-        Start { epoch, active: self.active, previous: self.previous, tail: self.tail }
-    }
-
-    /// Does what recovery found to do: files of which nothing counts are set aside (and the
-    /// directory synced, before anything is appended), leftovers removed.
-    pub(crate) fn apply(&self, disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| Error::io(error).at_path(&path)
-        };
-        for path in &self.unlink {
-            match disk.unlink(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
-                _ => {}
-            }
-        }
-        let mut moved = Vec::new();
-        // From the last to the first: what is left in between is a shorter torn tail.
-        for (path, file_id) in self.set_aside.iter().rev() {
-            moved.push(set_aside(disk, dir, path, *file_id)?);
-        }
-        if !moved.is_empty() && !bites("set-aside-not-synced") {
-            disk.sync_dir(dir).map_err(at(dir))?;
-        }
-        Ok(moved)
-    }
-}
-
-/// A segment file found in the directory.
-struct Candidate {
-    path: PathBuf,
-    base_offset: u64,
-    file: Arc<dyn File>,
-    length: u64,
-    /// `Err`: no header of ours, and why.
-    header: std::result::Result<FileHeader, FormatError>,
-}
-
-impl Candidate {
-    /// Whether `next` says that it continues this file; then where this one ends.
-    fn continued_by(&self, next: &Candidate) -> Option<Previous> {
-        let (Ok(header), Ok(next_header)) = (&self.header, &next.header) else { return None };
-        let previous = next_header.previous;
-        if header.rewrite > 0 {
-            // It says itself where it ends; what it was when its successor was made no longer matters.
-            let fits = header.rewritten_end_offset == next.base_offset
-                && header.rewritten_length <= self.length
-                && next_header.epoch >= header.epoch;
-            let (end_offset, length) = (header.rewritten_end_offset, header.rewritten_length);
-            return fits.then_some(Previous { end_offset, length, ..previous });
-        }
-        let fits = previous.file_id == header.file_id
-            && previous.base_offset == header.base_offset
-            && previous.end_offset == next.base_offset
-            && previous.length >= BLOCK_BYTES
-            && previous.length <= self.length
-            && next_header.epoch >= header.epoch;
-        (fits || (bites("predecessor-not-checked") && previous.length <= self.length)).then_some(previous)
-    }
-}
 
 /// Finds out what counts. Changes nothing.
 ///
@@ -231,62 +68,6 @@ pub(crate) fn recover(
         }
     }
     Walk { config, mark, files, recovered, evidence }.run()
-}
-
-/// The segment files in order, with their headers. Notes leftovers and foreign files.
-fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> Result<Vec<Candidate>> {
-    let entries = match disk.list(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Error::io(error).at_path(dir)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = dir.join(&entry.name);
-        let Some(base_offset) = base_offset_of(&entry.name) else {
-            match entry.name.as_str() {
-                NEXT_NAME | PREPARED_NAME => recovered.unlink.push(path),
-                name if name.starts_with(SET_ASIDE) => {}
-                name if name.ends_with(".index.tmp") && entry.kind == EntryKind::File => recovered.unlink.push(path),
-                // What an interrupted repair left: it is needed no more if nothing is damaged.
-                name if name.contains(REPAIR_INFIX) && entry.kind == EntryKind::File => recovered.unlink.push(path),
-                name if name.ends_with(".index") => {}
-                _ => recovered.ignored.push(path),
-            }
-            continue;
-        };
-        if entry.kind != EntryKind::File {
-            return Err(
-                Error::new(ErrorKind::Foreign { reason: "a segment must be a regular file".into() }).at_path(&path)
-            );
-        }
-        let open = || {
-            let file = disk.open(&path, Access::Read)?;
-            let length = file.length()?;
-            let header = read_header(&*file)?;
-            Ok((file, length, header))
-        };
-        let (file, length, header) = open().map_err(|error: io::Error| Error::io(error).at_path(&path))?;
-        let checked =
-            header.and_then(|header| header.expect(FileKind::Segment, log).map(|()| header)).and_then(|header| {
-                if header.base_offset == base_offset {
-                    Ok(header)
-                } else {
-                    Err(FormatError::Foreign(format!("its header says base offset {}", header.base_offset)))
-                }
-            });
-        match &checked {
-            Err(FormatError::Newer(found)) => {
-                return Err(Error::new(ErrorKind::NewerFormat { found: found.clone() }).at_path(&path));
-            }
-            Err(FormatError::Foreign(reason)) => {
-                return Err(Error::new(ErrorKind::Foreign { reason: reason.clone() }).at_path(&path));
-            }
-            _ => {}
-        }
-        files.push(Candidate { path, base_offset, file, length, header: checked });
-    }
-    Ok(files)
 }
 
 /// The walk over the files, in order.

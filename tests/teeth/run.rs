@@ -100,10 +100,9 @@ fn short(line: &str) -> String {
 
 /// The tests of `THALWEG_SUITES` that fail.
 fn by_suites(bug: &str) -> Caught {
-    let suites = std::env::var("THALWEG_SUITES")
-        .unwrap_or_else(|_| "lib crash format repair corruption backends groups".to_owned());
+    let suites = std::env::var("THALWEG_SUITES").unwrap_or_else(|_| "lib crash format repair corruption".to_owned());
     let mut command = Command::new("timeout");
-    command.args(["240", "cargo", "test", "--release", "--features", "sim", "--no-fail-fast"]);
+    command.args(["900", "cargo", "test", "--release", "--features", "sim", "--no-fail-fast"]);
     for suite in suites.split_whitespace() {
         match suite {
             "lib" => command.arg("--lib"),

@@ -63,7 +63,7 @@ pub(crate) fn run(run: &Run, lives: u32, same_mount: bool) -> Result<String> {
     }
     let took = started.elapsed().as_secs_f64();
     Ok(format!(
-        "{} lives, {} writes and {} flushes refused; {} lives were told, {} errors, {} partitions stopped; \
+        "nothing found: {} lives, {} writes and {} flushes refused; {} lives were told, {} errors, {} partitions stopped; \
          {} opened anew above the page cache, {} file systems became read-only; {} acknowledged; {took:.1} s",
         done.lives,
         done.refused_writes,

@@ -71,7 +71,10 @@ pub(crate) fn run(run: &Run, step: u64) -> Result<String> {
     }
     let took = started.elapsed().as_secs_f64();
     let (amounts, acknowledged) = (done.amounts, done.acknowledged);
-    Ok(format!("{amounts} full disks; no room for: {}; {acknowledged} acknowledged; {took:.1} s", errors.join(", ")))
+    Ok(format!(
+        "nothing found: {amounts} full disks; no room for: {}; {acknowledged} acknowledged; {took:.1} s",
+        errors.join(", ")
+    ))
 }
 
 /// A directory with a few topics, closed.

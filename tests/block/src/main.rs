@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -- replay` in this directory, as root; README.md says what each test does.
 
+mod again;
 mod chance;
 mod check;
 mod crash;
@@ -74,6 +75,11 @@ enum Test {
         #[command(flatten)]
         limits: Limits,
     },
+    /// What a file system makes of bytes that are written again after an error; without the engine
+    Again {
+        #[command(flatten)]
+        limits: Limits,
+    },
 }
 
 #[derive(Args)]
@@ -141,6 +147,11 @@ fn main() -> ExitCode {
             let run = run(limits);
             worst(vec![of(Kind::Ext4, "full ext4", || full::run(&run, *step))])
         }
+        Test::Again { limits } => {
+            let run = run(limits);
+            let kinds = Kind::ALL.into_iter();
+            worst(kinds.map(|kind| of(kind, &format!("again {}", kind.name()), || again::run(&run, kind))).collect())
+        }
         Test::Eio { lives, same_mount, limits } => {
             let run = run(limits);
             worst(vec![of(Kind::Ext4, "eio ext4", || eio::run(&run, *lives, *same_mount))])
@@ -170,7 +181,7 @@ fn report(name: &str, result: Result<String>) -> ExitCode {
 fn code(name: &str, result: Result<String>) -> u8 {
     match result {
         Ok(what) => {
-            println!("{name}: nothing found: {what}");
+            println!("{name}: {what}");
             0
         }
         Err(Failure::Skipped(why)) => {

@@ -64,7 +64,7 @@ pub(crate) fn run(run: &Run, kind: Kind, crashes: usize, steps: usize) -> Result
     }
     let took = started.elapsed().as_secs_f64();
     Ok(format!(
-        "{} states ({} distinct) at {} crash points, around {} of {} flushes; {} of them after a second crash; \
+        "nothing found: {} states ({} distinct) at {} crash points, around {} of {} flushes; {} of them after a second crash; \
          {} workloads, {} writes and flushes, {} acknowledged; {took:.1} s",
         done.states,
         done.distinct.len(),

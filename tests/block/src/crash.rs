@@ -32,9 +32,17 @@ pub(crate) struct Crash {
     pub(crate) left: Left,
 }
 
+impl Crash {
+    /// The flush just before which or just behind which it is, if it is at one.
+    pub(crate) fn flush(&self, events: &[Event]) -> Option<Position> {
+        let is_flush = |at: &Position| matches!(events.get(*at), Some(Event::Flush));
+        Some(self.at).filter(is_flush).or_else(|| self.at.checked_sub(1).filter(is_flush))
+    }
+}
+
 /// So many crashes, in order of their positions: around each flush as long as there are enough, then at
-/// drawn places. Also how many flushes they lie around.
-pub(crate) fn plan(events: &[Event], count: usize, chance: &mut Chance) -> (Vec<Crash>, usize) {
+/// drawn places.
+pub(crate) fn plan(events: &[Event], count: usize, chance: &mut Chance) -> Vec<Crash> {
     let mut flushes: Vec<_> = (0..events.len()).filter(|at| matches!(events[*at], Event::Flush)).collect();
     chance.shuffle(&mut flushes);
     // Just before the flush, all that it was to make durable is in doubt; just behind it, nothing.
@@ -47,7 +55,7 @@ pub(crate) fn plan(events: &[Event], count: usize, chance: &mut Chance) -> (Vec<
         crashes.push(Crash { at: chance.below(events.len() + 1), left });
     }
     crashes.sort_by_key(|crash| crash.at);
-    (crashes, flushes.len().min(count))
+    crashes
 }
 
 /// Walks through a record and knows at each position what is durable and what isn't.

@@ -55,6 +55,8 @@ struct Pending {
 /// Opens the engine as all lives do: little is kept back, so that much happens on the disk.
 pub(crate) fn open(directory: &Path, chance: &mut Chance) -> thalweg::Result<Engine> {
     let writers = if chance.one_in(3) { Writers::Inline } else { Writers::Threads(1 + chance.below(2)) };
+    // By itself it syncs soon, or hardly ever.
+    let sync_ms = if chance.one_in(2) { 15 } else { 5_000 };
     let mode = if chance.one_in(2) { SyncMode::Auto } else { SyncMode::Threads };
     Engine::builder(directory)
         .writers(writers)
@@ -63,8 +65,8 @@ pub(crate) fn open(directory: &Path, chance: &mut Chance) -> thalweg::Result<Eng
         .write_bytes(16 << 10)
         .buffer_bytes(4 << 20)
         .max_batch_bytes(1 << 20)
-        .sync_bytes(64 << 10)
-        .sync_ms(15)
+        .sync_bytes(sync_ms << 13)
+        .sync_ms(sync_ms)
         .seed(chance.next())
         .open()
 }
@@ -180,8 +182,12 @@ impl<'a> Driver<'a> {
     /// D4: a partition that stopped says so to whoever asks.
     pub(crate) fn check_failed_are_told(&self) -> Result<usize> {
         for (topic, number) in &self.failed {
-            let name = &self.history.topics[*topic].name;
-            let Ok(described) = self.engine.describe_topic(name) else { continue };
+            let topic = &self.history.topics[*topic];
+            let name = &topic.name;
+            let described = match topic.is_live() {
+                true => self.engine.describe_topic(name).map_err(|error| said("describe a topic", &error))?,
+                false => continue,
+            };
             if described.partitions[*number as usize].failure.is_none() {
                 return broken(format!("D4: partition {number} of {name} stopped, and its description says nothing"));
             }
@@ -223,11 +229,27 @@ impl<'a> Driver<'a> {
         let Some((topic, number)) = self.some_log() else { return Ok(()) };
         let partition = self.partition(topic, number)?;
         let (start, end) = (partition.log_start_offset(), partition.end_offset());
-        let offset = start + self.chance.below((end - start) as usize + 1) as u64;
+        // Often the end, whose records may not be durable yet.
+        let offset = match self.chance.one_in(3) {
+            true => end,
+            false => start + self.chance.below((end - start) as usize + 1) as u64,
+        };
         let acks = if self.chance.one_in(3) { Acks::Written } else { Acks::Synced };
-        // So long that the log of commits is compacted now and then.
+        if self.chance.one_in(3) {
+            self.burst_of_commits(acks)?;
+        }
         let padding = if self.chance.one_in(2) { 3_500 } else { self.chance.below(100) };
         self.commit_at(topic, number, offset, acks, padding).map(drop)
+    }
+
+    /// Some long commits, so that their log is compacted now and then.
+    pub(crate) fn burst_of_commits(&mut self, acks: Acks) -> Result<()> {
+        for _ in 0..10 {
+            let Some((topic, number)) = self.some_log() else { return Ok(()) };
+            let end = self.partition(topic, number)?.end_offset();
+            self.commit_at(topic, number, end, acks, 3_500)?;
+        }
+        Ok(())
     }
 
     /// Whether it was acknowledged.

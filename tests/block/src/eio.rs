@@ -14,12 +14,12 @@ use thalweg::{Error, ErrorKind};
 use crate::Run;
 use crate::chance::Chance;
 use crate::check;
-use crate::disk::{Attached, Faults, Image, What};
+use crate::disk::{Attached, Faults, What};
 use crate::driver::{self, Driver};
 use crate::failure::{Result, broken};
-use crate::full::used;
 use crate::history::History;
 use crate::keep::Evidence;
+use crate::start::{self, Start};
 use crate::volume::{self, Kind, Mounted};
 use crate::watch;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(run: &Run, lives: u32, same_mount: bool) -> Result<String> {
     let started = Instant::now();
     let attached = Attached::new(&run.scratch, KIND.disk_bytes())?;
     volume::format(KIND, &attached)?;
-    let (start, history) = used(run, &attached, KIND, &attached.disk.image())?;
+    let start = start::used(run, &attached, KIND)?;
     let mut done = Done::default();
     let (mut seed, mut rounds) = (run.seed, 0);
     while run.goes_on(started, rounds)? {
@@ -53,7 +53,7 @@ pub(crate) fn run(run: &Run, lives: u32, same_mount: bool) -> Result<String> {
             }
             let done = &mut done;
             let life = Life { run, attached: &attached, done, chance: Chance::new(seed), same_mount };
-            life.live(&start, &history, seed).map_err(|failure| failure.at(format_args!("seed {seed}")))?;
+            life.live(&start, seed).map_err(|failure| failure.at(format_args!("seed {seed}")))?;
             seed += 1;
         }
         rounds += 1;
@@ -87,11 +87,12 @@ struct Life<'a> {
 }
 
 impl Life<'_> {
-    fn live(mut self, start: &Image, history: &History, seed: u64) -> Result<()> {
+    fn live(mut self, start: &Start, seed: u64) -> Result<()> {
         watch::beat();
+        watch::seed(seed);
         self.run.check_stopped()?;
-        self.attached.disk.put(start.clone());
-        let mut history = history.clone();
+        self.attached.disk.put(start.image.clone());
+        let mut history = start.history.clone();
         let lived = self.lives(&mut history);
         self.attached.disk.mend();
         self.done.lives += 1;
@@ -99,7 +100,7 @@ impl Life<'_> {
         lived.map_err(|failure| {
             let image = &self.attached.disk.image();
             let text = format!("{failure:?}\n{history:#?}\n");
-            Evidence { name: format!("eio-{seed}"), image, start, events: &[], text }.keep(failure)
+            Evidence { name: format!("eio-{seed}"), image, start: &start.image, events: &[], text }.keep(failure)
         })
     }
 

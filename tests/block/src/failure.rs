@@ -18,7 +18,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// An error of the system while doing `what`; missing rights aren't the engine's fault.
+    /// An error of the system where the test itself asked for something.
     pub(crate) fn io(what: impl fmt::Display, error: io::Error) -> Failure {
         Failure::Trouble(format!("{what}: {error}"))
     }

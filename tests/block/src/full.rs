@@ -13,11 +13,12 @@ use thalweg::{Engine, Error, ErrorKind};
 use crate::Run;
 use crate::chance::Chance;
 use crate::check;
-use crate::disk::{Attached, Image};
+use crate::disk::Attached;
 use crate::driver::{self, Driver};
 use crate::failure::{Failure, Result, broken};
 use crate::history::History;
 use crate::keep::Evidence;
+use crate::start::{self, Start};
 use crate::volume::{self, Kind, Mounted};
 use crate::watch;
 
@@ -34,18 +35,12 @@ struct Done {
     acknowledged: usize,
 }
 
-/// A disk to begin with, and what its directory holds.
-struct Start {
-    image: Image,
-    history: History,
-}
-
 pub(crate) fn run(run: &Run, step: u64) -> Result<String> {
     let started = Instant::now();
     let attached = Attached::new(&run.scratch, KIND.disk_bytes())?;
     volume::format(KIND, &attached)?;
     let empty = Start { image: attached.disk.image(), history: History::default() };
-    let used = use_it(run, &attached, &empty)?;
+    let used = start::used(run, &attached, KIND)?;
 
     let mut done = Done::default();
     let (mut seed, mut rounds) = (run.seed, 0);
@@ -57,6 +52,7 @@ pub(crate) fn run(run: &Run, step: u64) -> Result<String> {
                     break;
                 }
                 watch::beat();
+                watch::seed(seed);
                 let full = Full { run, attached: &attached, done: &mut done, chance: Chance::new(seed ^ room << 20) };
                 full.with_room(start, room)
                     .map_err(|failure| failure.at(format_args!("seed {seed}, {room} KiB left, {name}")))?;
@@ -75,31 +71,6 @@ pub(crate) fn run(run: &Run, step: u64) -> Result<String> {
         "nothing found: {amounts} full disks; no room for: {}; {acknowledged} acknowledged; {took:.1} s",
         errors.join(", ")
     ))
-}
-
-/// A directory with a few topics, closed.
-pub(crate) fn used(run: &Run, attached: &Attached, kind: Kind, start: &Image) -> Result<(Image, History)> {
-    attached.disk.put(start.clone());
-    let mounted = Mounted::new(kind, attached, &run.scratch)?;
-    let mut chance = Chance::new(run.seed);
-    let mut history = History::default();
-    let engine = driver::open(&mounted.data(), &mut chance).map_err(|error| driver::said("open", &error))?;
-    let mut driver = Driver::new(engine, &mounted.data(), &attached.disk, &mut history, chance);
-    for _ in 0..2 {
-        driver.create_topic()?;
-    }
-    for _ in 0..40 {
-        driver.step()?;
-    }
-    driver.close()?;
-    drop(driver);
-    mounted.unmount()?;
-    Ok((attached.disk.image(), history))
-}
-
-fn use_it(run: &Run, attached: &Attached, empty: &Start) -> Result<Start> {
-    let (image, history) = used(run, attached, KIND, &empty.image)?;
-    Ok(Start { image, history })
 }
 
 struct Full<'a> {

@@ -16,6 +16,7 @@ mod history;
 mod keep;
 mod payload;
 mod replay;
+mod start;
 mod supervise;
 mod tools;
 mod volume;

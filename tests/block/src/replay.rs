@@ -19,6 +19,7 @@ use crate::driver::{self, Driver};
 use crate::failure::{Failure, Result};
 use crate::history::History;
 use crate::keep::Evidence;
+use crate::start::{self, Start};
 use crate::volume::{self, Kind, Mounted};
 use crate::watch;
 
@@ -50,16 +51,18 @@ pub(crate) fn run(run: &Run, kind: Kind, crashes: usize, steps: usize) -> Result
     let mounted = Mounted::new(kind, &attached, &run.scratch)?;
     mounted.check_flushes(&attached)?;
     mounted.unmount()?;
-    let formatted = attached.disk.image();
+    let empty = Start { image: attached.disk.image(), history: History::default() };
+    let used = start::used(run, &attached, kind)?;
 
     let mut done = Done::default();
     let mut seed = run.seed;
     while run.goes_on(started, done.workloads)? {
+        watch::seed(seed);
         let (done, chance) = (&mut done, Chance::new(seed));
         let mut replay = Replay { run, kind, attached: &attached, done, chance, started };
-        replay
-            .workload(formatted.clone(), crashes, steps)
-            .map_err(|failure| failure.at(format_args!("seed {seed}")))?;
+        // In turns on a new directory and on one that was in use.
+        let start = if seed.is_multiple_of(2) { &empty } else { &used };
+        replay.workload(start, crashes, steps).map_err(|failure| failure.at(format_args!("seed {seed}")))?;
         seed += 1;
     }
     let took = started.elapsed().as_secs_f64();
@@ -88,21 +91,21 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn workload(&mut self, formatted: Image, crashes: usize, steps: usize) -> Result<()> {
-        let life = self.live(formatted, History::default(), steps)?;
-        let (plan, at_flushes) = plan(&life.events, crashes, &mut self.chance);
+    fn workload(&mut self, start: &Start, crashes: usize, steps: usize) -> Result<()> {
+        let life = self.live(start.image.clone(), start.history.clone(), steps)?;
+        let plan = plan(&life.events, crashes, &mut self.chance);
         self.done.workloads += 1;
         self.done.events += life.events.len();
         self.done.flushes += life.events.iter().filter(|event| matches!(event, Event::Flush)).count();
-        self.done.at_flushes += at_flushes;
         self.done.acknowledged += life.history.acknowledged(usize::MAX);
-        let mut points = HashSet::new();
+        let (mut points, mut flushes) = (HashSet::new(), HashSet::new());
         let mut walk = Walk::new(life.start.clone(), &life.events);
         for crash in plan {
             if self.run.is_over(self.started)? {
                 break;
             }
             points.insert(crash.at);
+            flushes.extend(crash.flush(&life.events));
             let image = walk.crash(crash, self.kind, &mut self.chance);
             self.done.states += 1;
             self.done.distinct.insert(image.content_hash());
@@ -113,6 +116,7 @@ impl Replay<'_> {
             }
         }
         self.done.points += points.len();
+        self.done.at_flushes += flushes.len();
         Ok(())
     }
 

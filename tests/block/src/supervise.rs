@@ -1,5 +1,8 @@
 //! Mounts that nobody else sees and that can't be left behind: the work is done by a second process in a
 //! mount namespace of its own, and what loop devices it leaves, however it ends, are detached here.
+//!
+//! The second process is both the user of the file system and the disk below it. When it is killed, a thread
+//! may wait for an answer that no thread gives any more: then the disk's connection is aborted from here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::failure::{Failure, Result};
@@ -17,6 +21,12 @@ use crate::tools;
 /// Tells the second process its directory, and that it is the second.
 const SCRATCH: &str = "THALWEG_BLOCK_SCRATCH";
 const PREFIX: &str = "thalweg-block-run-";
+const CONNECTION: &str = "connection";
+
+/// How often it is asked whether the second process has ended.
+const POLL: Duration = Duration::from_millis(20);
+/// After so many times in which it only waits for its threads, nobody answers them any more.
+const DYING_POLLS: u32 = 100;
 
 /// The directory to work in, in the second process.
 pub(crate) fn scratch() -> Option<PathBuf> {
@@ -57,7 +67,7 @@ fn second(scratch: &Path, flag: &AtomicBool) -> Result<ExitCode> {
         .env(SCRATCH, scratch)
         .spawn()
         .map_err(|error| Failure::io("unshare", error))?;
-    let mut told = false;
+    let (mut told, mut dying) = (false, 0);
     loop {
         if let Some(status) = child.try_wait().map_err(|error| Failure::io("unshare", error))? {
             return Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)));
@@ -68,7 +78,39 @@ fn second(scratch: &Path, flag: &AtomicBool) -> Result<ExitCode> {
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(POLL);
+        dying = if is_dying(child.id()) { dying + 1 } else { 0 };
+        if dying == DYING_POLLS {
+            abort_connection(scratch);
+        }
+    }
+}
+
+/// Whether the process was ended, by itself or by a signal, and only waits for its threads.
+fn is_dying(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let is_killed = |field: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> (Signal::KILL.as_raw() - 1) & 1 == 1)
+    };
+    status.lines().any(|line| line.starts_with("State:\tZ")) || is_killed("SigPnd:") || is_killed("ShdPnd:")
+}
+
+/// Notes in `scratch` which connection the FUSE file system has that is mounted there.
+pub(crate) fn note_connection(scratch: &Path, mounted: &Path) -> Result<()> {
+    let trouble = |error| Failure::io(mounted.display(), error);
+    let device = rustix::fs::stat(mounted).map_err(|error| trouble(error.into()))?.st_dev;
+    fs::write(scratch.join(CONNECTION), rustix::fs::minor(device).to_string()).map_err(trouble)
+}
+
+/// Has every request to that file system fail.
+fn abort_connection(scratch: &Path) {
+    let Ok(connection) = fs::read_to_string(scratch.join(CONNECTION)) else { return };
+    let control = scratch.join("control");
+    let _ = fs::create_dir_all(&control);
+    if rustix::mount::mount("none", &control, "fusectl", MountFlags::empty(), None).is_ok() {
+        let _ = fs::write(control.join(connection).join("abort"), "1");
+        let _ = rustix::mount::unmount(&control, UnmountFlags::empty());
     }
 }
 

@@ -11,7 +11,7 @@ use fuser::{BackgroundSession, Config, MountOption};
 use super::Disk;
 use super::file::OneFile;
 use crate::failure::{Failure, Result};
-use crate::tools;
+use crate::{supervise, tools};
 
 pub(crate) struct Attached {
     pub(crate) disk: Disk,
@@ -33,6 +33,7 @@ impl Attached {
         let files = OneFile { disk: disk.clone(), name: name.clone() };
         let session = fuser::spawn_mount(files, &directory, &options)
             .map_err(|error| Failure::Skipped(format!("a FUSE file system can't be mounted here: {error}")))?;
+        supervise::note_connection(scratch, &directory)?;
         let file = directory.join(name);
         let mut attached = Attached { disk, device: PathBuf::new(), directory, session: Some(session) };
         let device = tools::run("losetup", ["--find".as_ref(), "--show".as_ref(), file.as_os_str()])

@@ -1,6 +1,6 @@
 //! What a file system makes of bytes that are written again after their first write failed: in which ways
-//! of writing them again a successful `fdatasync` means that they are on the disk. The engine isn't asked;
-//! this is about what it may rely on.
+//! of writing them again a successful `fdatasync` means that they are on the disk. That is what the engine
+//! may rely on; and what comes of it where the engine does so.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -9,8 +9,11 @@ use std::path::Path;
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 
+use thalweg::{Engine, Record, TopicConfig, inspect};
+
 use crate::Run;
 use crate::disk::{Attached, Faults, Image, What};
+use crate::driver::said;
 use crate::failure::{Failure, Result};
 use crate::payload;
 use crate::volume::{self, Kind, Mounted};
@@ -49,7 +52,43 @@ pub(crate) fn run(run: &Run, kind: Kind) -> Result<String> {
             lines.push(format!("\n  {:9} written again as {:8} {found}", format!("{before:?},"), format!("{way:?}:")));
         }
     }
+    lines.push(format!("\n  the engine, opened anew on the same mount: {}", engine(run, kind, &attached, &formatted)?));
     Ok(lines.concat())
+}
+
+/// A first append fails on the disk; the disk works again; the engine is opened anew, takes the append and
+/// acknowledges it; the file system is mounted anew. What does the directory hold?
+fn engine(run: &Run, kind: Kind, attached: &Attached, formatted: &Image) -> Result<String> {
+    attached.disk.put(formatted.clone());
+    let mounted = Mounted::new(kind, attached, &run.scratch)?;
+    let tried = fail_and_append(&mounted.data(), attached);
+    mounted.unmount()?;
+    let end = tried.map_err(|error| said("go on", &error))?;
+    let mounted = Mounted::new(kind, attached, &run.scratch)?;
+    let verified = inspect::verify(mounted.data(), &mut |_| {});
+    mounted.unmount()?;
+    let verified = verified.map_err(|error| said("verify", &error))?;
+    let damage = verified.damage.first().map_or_else(|| "no damage".to_owned(), |damage| format!("LOST: {damage}"));
+    Ok(format!("acknowledged as synced {end}, found {}, {damage}", verified.records))
+}
+
+/// How many records the second life acknowledged as synced.
+fn fail_and_append(directory: &Path, attached: &Attached) -> thalweg::Result<u64> {
+    let value = payload::make(1, 0);
+    let engine = Engine::open(directory)?;
+    engine.create_topic("t", TopicConfig::default())?;
+    attached.disk.refuse(Faults::new(What::Records, 0, usize::MAX));
+    // Fails, as it should: the partition stops.
+    let _ = engine.partition("t", 0)?.append(&Record::new(&value))?.wait();
+    attached.disk.mend();
+    let _ = engine.close();
+    drop(engine);
+    let engine = Engine::open(directory)?;
+    let partition = engine.partition("t", 0)?;
+    partition.append(&Record::new(&value))?.wait()?;
+    let end = partition.durable_offset();
+    engine.close()?;
+    Ok(end)
 }
 
 fn attempt(

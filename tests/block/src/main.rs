@@ -76,7 +76,7 @@ enum Test {
         #[command(flatten)]
         limits: Limits,
     },
-    /// What a file system makes of bytes that are written again after an error; without the engine
+    /// What a file system makes of bytes that are written again after an error; and what of the engine that does so
     Again {
         #[command(flatten)]
         limits: Limits,

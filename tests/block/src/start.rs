@@ -14,8 +14,8 @@ use crate::history::History;
 use crate::volume::{Kind, Mounted};
 use crate::watch;
 
-/// A little less than the size from which the log of commits is compacted.
-const COMMITS_BYTES: u64 = (4 << 20) - (80 << 10);
+/// The file is as long as this, with zeros ahead of its end, a little before the log of commits is compacted.
+const COMMITS_BYTES: u64 = (4 << 20) + (24 << 10);
 
 /// A disk, and what the data directory on it holds.
 pub(crate) struct Start {

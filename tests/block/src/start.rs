@@ -14,8 +14,8 @@ use crate::history::History;
 use crate::volume::{Kind, Mounted};
 use crate::watch;
 
-/// The file is as long as this, with zeros ahead of its end, a little before the log of commits is compacted.
-const COMMITS_BYTES: u64 = (4 << 20) + (24 << 10);
+/// A little less than the size from which the log of commits is compacted.
+const COMMITS_BYTES: usize = (4 << 20) - (50 << 10);
 
 /// A disk, and what the data directory on it holds.
 pub(crate) struct Start {
@@ -53,14 +53,15 @@ pub(crate) fn used(run: &Run, attached: &Attached, kind: Kind) -> Result<Start> 
     Ok(Start { image: attached.disk.image(), history })
 }
 
-/// The size of the log of commits.
-fn commits_bytes(directory: &Path) -> Result<u64> {
+/// The size of the log of commits, without the zeros ahead of its end.
+fn commits_bytes(directory: &Path) -> Result<usize> {
     let trouble = |error| Failure::io(directory.display(), error);
     let mut bytes = 0;
     for entry in fs::read_dir(directory).map_err(trouble)? {
         let entry = entry.map_err(trouble)?;
         if entry.file_name().to_string_lossy().starts_with("offsets-") {
-            bytes += entry.metadata().map_err(trouble)?.len();
+            let content = fs::read(entry.path()).map_err(trouble)?;
+            bytes = bytes.max(content.iter().rposition(|byte| *byte != 0).unwrap_or(0));
         }
     }
     Ok(bytes)

@@ -303,7 +303,7 @@ impl Core {
         let dir = partition_dir(&self.dir, name, number);
         let engine_id = lock(&self.catalog).engine_id();
         let log = LogId { engine_id, topic_id, partition: number };
-        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref())?;
+        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref(), recovery.clean)?;
         // Only reading, none was begun: what was read of the catalogue last must know the newest.
         recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
         recovered.damage = recovered.damage.map(|error| error.at_partition(name, number));
@@ -331,8 +331,10 @@ impl Core {
         log: &LogId,
         config: &TopicConfig,
         mark: Option<&crate::format::Mark>,
+        clean: bool,
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
+        let reread = !clean && !self.read_only;
         if !self.read_only {
             disk.create_dir_all(dir).map_err(|error| Error::io(error).at_path(dir))?;
         }
@@ -342,7 +344,7 @@ impl Core {
             if tries > 0 {
                 mark = self.newest_mark(log)?.or(mark);
             }
-            match recover(disk, dir, log, config, mark.as_ref()) {
+            match recover(disk, dir, log, config, mark.as_ref(), reread) {
                 // Beside a live writer, evidence may have been read that is newer than the bytes before it,
                 // and what the catalogue says may be older than what is left of the log.
                 Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,

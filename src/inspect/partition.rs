@@ -125,7 +125,7 @@ impl Check<'_, '_> {
             self.evidence = self.evidence.max(header.durable_before);
         }
         let PartitionFiles { dir, log, config, mark, .. } = self.files;
-        match recover(self.disk, dir, log, config, mark.as_ref()) {
+        match recover(self.disk, dir, log, config, mark.as_ref(), false) {
             Ok(recovered) if recovered.damage.is_none() => self.sound(&candidates, &recovered)?,
             Ok(Recovered { damage, .. }) => self.damaged(&candidates, damage)?,
             Err(error) if prevents(&error) => return Err(error),

@@ -13,6 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, FormatError};
 use crate::ids::{EngineId, LogId};
 use crate::segment::{Beyond, Found, Scan, search};
+use crate::teeth::bites;
 
 use super::file::{Made, batch_kind, start_of};
 use super::names::{self, Names};
@@ -69,7 +70,7 @@ impl KeyedLog {
         }
         // Nothing may be acknowledged in a file whose name could be lost, and none be removed.
         let directory = disk.open_dir(dir).map_err(|error| Error::io(error).at_path(dir))?;
-        if !crate::teeth::bites("keyed-name-not-synced-at-open") {
+        if !bites("keyed-name-not-synced-at-open") {
             directory.sync().map_err(|error| Error::io(error).at_path(dir))?;
         }
         remove_temporary(&*disk, dir, &names);
@@ -128,6 +129,9 @@ impl KeyedLog {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(names::not_a_file(&path)),
                 file => file.map_err(|error| Error::io(error).at_path(&path))?,
             };
+            if access == Access::Write && !bites("keyed-cache-believed-at-open") {
+                file.reread().map_err(|error| Error::io(error).at_path(&path))?;
+            }
             let at_start = |error: Error| error.at_path(&path).at_position(0);
             let mut bytes = [0; FILE_HEADER_BYTES];
             let read = file.read_at(&mut bytes, 0).map_err(|error| at_start(Error::io(error)))?;

@@ -29,7 +29,8 @@ pub(crate) const REPAIR_INFIX: &str = ".log.repair-";
 
 /// Finds out what counts. Changes nothing.
 ///
-/// `mark` is the catalogue's newest for this partition.
+/// `mark` is the catalogue's newest for this partition. With `reread`, what lies above it is read from the drive,
+/// not from memory: after an unclean stop the two may differ.
 ///
 /// # Errors
 /// Where the partition can't be opened at all: files of another log, of a newer format, that aren't
@@ -40,9 +41,11 @@ pub(crate) fn recover(
     log: &LogId,
     config: &TopicConfig,
     mark: Option<&Mark>,
+    reread: bool,
 ) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
-    let mut files = list(disk, dir, log, &mut recovered)?;
+    let reread_from = reread.then(|| mark.map_or(0, |mark| mark.segment_base_offset));
+    let mut files = list(disk, dir, log, reread_from, &mut recovered)?;
     let mut log_start = mark.map_or(0, |mark| mark.log_start_offset);
     if bites("log-start-of-catalogue-ignored") {
         log_start = 0;

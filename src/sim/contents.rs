@@ -2,8 +2,10 @@
 //!
 //! A write stores whole sectors as the page cache has them after it. A completed sync makes the
 //! versions stored before its start durable. A failed sync makes them clean but not durable: reads
-//! see them, later syncs pass them over unless the sector is stored again. The length is the file's
-//! metadata: its changes become durable in order, with any later sync that succeeds.
+//! see them, later syncs pass them over unless the sector is stored again. In blocks that nothing durable
+//! was ever stored in, not even then, until they are evicted: so it is on ext4, where memory takes such a
+//! block for written and the disk doesn't. The length is the file's metadata: its changes become durable in
+//! order, with any later sync that succeeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -14,6 +16,9 @@ use super::image::Image;
 
 /// What a drive writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
+
+/// What the file system reserves and marks as written, in sectors.
+const BLOCK_SECTORS: u64 = 8;
 
 /// Counts the steps of a disk; orders what happened to all its files and names.
 pub(super) type Moment = u64;
@@ -29,6 +34,8 @@ pub(super) struct Contents {
     lengths: Vec<Length>,
     /// By sector, versions that a failed sync left behind, oldest first.
     clean: BTreeMap<u64, Vec<Version>>,
+    /// Blocks of which a later sync makes nothing durable.
+    stuck: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,9 +100,7 @@ impl Contents {
     pub(super) fn synced(&mut self, until: Moment) {
         let lengths = split_off(&mut self.lengths, |length| length.moment <= until);
         let writes = split_off(&mut self.writes, |write| write.moment <= until);
-        for cut in lengths.iter().filter(|length| length.cuts) {
-            self.cut_clean(*cut);
-        }
+        let cuts: Vec<_> = lengths.iter().copied().filter(|length| length.cuts).collect();
         // In order; a write that lengthens comes after its new length.
         let mut lengths = lengths.into_iter().peekable();
         for write in writes {
@@ -103,13 +108,18 @@ impl Contents {
                 self.durable.set_length(length.length);
             }
             for (sector, bytes) in write.sectors() {
-                self.durable.write(sector * SECTOR_BYTES as u64, bytes);
-                self.clean.remove(&sector);
+                if self.stuck.contains(&(sector / BLOCK_SECTORS)) {
+                    self.clean.entry(sector).or_default().push(Version::of(write.moment, bytes));
+                } else {
+                    self.durable.write(sector * SECTOR_BYTES as u64, bytes);
+                    self.clean.remove(&sector);
+                }
             }
         }
         for length in lengths {
             self.durable.set_length(length.length);
         }
+        cuts.into_iter().for_each(|cut| self.cut_clean(cut));
     }
 
     /// Takes from what failed syncs left behind the bytes that a cut has ended for good.
@@ -125,9 +135,11 @@ impl Contents {
     pub(super) fn sync_failed(&mut self, until: Moment) {
         for write in split_off(&mut self.writes, |write| write.moment <= until) {
             for (sector, bytes) in write.sectors() {
-                let mut version = Version { moment: write.moment, sector: [0; SECTOR_BYTES] };
-                version.sector.copy_from_slice(bytes);
-                self.clean.entry(sector).or_default().push(version);
+                self.clean.entry(sector).or_default().push(Version::of(write.moment, bytes));
+                let block = sector / BLOCK_SECTORS;
+                if self.durable.is_empty_block(block) {
+                    self.stuck.insert(block);
+                }
             }
         }
     }
@@ -138,6 +150,7 @@ impl Contents {
         let dirty: BTreeSet<u64> =
             self.writes.iter().flat_map(|write| write.sectors().map(|(sector, _)| sector)).collect();
         let evicted: Vec<u64> = self.clean.keys().copied().filter(|sector| !dirty.contains(sector)).collect();
+        self.stuck.retain(|block| dirty.range(block * BLOCK_SECTORS..(block + 1) * BLOCK_SECTORS).next().is_some());
         let mut changed = Vec::new();
         for sector in evicted {
             self.clean.remove(&sector);
@@ -153,6 +166,11 @@ impl Contents {
             }
         }
         changed
+    }
+
+    /// Whether reads may see what no sync has made durable, nor any later one will.
+    pub(super) fn has_lost(&self) -> bool {
+        !self.clean.is_empty()
     }
 
     /// What the disk holds after the power failed. A choice of 0 is what is durable, the last one the
@@ -201,6 +219,14 @@ impl Contents {
             }
         }
         versions
+    }
+}
+
+impl Version {
+    fn of(moment: Moment, bytes: &[u8]) -> Version {
+        let mut version = Version { moment, sector: [0; SECTOR_BYTES] };
+        version.sector.copy_from_slice(bytes);
+        version
     }
 }
 
@@ -353,6 +379,35 @@ mod tests {
         assert_eq!(&found[..5], b"first");
         assert_eq!(found[510], b'!');
         assert_eq!(&found[512..], [b'.'; 512]);
+    }
+
+    #[test]
+    fn a_block_that_nothing_durable_was_in_takes_nothing_until_it_is_evicted() {
+        let mut contents = durable(&[0; 8192]);
+        contents.write(1, 0, b"first");
+        contents.write(2, 4096, b"other");
+        contents.synced(2);
+        contents.write(3, 0, b"FIRST");
+        contents.sync_failed(3);
+        contents.write(4, 0, b"again");
+        contents.synced(4);
+        assert_eq!(&after(&contents, &[])[..5], b"again", "something durable was there");
+        assert!(!contents.has_lost());
+
+        let mut contents = durable(&[0; 8192]);
+        contents.write(1, 600, b"first");
+        contents.sync_failed(1);
+        contents.write(2, 600, b"again");
+        contents.write(3, 4096, b"other");
+        contents.synced(3);
+        let found = after(&contents, &[0]);
+        assert_eq!((&found[600..605], &found[4096..4101]), (&[0; 5][..], &b"other"[..]));
+        assert!(contents.has_lost() && contents.cache().bytes()[600..605] == *b"again");
+        contents.evict();
+        assert!(!contents.has_lost() && contents.cache().bytes()[600..605] == [0; 5]);
+        contents.write(4, 600, b"third");
+        contents.synced(4);
+        assert_eq!(&after(&contents, &[])[600..605], b"third");
     }
 
     #[test]

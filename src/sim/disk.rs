@@ -123,6 +123,13 @@ impl SimDisk {
         self.state().evict();
     }
 
+    /// Whether reads see bytes that a failed sync left in the page cache: no later sync makes them durable, and an
+    /// engine that is opened for writing forgets them.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.state().has_lost()
+    }
+
     /// Where bytes were changed that readers had got through a view: a sound engine never does.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {

@@ -93,6 +93,14 @@ impl File for SimFile {
         state.end_sync(ticket)
     }
 
+    fn reread(&self) -> io::Result<()> {
+        let mut state = self.handle.disk.state();
+        let ticket = state.start_sync(self.handle.node);
+        let written = state.end_sync(ticket);
+        state.forget(self.handle.node);
+        written
+    }
+
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {
         let buffer = self.handle.disk.state().view(self.handle.node, reserved)?;
         Ok(Arc::new(SimView { handle: Arc::clone(&self.handle), buffer }))

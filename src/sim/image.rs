@@ -69,6 +69,12 @@ impl Image {
         });
     }
 
+    /// Whether a block of 4,096 bytes holds nothing but zeros.
+    pub(super) fn is_empty_block(&self, number: u64) -> bool {
+        let chunk = self.chunks.get(number as usize).and_then(Option::as_ref);
+        chunk.is_none_or(|chunk| chunk.hash().is_none())
+    }
+
     /// All bytes from here on are zeros.
     pub(super) fn stored_end(&self) -> u64 {
         (self.chunks.len() * CHUNK_BYTES) as u64

@@ -42,6 +42,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop
         no_violations(&disk)?;
         let killed = random.below(3) == 0;
         same_boot = killed;
+        let has_lost = disk.has_lost();
         let policy = match random.below(6) {
             _ if killed => CrashPolicy::Kill,
             0 => CrashPolicy::PowerLoss,
@@ -54,8 +55,10 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop
             return Err(Stop::Over);
         }
         let unfinished = verified(&disk, world.topics.values().all(|topic| topic.uncertain))?;
-        // What a failed sync left behind and the cache then dropped is lost to everybody.
-        let killed = killed && !evicted;
+        // Opening looks at the drive then, not at what `verify` saw.
+        let unfinished = unfinished.filter(|_| !disk.has_lost());
+        // What a failed sync left behind is lost to everybody when the cache drops it, at the next open at last.
+        let killed = killed && !evicted && !has_lost;
         let bounds = Bounds { floor: &world, ceiling: &world, killed, now_ms: clock.wall_ms(), lookups: true };
         world = check_and_die(&disk.crash(CrashPolicy::Kill), &clock, bounds, unfinished.as_deref())?;
         clock.advance(Duration::from_millis(1 + random.below(100) as u64));

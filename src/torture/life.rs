@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::Bounds;
 use super::model::{Commit, Commits, Log, Payload, Topic, World};
 use super::step::{PARTITIONS, RETENTION_MS, SEGMENT_MS, Step};
 use crate::clock::Clock;
@@ -352,9 +353,15 @@ impl Life {
                 commits.durable = commits.written;
             }
         }
+        let has_lost = self.disk.has_lost();
         match Life::begin(&self.disk, &self.clock, self.faults)? {
             Some(next) => *self = next,
             None => return Ok(false),
+        }
+        if has_lost {
+            let now_ms = self.clock.wall_ms();
+            let bounds = Bounds { floor: world, ceiling: world, killed: false, now_ms, lookups: false };
+            *world = bounds.check(self.engine())?;
         }
         Ok(true)
     }

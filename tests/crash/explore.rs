@@ -297,6 +297,8 @@ fn run(seed: u64, faults: bool) {
             0 => CrashPolicy::PowerLoss,
             _ => CrashPolicy::Seeded(script.random.next()),
         };
+        // What a failed sync left in the cache is gone with the next open.
+        let killed = killed && !disk.has_lost();
         disk = disk.crash(policy);
         if std::env::var("THALWEG_SEED").is_ok() {
             eprintln!("-- crash {policy:?}");

@@ -125,6 +125,13 @@ impl File for RealFile {
         self.target.sync()
     }
 
+    fn reread(&self) -> io::Result<()> {
+        let written = self.sync();
+        #[cfg(target_os = "linux")]
+        fs::fadvise(self.fd(), 0, None, fs::Advice::DontNeed)?;
+        written
+    }
+
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {
         Ok(Arc::new(Mapping::new(Arc::clone(&self.target.fd), reserved)?))
     }

@@ -288,6 +288,10 @@ impl File for Forgiving {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn reread(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {
         Err(io::ErrorKind::Unsupported.into())
     }

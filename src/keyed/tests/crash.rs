@@ -159,8 +159,7 @@ fn several_lives_bring_nothing_back() {
             order_faults(&disk, &mut random);
             let steps = random.below(12);
             let result = live(&mut log, &mut model, &mut random, steps);
-            let failed = result.is_err();
-            drop(log);
+            drop((log, result));
             disk.clear_faults();
             disk.set_capacity(None);
             let policy = match random.below(4) {
@@ -169,7 +168,7 @@ fn several_lives_bring_nothing_back() {
                 _ => CrashPolicy::Seeded(random.below(u64::MAX)),
             };
             let mut least = model.synced;
-            if policy == CrashPolicy::Kill && !(failed && random.below(2) == 0) {
+            if policy == CrashPolicy::Kill && !disk.has_lost() {
                 least = model.written;
             } else if policy == CrashPolicy::Kill {
                 disk.evict();

@@ -181,18 +181,41 @@ fn errors_while_opening_are_errors_and_change_nothing() {
 }
 
 #[test]
-fn the_tail_is_written_again_after_a_failed_sync() {
+fn after_a_failed_sync_it_is_the_drive_that_is_believed() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    append(&mut log, 2).unwrap();
+    log.sync().unwrap();
+    append(&mut log, 3).unwrap();
+    disk.fail_next(Operation::Sync, EIO);
+    assert!(is_failed(&log.sync().unwrap_err()));
+    // The process starts again in the same boot; the kernel believes the pages clean.
+    let disk = disk.crash(CrashPolicy::Kill);
+    assert_eq!(map_of(&disk), after(3), "who only reads sees what memory holds");
+    let (mut opened, map) = open(&disk, Access::Write).unwrap().unwrap();
+    assert_eq!(map, after(2));
+    // What is written in its place is durable when it is said to be.
+    append(&mut opened.log, 3).unwrap();
+    opened.log.sync().unwrap();
+    assert_eq!(map_of(&disk.crash(CrashPolicy::PowerLoss)), after(3));
+}
+
+#[test]
+fn a_tail_that_memory_keeps_after_a_failed_sync_is_written_again() {
     for evict in [false, true] {
         let disk = new_disk();
         let mut log = create(&disk).unwrap();
         append(&mut log, 2).unwrap();
+        log.sync().unwrap();
         append(&mut log, 3).unwrap();
         disk.fail_next(Operation::Sync, EIO);
         assert!(is_failed(&log.sync().unwrap_err()));
-        // The process starts again in the same boot; the kernel believes the pages clean.
+        // The process starts again in the same boot, while another has the file mapped: its pages stay.
         let disk = disk.crash(CrashPolicy::Kill);
+        let view = disk.open(&dir().join(names::file_name(PREFIX, 1)), Access::Read).unwrap().view(1 << 20).unwrap();
         let (mut opened, map) = open(&disk, Access::Write).unwrap().unwrap();
         assert_eq!(map, after(3));
+        drop(view);
         if evict {
             disk.evict();
         }

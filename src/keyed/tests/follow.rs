@@ -260,6 +260,10 @@ impl File for SharedFile {
     fn sync(&self) -> io::Result<()> {
         unreachable!("a reader syncs nothing")
     }
+
+    fn reread(&self) -> io::Result<()> {
+        unreachable!("it only reads")
+    }
     fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {
         unreachable!("a reader of a keyed log maps nothing")
     }

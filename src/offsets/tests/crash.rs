@@ -159,7 +159,7 @@ fn d5_several_lives_bring_nothing_back() {
                 _ => CrashPolicy::Seeded(random.below(u64::MAX)),
             };
             let mut least = model.synced;
-            if policy == CrashPolicy::Kill && !(failed && random.below(2) == 0) {
+            if policy == CrashPolicy::Kill && !disk.has_lost() {
                 least = model.written;
             } else if policy == CrashPolicy::Kill {
                 disk.evict();

@@ -116,6 +116,10 @@ impl File for GatedFile {
         self.gate.pass()?;
         self.file.sync()
     }
+
+    fn reread(&self) -> io::Result<()> {
+        self.file.reread()
+    }
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn DiskView>> {
         self.file.view(reserved)
     }

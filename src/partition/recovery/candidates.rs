@@ -47,8 +47,15 @@ impl Candidate {
     }
 }
 
-/// The segment files in order, with their headers. Notes leftovers and foreign files.
-pub(super) fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Recovered) -> Result<Vec<Candidate>> {
+/// The segment files in order, with their headers; those from base offset `reread_from` on as the drive has them.
+/// Notes leftovers and foreign files.
+pub(super) fn list(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: &LogId,
+    reread_from: Option<u64>,
+    recovered: &mut Recovered,
+) -> Result<Vec<Candidate>> {
     let entries = match disk.list(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -76,6 +83,9 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path, log: &LogId, recovered: &mut Rec
         }
         let open = || {
             let file = disk.open(&path, Access::Read)?;
+            if reread_from.is_some_and(|from| base_offset >= from) && !bites("cache-believed-at-open") {
+                file.reread()?;
+            }
             let length = file.length()?;
             let header = read_header(&*file)?;
             Ok((file, length, header))

@@ -150,11 +150,23 @@ impl State {
     pub(in crate::sim) fn evict(&mut self) {
         for node in self.nodes.values_mut() {
             if let super::NodeKind::File(file) = &mut node.kind {
-                for range in file.contents.evict() {
-                    file.refresh_views(&range);
-                }
+                file.evict();
             }
         }
+    }
+
+    /// Drops it from one file, unless it is mapped.
+    pub(in crate::sim) fn forget(&mut self, node: NodeId) {
+        if let Ok(file) = self.file_mut(node)
+            && file.live_views().is_empty()
+        {
+            file.evict();
+        }
+    }
+
+    pub(in crate::sim) fn has_lost(&self) -> bool {
+        let lost = |node: &super::Node| matches!(&node.kind, super::NodeKind::File(file) if file.contents.has_lost());
+        self.nodes.values().any(lost)
     }
 
     fn note_conflict(&mut self, node: NodeId, conflict: Option<u64>) {
@@ -162,6 +174,14 @@ impl State {
             let path = self.names.path_of(node);
             let text = format!("{}: the byte at {position} was changed after readers got it", path.display());
             self.violations.push(text);
+        }
+    }
+}
+
+impl FileNode {
+    fn evict(&mut self) {
+        for range in self.contents.evict() {
+            self.refresh_views(&range);
         }
     }
 }

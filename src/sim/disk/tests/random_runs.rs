@@ -129,9 +129,10 @@ fn sync_dirs(disk: &SimDisk, dir: &Path) {
 fn what_is_synced_survives_every_seed_whatever_came_later() {
     for seed in 0..200 {
         let (disk, _open) = random_disk(seed, 60);
-        // All is written again, as a failed sync may have left some of it clean, and synced.
+        // All is read from the drive, written again, as a failed sync may have left some of it clean, and synced.
         for file in disk.list_files() {
             let opened = disk.open(&file, Access::Write).unwrap();
+            opened.reread().unwrap();
             opened.write_at(&[IoSlice::new(&disk.read_file(&file).unwrap())], 0).unwrap();
             opened.sync().unwrap();
         }

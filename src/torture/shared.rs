@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::report::{Limits, Report, Violation};
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 const SHARDS: usize = 64;
 

@@ -55,6 +55,7 @@ mod group;
 mod ids;
 pub mod inspect;
 mod keyed;
+#[cfg_attr(thalweg_shuttle, path = "../tests/shuttle/lock.rs")]
 mod lock;
 mod offsets;
 mod partition;

@@ -55,6 +55,8 @@ mod group;
 mod ids;
 pub mod inspect;
 mod keyed;
+#[cfg_attr(thalweg_shuttle, path = "../tests/shuttle/lock.rs")]
+#[cfg_attr(thalweg_tsan, path = "../tests/tsan/lock.rs")]
 mod lock;
 mod offsets;
 mod partition;

@@ -2,10 +2,16 @@
 //!
 //! What these guard is never left half changed where code may panic; a panic in a writer fails its
 //! partitions instead.
+//!
+//! What threads meet at is taken from here, so that a model checker can put its own in the place of this
+//! file (tests/loom, tests/shuttle).
 
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
-pub(crate) use std::sync::{Mutex, MutexGuard};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use std::sync::{Mutex, MutexGuard, OnceLock, RwLock};
+use std::sync::{PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+pub(crate) use std::{thread, thread_local};
+
+pub(crate) use crossbeam::sync::{Parker, Unparker};
 
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,14 +1,13 @@
 //! Changing a topic that exists: more partitions, other settings; while it is written and read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::open::TopicSpec;
 use super::topic_dirs::make_topic_dirs;
 use super::{Engine, Recovery, Topic};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{lock, write};
+use crate::lock::{Ordering, lock, write};
 use crate::partition::Partition;
 
 impl Engine {

@@ -4,19 +4,16 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-use crossbeam::sync::{Parker, Unparker};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::Mark;
 use crate::ids::TopicId;
-use crate::lock::lock;
+use crate::lock::thread::{self, JoinHandle};
+use crate::lock::{AtomicBool, AtomicU64, Mutex, Ordering, Parker, Unparker, lock};
 use crate::partition::{
     Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next,
     start_by_limits, write_index_of,
@@ -271,7 +268,7 @@ impl Threads {
             let core = (env.config.pin_writers && number < cores).then_some(number);
             let events = env.events.clone();
             let name = format!("thalweg-write-{number}");
-            let spawned = std::thread::Builder::new().name(name).spawn(move || {
+            let spawned = thread::Builder::new().name(name).spawn(move || {
                 if let Some(Err(error)) = core.map(crate::sys::affinity::pin_to) {
                     events.emit(Event::PinningRefused { reason: error.to_string() });
                 }
@@ -315,7 +312,7 @@ impl Threads {
     ) -> io::Result<()> {
         let (background, stop) = (background.clone(), self.stop.clone());
         let unparker = parker.unparker().clone();
-        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             while !stop.load(Ordering::SeqCst) {
                 turn(&background, &parker);
             }
@@ -327,7 +324,7 @@ impl Threads {
     /// Ends all threads; the partitions have ended before.
     pub(crate) fn stop(self) {
         self.stop.store(true, Ordering::SeqCst);
-        let this = std::thread::current().id();
+        let this = thread::current().id();
         for (handle, thread) in self.writers {
             handle.send(Command::Stop);
             if thread.thread().id() != this {

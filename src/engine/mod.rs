@@ -20,13 +20,12 @@ mod topic_dirs;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::Arc;
 
 use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
-use crate::lock::{lock, read, write};
+use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write};
 use crate::partition::{Env, WriterHandle};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
@@ -461,7 +460,7 @@ impl Core {
     }
 
     /// The lock under which topics are made and deleted, if that is possible here.
-    fn writable(&self) -> Result<std::sync::MutexGuard<'_, ()>> {
+    fn writable(&self) -> Result<MutexGuard<'_, ()>> {
         if self.read_only {
             return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
         }

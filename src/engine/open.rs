@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::Arc;
 
 use super::background::{Background, Threads};
 use super::directory::{
@@ -20,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Events};
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
-use crate::lock::lock;
+use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
 use crate::offsets::Offsets;
 use crate::partition::{
     Chores, Command, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
@@ -370,7 +369,7 @@ impl Core {
     fn newest_mark(&self, log: &LogId) -> Result<Option<crate::format::Mark>> {
         let mut catalog = lock(&self.catalog);
         if catalog.refresh()? {
-            self.catalog_moved.store(true, std::sync::atomic::Ordering::SeqCst);
+            self.catalog_moved.store(true, Ordering::SeqCst);
         }
         Ok(catalog.state().topic_by_id(log.topic_id).and_then(|topic| topic.mark(log.partition).copied()))
     }
@@ -417,7 +416,7 @@ impl Core {
 
     /// Gives a partition to the next writer in turn.
     fn give_to_writer(&self, partition: &Arc<Partition>, recovered: Recovered, epoch: u32) {
-        let turn = self.next_writer.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let turn = self.next_writer.fetch_add(1, Ordering::Relaxed);
         let Some(handle): Option<&WriterHandle> = self.handles.get(turn % self.handles.len().max(1)) else { return };
         let slot = handle.next_slot();
         let now = self.env.clock.monotonic();

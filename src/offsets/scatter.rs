@@ -4,7 +4,8 @@
 //! order that it gives.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::OnceLock;
+
+use crate::lock::OnceLock;
 
 /// Makes [`Scatter`]s.
 #[derive(Clone, Copy, Debug)]

@@ -5,14 +5,14 @@
 //! append meanwhile, and those who wait find their commit durable when their turn comes.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::disk::{Access, Disk};
 use crate::error::Result;
 use crate::format::GroupSnapshot;
 use crate::ids::{EngineId, TopicId};
 use crate::keyed::Cut;
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 use super::log::OffsetLog;
 use super::salvage::OffsetDamage;

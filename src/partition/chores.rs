@@ -1,13 +1,14 @@
 //! What is done behind the writers' backs: queues of it, for the background threads.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crossbeam::queue::SegQueue;
 
 use super::Partition;
 use crate::disk::File;
+use crate::lock::OnceLock;
 use crate::segment::Segment;
 
 /// Work for the background threads, and how to wake them.

@@ -3,16 +3,13 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use crossbeam::sync::{Parker, Unparker};
-
 use super::WriterLoop;
 use crate::clock::Clock;
-use crate::lock::{lock, try_lock};
+use crate::lock::{AtomicBool, Mutex, OnceLock, Ordering, Parker, Unparker, lock, thread_local, try_lock};
 
 /// See the module.
 pub(crate) enum Drive {

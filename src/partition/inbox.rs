@@ -1,14 +1,13 @@
 //! How others reach a writer: what it is told, and who wakes it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Waker;
 
 use crossbeam::queue::SegQueue;
-use crossbeam::sync::Unparker;
 
 use super::shared::Shared;
 use super::{PartitionWriter, WriterLoop};
+use crate::lock::{AtomicBool, AtomicUsize, OnceLock, Ordering, Unparker};
 
 /// What a writer is told to do.
 pub(crate) enum Command {

@@ -5,7 +5,6 @@
 //! a batch's header is a draft until the writer knows its place.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::pool::Pool;
 use super::progress::{Progress, WaitQueue};
@@ -13,6 +12,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::{
     Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, MAX_OFFSET, RawRecord, encode_record, record_bytes,
 };
+use crate::lock::{AtomicU64, Ordering};
 
 /// Batches one behind the other, in the buffer of one write.
 #[derive(Debug)]

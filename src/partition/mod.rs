@@ -28,8 +28,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
 use crate::format::Mark;
 use crate::ids::LogId;
-use crate::lock::{lock, read, write};
+use crate::lock::{AtomicBool, AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, fence, lock, read, write};
 use crate::segment::{Segment, Views};
 
 pub(crate) use aside::SET_ASIDE;
@@ -537,7 +536,7 @@ impl Partition {
     }
 
     fn tell_subscribers(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.subscriber_count.load(Ordering::Relaxed) == 0 {
             return;
         }

@@ -2,11 +2,10 @@
 //!
 //! At most `limit_bytes` are lent at a time; who finds none waits, first come, first served.
 
-use std::sync::Mutex;
 use std::task::Waker;
 
 use super::progress::WaitQueue;
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 /// Sizes of buffers that are kept for reuse; larger ones are made and freed as needed.
 const SMALLEST_BYTES: usize = 16 << 10;

@@ -6,15 +6,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll, Waker};
 
 use crossbeam::utils::CachePadded;
 
 use crate::config::Acks;
 use crate::error::Error;
-use crate::lock::lock;
+use crate::lock::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock};
 
 /// After so many wake-ups for one alone, the next to wait counts as the only one.
 const ALONE_AFTER: usize = 8;

@@ -4,11 +4,9 @@
 //! never at all its partitions. The set grows without moving: its words lie in blocks, each as large
 //! as all before it.
 
-use std::sync::OnceLock;
 use std::task::Waker;
 
-// From there, so that a model checker can put its own in their place (tests/loom).
-use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, lock};
 
 /// Blocks of 1, 1, 2, 4, 8… words: together more bits than there can be partitions.
 const BLOCKS: usize = 32;

@@ -3,7 +3,6 @@
 //! Nobody waits for the work: who finds it taken goes his way, and who leaves some of it undone calls
 //! the thread. What there is to do is known outside, as *news*: told before anybody is called.
 
-// From there, so that a model checker can put its own in their place (tests/loom).
 use crate::lock::{AtomicBool, Mutex, MutexGuard, Ordering, fence, lock, try_lock};
 
 pub(crate) struct Shared<W> {

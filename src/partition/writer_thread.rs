@@ -7,9 +7,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crossbeam::sync::Parker;
-
 use super::WriterLoop;
+use crate::lock::{Parker, thread};
 
 const SPINS: u32 = 200;
 
@@ -56,7 +55,7 @@ impl WriterLoop {
             if self.caught_turn() || self.is_busy() {
                 if std::mem::take(&mut self.gathers) {
                     // Those it waits for may need this core.
-                    std::thread::yield_now();
+                    thread::yield_now();
                 }
                 continue;
             }

@@ -3,6 +3,7 @@
 //! Bytes below the published length never change, so a view of them may be handed out for as long
 //! as anybody holds it. Who writes the file is the partition's writer; nothing here writes a log.
 
+mod extent;
 mod index;
 mod scan;
 #[cfg(all(test, feature = "sim"))]
@@ -11,16 +12,16 @@ mod views;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crate::disk::{Access, Disk, View};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FormatError, Seed, find_magic,
 };
-use crate::lock::lock;
+use crate::lock::{AtomicI64, Mutex, Ordering, lock};
 use crate::teeth::bites;
+
+use extent::Extent;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
 pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
@@ -38,10 +39,7 @@ pub(crate) struct Segment {
     /// Length of the view: the file never grows beyond it.
     reserved_bytes: u64,
     index_interval_bytes: u64,
-    /// Bytes that count, from the file's start.
-    published: AtomicU64,
-    /// The first offset that belongs to the successor; `u64::MAX` while there is none.
-    end_offset: AtomicU64,
+    extent: Extent,
     /// Largest timestamp and last append time, where known (`i64::MIN` if not).
     max_timestamp: AtomicI64,
     appended_ms: AtomicI64,
@@ -96,8 +94,7 @@ impl Segment {
             header: parts.header,
             reserved_bytes: parts.reserved_bytes,
             index_interval_bytes: parts.index_interval_bytes,
-            published: AtomicU64::new(parts.published),
-            end_offset: AtomicU64::new(parts.end_offset.unwrap_or(u64::MAX)),
+            extent: Extent::new(parts.published, parts.end_offset),
             max_timestamp: AtomicI64::new(parts.max_timestamp),
             appended_ms: AtomicI64::new(parts.appended_ms),
             index: Mutex::new(match parts.index {
@@ -130,22 +127,22 @@ impl Segment {
 
     /// Bytes that count; rises while the segment is written.
     pub(crate) fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
+        self.extent.published()
     }
 
     /// Publishes what was written up to `position`.
     pub(crate) fn publish(&self, position: u64) {
-        self.published.store(position, Ordering::Release);
+        self.extent.publish(position);
     }
 
     /// The first offset that is the successor's, if there is one.
     pub(crate) fn end_offset(&self) -> u64 {
-        self.end_offset.load(Ordering::Acquire)
+        self.extent.end_offset()
     }
 
     /// A successor was begun.
     pub(crate) fn seal(&self, end_offset: u64) {
-        self.end_offset.store(end_offset, Ordering::Release);
+        self.extent.seal(end_offset);
     }
 
     pub(crate) fn is_sealed(&self) -> bool {

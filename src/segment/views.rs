@@ -4,10 +4,10 @@
 //! segments: so a segment is mapped when it is read and given up when enough others were.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use super::Segment;
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 /// Mapped segments, oldest first.
 #[derive(Debug)]

@@ -1,9 +1,10 @@
 //! A clock that stands still until it is told to go on.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::lock::{Mutex, MutexGuard, lock};
 
 /// A clock that goes only when it is told to. Clones are the same clock.
 ///
@@ -58,7 +59,7 @@ impl SimClock {
     }
 
     fn times(&self) -> MutexGuard<'_, Times> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.times)
     }
 }
 

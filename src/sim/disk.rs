@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::crash::CrashPolicy;
 use super::faults::{Operation, Repeat};
@@ -12,6 +12,7 @@ use super::names::NodeId;
 use super::queue::SimQueue;
 use super::state::State;
 use crate::disk::{Access, Disk, Entry, File, Locked, Queue};
+use crate::lock::{Mutex, MutexGuard, lock};
 
 /// A disk in memory that knows what survives a power loss, and fails to order.
 ///
@@ -39,7 +40,7 @@ impl SimDisk {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     pub(super) fn same_as(&self, other: &SimDisk) -> bool {

@@ -55,7 +55,7 @@ impl SimFile {
         &self.handle
     }
 
-    fn for_writing(&self) -> io::Result<(NodeId, std::sync::MutexGuard<'_, super::state::State>)> {
+    fn for_writing(&self) -> io::Result<(NodeId, crate::lock::MutexGuard<'_, super::state::State>)> {
         if !self.writable {
             return Err(Errno::BADF.into());
         }

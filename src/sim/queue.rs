@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
-use crossbeam::sync::{Parker, Unparker};
-
 use super::disk::SimDisk;
 use super::file::SimFile;
 use super::state::Ticket;
 use crate::disk::{File, Finished, Queue};
+use crate::lock::{Parker, Unparker};
 
 pub(super) struct SimQueue {
     disk: SimDisk,

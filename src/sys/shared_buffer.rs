@@ -10,7 +10,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::lock::{Mutex, MutexGuard, lock};
 
 /// Zeroed memory of a fixed length.
 pub(crate) struct SharedBuffer {
@@ -93,7 +94,7 @@ impl SharedBuffer {
     }
 
     fn handed_out(&self) -> MutexGuard<'_, BTreeMap<u64, u64>> {
-        self.handed_out.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.handed_out)
     }
 }
 

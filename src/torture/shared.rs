@@ -1,12 +1,12 @@
 //! What the threads of a run share: counts, the states seen, and whether to stop.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::report::{Limits, Report, Violation};
-use crate::lock::lock;
+use crate::lock::{Mutex, lock};
 
 const SHARDS: usize = 64;
 

@@ -5,18 +5,17 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use crossbeam::queue::SegQueue;
-use crossbeam::sync::{Parker, Unparker};
 
 use super::Target;
 use crate::disk::{File, Finished, Queue};
+use crate::lock::{AtomicUsize, Mutex, MutexGuard, Ordering, Parker, Unparker, lock};
 
 /// Threads that sync where io_uring doesn't.
 pub(crate) struct SyncThreads {
@@ -78,7 +77,7 @@ impl SyncThreads {
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.started)
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::ids::TopicId;
+use crate::lock::Ordering;
 use crate::partition::{Batch, Partition, Reader, ReadySet};
 
 /// A partition that is read.

@@ -11,12 +11,12 @@ mod stream;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{AtomicBool, Ordering};
 use crate::partition::{Drive, FnFuture, Partition, ReadySet};
 
 use assigned::AssignedSet;

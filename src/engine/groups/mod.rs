@@ -8,7 +8,7 @@ mod admin;
 mod describe;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -18,7 +18,7 @@ use crate::group::{
     Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, TopicPartition, TopicTable,
 };
 use crate::ids::TopicId;
-use crate::lock::{lock, read, write};
+use crate::lock::{Mutex, RwLock, lock, read, write};
 use crate::offsets::{NewCommit, Offsets, Ticket};
 use crate::partition::{Env, Partition, Reader, ReadySet};
 

@@ -28,13 +28,13 @@ struct Gate {
 
 impl Gate {
     fn set(&self, shut: bool) {
-        *lock(&self.shut) = shut;
+        *self.shut.lock().unwrap() = shut;
         self.opened.notify_all();
     }
 
     fn pass(&self) -> io::Result<()> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        let mut shut = lock(&self.shut);
+        let mut shut = self.shut.lock().unwrap();
         self.opened.notify_all();
         while *shut {
             shut = self.opened.wait(shut).unwrap();
@@ -47,7 +47,7 @@ impl Gate {
 
     /// Returns when so many syncs have begun.
     fn wait_for(&self, begun: u64) {
-        let mut shut = lock(&self.shut);
+        let mut shut = self.shut.lock().unwrap();
         while self.begun.load(Ordering::SeqCst) < begun {
             shut = self.opened.wait(shut).unwrap();
         }

@@ -2,13 +2,12 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
-use crate::lock::lock;
+use crate::lock::{Ordering, lock};
 use crate::partition::aside::set_aside;
 use crate::partition::{FileChore, Partition, Prepared};
 use crate::segment::{Segment, log_name};

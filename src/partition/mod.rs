@@ -645,8 +645,9 @@ impl Partition {
 
     /// What failed since this was last asked: each failure is told once.
     pub(crate) fn take_failure(&self) -> Option<Error> {
-        let since = self.told_run.swap(self.progress.run(), Ordering::SeqCst);
-        self.progress.failure_since(since).or_else(|| self.stopped())
+        let run = self.progress.run();
+        let since = self.told_run.fetch_max(run, Ordering::SeqCst);
+        self.progress.failure_between(since, run).or_else(|| self.stopped())
     }
 
     /// Bytes of all segments, as far as they are written.

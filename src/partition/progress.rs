@@ -113,12 +113,14 @@ impl Progress {
         self.run.load(Ordering::Acquire)
     }
 
-    /// The failure that ended the newest of the runs since `since`, if any ended.
-    pub(crate) fn failure_since(&self, since: u32) -> Option<Error> {
-        if self.run() == since {
+    /// The failure that ended the newest of the runs from `since` on and below `run`, if there are any.
+    pub(crate) fn failure_between(&self, since: u32, run: u32) -> Option<Error> {
+        if run <= since {
             return None;
         }
-        lock(&self.ended_runs).last().map(|runs| runs.error.clone())
+        let ended = lock(&self.ended_runs);
+        let newest = ended.iter().rev().find(|runs| runs.last_run < run).or(ended.last());
+        newest.map(|runs| runs.error.clone())
     }
 
     /// Ends the current run at the written offset: what was numbered from there on has failed.

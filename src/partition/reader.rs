@@ -225,7 +225,8 @@ impl Reader {
         let position = if self.next_offset == segment.base_offset() {
             BLOCK_BYTES
         } else {
-            segment.position_at_or_before(self.next_offset, &*env.disk, &env.views)?
+            let found = segment.position_at_or_before(self.next_offset, &*env.disk, &env.views);
+            found.map_err(|error| self.dropped_or(error))?
         };
         self.enter(segment, position)
     }
@@ -234,8 +235,19 @@ impl Reader {
         let env = &self.partition.env;
         let view = segment
             .view(&*env.disk, &env.views)
-            .map_err(|error| error.at_partition(&self.partition.topic, self.partition.number))?;
+            .map_err(|error| self.dropped_or(error.at_partition(&self.partition.topic, self.partition.number)))?;
         Ok(At { segment, view, position, populated: 0, left: position })
+    }
+
+    /// What is wrong if a segment's file can't be read: it may just have been dropped from the log.
+    #[cold]
+    fn dropped_or(&self, error: Error) -> Error {
+        let (start, end) = (self.partition.progress.log_start(), self.readable());
+        if self.next_offset >= start {
+            return error;
+        }
+        Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end })
+            .at_partition(&self.partition.topic, self.partition.number)
     }
 
     #[cold]

@@ -106,17 +106,29 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn length(&self) -> io::Result<u64>;
     /// Makes all written bytes and the length durable; returns when done.
     fn sync(&self) -> io::Result<()>;
-    /// Waits until what was written is on the drive, as far as it will ever be, and forgets what memory holds of
-    /// the file: reads then say what the drive has. After a failed write-back memory may hold what the drive
-    /// doesn't have, and no later sync tells; on ext4 even bytes written again there, into blocks that were
-    /// reserved and never written, are lost though their sync succeeds, unless memory was forgotten before. After
-    /// an error, too, memory is forgotten: what was written and isn't on the drive is lost. Pages that somebody has
-    /// mapped stay.
-    fn reread(&self) -> io::Result<()>;
+    /// Forgets what memory holds of the file and the drive has, or is taken to have: reads then say what it has.
+    /// Pages that somebody has mapped stay.
+    fn forget(&self) -> io::Result<()>;
     /// Read-only memory of the file's first `reserved` bytes, which may be more than it is long.
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>>;
     /// For the driver's own queue.
     fn as_any(&self) -> &dyn std::any::Any;
+}
+
+/// Waits until what was written is on the drive, as far as it will ever be, and has reads say what the drive has.
+/// `Some`: an error that kept something from it, now or before; what that was is lost.
+///
+/// After a failed write-back memory holds what the drive doesn't have, and no later sync tells. On ext4 even
+/// bytes that are written again there, into blocks that were reserved and never written before, are lost
+/// though their sync succeeds, unless memory was forgotten before.
+pub(crate) fn reread(file: &dyn File) -> io::Result<Option<io::Error>> {
+    let lost = file.sync().err();
+    file.forget()?;
+    if lost.is_some() {
+        // Errors of before are told once: this one says how the drive is now.
+        file.sync()?;
+    }
+    Ok(lost)
 }
 
 /// Stable read-only memory over a file.

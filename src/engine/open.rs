@@ -379,6 +379,10 @@ impl Core {
         for path in &recovered.ignored {
             self.env.events.emit(Event::Ignored { path: path.clone() });
         }
+        for error in &recovered.not_written {
+            let what = "writing what an earlier engine left";
+            self.env.events.emit(Event::Background { what, error: error.clone().at_partition(topic, partition) });
+        }
         let mut note = PartitionRecovery {
             topic: topic.to_owned(),
             partition,

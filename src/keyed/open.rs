@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, reread};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BatchHeader, BatchKind, FILE_HEADER_BYTES, FileHeader, FileKind, FormatError};
 use crate::ids::{EngineId, LogId};
@@ -130,7 +130,7 @@ impl KeyedLog {
                 file => file.map_err(|error| Error::io(error).at_path(&path))?,
             };
             if access == Access::Write && !bites("keyed-cache-believed-at-open") {
-                file.reread().map_err(|error| Error::io(error).at_path(&path))?;
+                reread(&*file).map_err(|error| Error::io(error).at_path(&path))?;
             }
             let at_start = |error: Error| error.at_path(&path).at_position(0);
             let mut bytes = [0; FILE_HEADER_BYTES];

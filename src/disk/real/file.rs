@@ -125,11 +125,10 @@ impl File for RealFile {
         self.target.sync()
     }
 
-    fn reread(&self) -> io::Result<()> {
-        let written = self.sync();
+    fn forget(&self) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         fs::fadvise(self.fd(), 0, None, fs::Advice::DontNeed)?;
-        written
+        Ok(())
     }
 
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {

@@ -288,7 +288,7 @@ impl File for Forgiving {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn reread(&self) -> io::Result<()> {
+    fn forget(&self) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -261,7 +261,7 @@ impl File for SharedFile {
         unreachable!("a reader syncs nothing")
     }
 
-    fn reread(&self) -> io::Result<()> {
+    fn forget(&self) -> io::Result<()> {
         unreachable!("it only reads")
     }
     fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {

@@ -117,8 +117,8 @@ impl File for GatedFile {
         self.file.sync()
     }
 
-    fn reread(&self) -> io::Result<()> {
-        self.file.reread()
+    fn forget(&self) -> io::Result<()> {
+        self.file.forget()
     }
     fn view(&self, reserved: u64) -> io::Result<Arc<dyn DiskView>> {
         self.file.view(reserved)

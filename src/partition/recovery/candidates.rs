@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{REPAIR_INFIX, Recovered};
-use crate::disk::{Access, Disk, EntryKind, File};
+use crate::disk::{Access, Disk, EntryKind, File, reread};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Previous};
 use crate::ids::LogId;
@@ -81,16 +81,18 @@ pub(super) fn list(
                 Error::new(ErrorKind::Foreign { reason: "a segment must be a regular file".into() }).at_path(&path)
             );
         }
-        let open = || {
+        let mut lost = None;
+        let mut open = || {
             let file = disk.open(&path, Access::Read)?;
             if reread_from.is_some_and(|from| base_offset >= from) && !bites("cache-believed-at-open") {
-                file.reread()?;
+                lost = reread(&*file)?;
             }
             let length = file.length()?;
             let header = read_header(&*file)?;
             Ok((file, length, header))
         };
         let (file, length, header) = open().map_err(|error: io::Error| Error::io(error).at_path(&path))?;
+        recovered.not_written.extend(lost.map(|error| Error::io(error).at_path(&path)));
         let checked =
             header.and_then(|header| header.expect(FileKind::Segment, log).map(|()| header)).and_then(|header| {
                 if header.base_offset == base_offset {

@@ -4,8 +4,8 @@
 //! and says so, errors say where and what to do (D4). Then the disk works again, the file system is mounted
 //! anew, and all that was acknowledged as synced is there (D1).
 //!
-//! If asked, the engine is in some lives first opened anew on the same mount, above a page cache that
-//! holds what the disk doesn't, and acknowledges more.
+//! In half of the lives the engine is first opened anew on the same mount, above a page cache that holds what
+//! the disk doesn't, and acknowledges more.
 
 use std::time::Instant;
 
@@ -39,7 +39,7 @@ struct Done {
     acknowledged: usize,
 }
 
-pub(crate) fn run(run: &Run, lives: u32, same_mount: bool) -> Result<String> {
+pub(crate) fn run(run: &Run, lives: u32) -> Result<String> {
     let started = Instant::now();
     let attached = Attached::new(&run.scratch, KIND.disk_bytes())?;
     volume::format(KIND, &attached)?;
@@ -52,7 +52,7 @@ pub(crate) fn run(run: &Run, lives: u32, same_mount: bool) -> Result<String> {
                 break;
             }
             let done = &mut done;
-            let life = Life { run, attached: &attached, done, chance: Chance::new(seed), same_mount };
+            let life = Life { run, attached: &attached, done, chance: Chance::new(seed) };
             life.live(&start, seed).map_err(|failure| failure.at(format_args!("seed {seed}")))?;
             seed += 1;
         }
@@ -82,8 +82,6 @@ struct Life<'a> {
     attached: &'a Attached,
     done: &'a mut Done,
     chance: Chance,
-    /// In some lives the engine is opened anew on the same mount.
-    same_mount: bool,
 }
 
 impl Life<'_> {
@@ -107,7 +105,7 @@ impl Life<'_> {
     fn lives(&mut self, history: &mut History) -> Result<()> {
         let mounted = Mounted::new(KIND, self.attached, &self.run.scratch)?;
         self.fail(&mounted, history)?;
-        if self.chance.one_in(2) && self.same_mount {
+        if self.chance.one_in(2) {
             self.reopen(&mounted, history)?;
         }
         // What is still to be written back comes through now, or is lost with the errors of before.

@@ -70,9 +70,6 @@ enum Test {
         /// Lives, each with other errors
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         lives: u32,
-        /// In half of the lives, open the engine anew before the file system is: README.md says what comes of it
-        #[arg(long)]
-        same_mount: bool,
         #[command(flatten)]
         limits: Limits,
     },
@@ -153,9 +150,9 @@ fn main() -> ExitCode {
             let kinds = Kind::ALL.into_iter();
             worst(kinds.map(|kind| of(kind, &format!("again {}", kind.name()), || again::run(&run, kind))).collect())
         }
-        Test::Eio { lives, same_mount, limits } => {
+        Test::Eio { lives, limits } => {
             let run = run(limits);
-            worst(vec![of(Kind::Ext4, "eio ext4", || eio::run(&run, *lives, *same_mount))])
+            worst(vec![of(Kind::Ext4, "eio ext4", || eio::run(&run, *lives))])
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use super::*;
 use crate::config::SyncMode;
-use crate::disk::{RealDisk, View};
+use crate::disk::{RealDisk, View, reread};
 use crate::sim::crash::Choices;
 use crate::sim::random::Random;
 
@@ -132,7 +132,7 @@ fn what_is_synced_survives_every_seed_whatever_came_later() {
         // All is read from the drive, written again, as a failed sync may have left some of it clean, and synced.
         for file in disk.list_files() {
             let opened = disk.open(&file, Access::Write).unwrap();
-            opened.reread().unwrap();
+            reread(&*opened).unwrap();
             opened.write_at(&[IoSlice::new(&disk.read_file(&file).unwrap())], 0).unwrap();
             opened.sync().unwrap();
         }

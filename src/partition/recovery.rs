@@ -7,6 +7,8 @@
 
 mod candidates;
 mod recovered;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -7,7 +7,7 @@
 
 mod candidates;
 mod recovered;
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 
 use std::collections::VecDeque;

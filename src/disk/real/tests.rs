@@ -175,6 +175,7 @@ fn a_second_lock_tells_who_holds_the_first() {
     drop(second);
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_lock_given_up_is_free_though_its_descriptor_was_copied() {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
@@ -192,6 +193,33 @@ fn a_lock_given_up_is_free_though_its_descriptor_was_copied() {
     assert_eq!(disk.lock_holder(&path).unwrap(), None);
     assert!(matches!(disk.lock(&path, "you").unwrap(), Locked::Ours(_)));
     drop(copy);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_forgotten_is_read_from_the_drive() {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let (disk, dir) = disk();
+    const TMPFS: i64 = 0x0102_1994;
+    if fs::statfs(dir.path()).unwrap().f_type as i64 == TMPFS {
+        return eprintln!("SKIPPED: a tmpfs has nothing but memory");
+    }
+    let path = dir.path().join("file");
+    let file = disk.create(&path).unwrap();
+    file.write_at(&[IoSlice::new(&[7; 65_536])], 0).unwrap();
+    let opened = std::fs::File::open(&path).unwrap();
+    let from_memory = || {
+        let mut byte = [0];
+        preadv2(&opened, &mut [std::io::IoSliceMut::new(&mut byte)], 8_192, ReadWriteFlags::NOWAIT).map(|_| byte[0])
+    };
+    if from_memory() == Err(Errno::OPNOTSUPP) {
+        return eprintln!("SKIPPED: this file system doesn't tell what is in memory");
+    }
+    assert_eq!(from_memory(), Ok(7));
+    assert!(crate::disk::reread(&*file).unwrap().is_none());
+    assert_eq!(from_memory(), Err(Errno::AGAIN));
+    let mut byte = [0];
+    assert_eq!((file.read_at(&mut byte, 8_192).unwrap(), byte), (1, [7]));
 }
 
 #[test]

@@ -180,8 +180,9 @@ fn errors_while_opening_are_errors_and_change_nothing() {
     }
 }
 
-#[test]
-fn after_a_failed_sync_it_is_the_drive_that_is_believed() {
+/// A log of which entry 2 is durable and the sync of entry 3 failed. The process starts again in the same
+/// boot; the kernel believes the pages clean.
+fn after_a_failed_sync() -> SimDisk {
     let disk = new_disk();
     let mut log = create(&disk).unwrap();
     append(&mut log, 2).unwrap();
@@ -189,8 +190,12 @@ fn after_a_failed_sync_it_is_the_drive_that_is_believed() {
     append(&mut log, 3).unwrap();
     disk.fail_next(Operation::Sync, EIO);
     assert!(is_failed(&log.sync().unwrap_err()));
-    // The process starts again in the same boot; the kernel believes the pages clean.
-    let disk = disk.crash(CrashPolicy::Kill);
+    disk.crash(CrashPolicy::Kill)
+}
+
+#[test]
+fn after_a_failed_sync_it_is_the_drive_that_is_believed() {
+    let disk = after_a_failed_sync();
     assert_eq!(map_of(&disk), after(3), "who only reads sees what memory holds");
     let (mut opened, map) = open(&disk, Access::Write).unwrap().unwrap();
     assert_eq!(map, after(2));
@@ -203,15 +208,8 @@ fn after_a_failed_sync_it_is_the_drive_that_is_believed() {
 #[test]
 fn a_tail_that_memory_keeps_after_a_failed_sync_is_written_again() {
     for evict in [false, true] {
-        let disk = new_disk();
-        let mut log = create(&disk).unwrap();
-        append(&mut log, 2).unwrap();
-        log.sync().unwrap();
-        append(&mut log, 3).unwrap();
-        disk.fail_next(Operation::Sync, EIO);
-        assert!(is_failed(&log.sync().unwrap_err()));
-        // The process starts again in the same boot, while another has the file mapped: its pages stay.
-        let disk = disk.crash(CrashPolicy::Kill);
+        let disk = after_a_failed_sync();
+        // Another process has the file mapped: its pages stay.
         let view = disk.open(&dir().join(names::file_name(PREFIX, 1)), Access::Read).unwrap().view(1 << 20).unwrap();
         let (mut opened, map) = open(&disk, Access::Write).unwrap().unwrap();
         assert_eq!(map, after(3));

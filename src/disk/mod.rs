@@ -23,6 +23,9 @@ pub(crate) use real::RealDisk;
 pub(crate) enum Access {
     Read,
     Write,
+    /// To read what the drive has, whatever memory says. Where the file system can't, memory is forgotten
+    /// first: then pages that somebody has mapped are still believed.
+    Drive,
 }
 
 /// What a directory entry is; links are never followed.

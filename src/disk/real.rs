@@ -4,6 +4,8 @@
 //! that others wait for go through [`Queue`]s; the file system itself is tried once, in `check`.
 
 mod check;
+#[cfg(target_os = "linux")]
+mod direct;
 mod file;
 
 use std::io;
@@ -94,11 +96,14 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let access = match access {
-            Access::Read => OFlags::RDONLY,
-            Access::Write => OFlags::RDWR,
-        };
-        self.file(open_regular(path, access)?)
+        match access {
+            Access::Read => self.file(open_regular(path, OFlags::RDONLY)?),
+            Access::Write => self.file(open_regular(path, OFlags::RDWR)?),
+            #[cfg(target_os = "linux")]
+            Access::Drive => direct::open(path, &self.no_fallocate),
+            #[cfg(not(target_os = "linux"))]
+            Access::Drive => self.file(open_regular(path, OFlags::RDONLY)?),
+        }
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {

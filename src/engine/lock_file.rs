@@ -1,14 +1,15 @@
-//! What stands in `LOCK`: who has the directory open for writing, or where the catalogue ended when
-//! it was closed.
+//! What stands in `LOCK`: who has the directory open for writing, and whether a sync failed him; or where
+//! the catalogue ended when it was closed.
 //!
 //! The latter is written once the catalogue is synced, so it proves that everything below was
-//! durable: the only evidence for the catalogue's own last entries. Nothing depends on its being there:
-//! it is never synced, and the next open for writing writes over it.
+//! durable: the only evidence for the catalogue's own last entries. That a sync failed tells the next one that
+//! memory may hold what the drive lacks. Nothing depends on either's being there: they are never synced, and
+//! the next open for writing writes over them.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, File};
 use crate::format::crc;
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -17,6 +18,32 @@ pub(crate) const LOCK_NAME: &str = "LOCK";
 pub(crate) fn note_closed(disk: &dyn Disk, dir: &Path, catalog: &Path, position: u64) -> io::Result<()> {
     let name = catalog.file_name().unwrap_or_default().to_string_lossy();
     note_again(disk, dir, &closed_text(&name, position))
+}
+
+/// Behind who has it.
+const SYNC_FAILED: &str = "; a sync failed";
+
+/// Notes behind who has the directory that a sync failed.
+pub(crate) fn note_failed_sync(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let file = disk.open(&dir.join(LOCK_NAME), Access::Write)?;
+    let text = read(&*file)?;
+    if text.ends_with(SYNC_FAILED.as_bytes()) {
+        return Ok(());
+    }
+    file.write_at(&[IoSlice::new(SYNC_FAILED.as_bytes())], text.len() as u64)
+}
+
+/// Whether the last one who had the directory noted that a sync failed.
+pub(crate) fn says_failed_sync(disk: &dyn Disk, dir: &Path) -> bool {
+    let text = disk.open(&dir.join(LOCK_NAME), Access::Read).and_then(|file| read(&*file));
+    text.is_ok_and(|text| text.ends_with(SYNC_FAILED.as_bytes()))
+}
+
+fn read(file: &dyn File) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; 1024];
+    let read = file.read_at(&mut text, 0)?;
+    text.truncate(read);
+    Ok(text)
 }
 
 /// Writes such a note as it stood there.
@@ -29,10 +56,8 @@ pub(crate) fn note_again(disk: &dyn Disk, dir: &Path, text: &str) -> io::Result<
 /// The note as it stands in the file, if it is a whole one.
 pub(crate) fn closed_note(disk: &dyn Disk, dir: &Path) -> Option<String> {
     let file = disk.open(&dir.join(LOCK_NAME), Access::Read).ok()?;
-    let mut text = [0; 256];
-    let read = file.read_at(&mut text, 0).ok()?;
-    let text = std::str::from_utf8(&text[..read]).ok()?;
-    let (catalog, position) = parse_closed(text)?;
+    let text = read(&*file).ok()?;
+    let (catalog, position) = parse_closed(std::str::from_utf8(&text).ok()?)?;
     Some(closed_text(&catalog, position))
 }
 

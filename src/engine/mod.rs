@@ -26,7 +26,7 @@ use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
 use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write};
-use crate::partition::{Env, WriterHandle};
+use crate::partition::{Doubt, Env, WriterHandle};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, check_topic_name, deleted_dir, topic_dir, topics_dir};
 
@@ -134,8 +134,21 @@ impl Topic {
 pub struct Recovery {
     /// Whether the engine that had it open before was closed; else it died, or another still writes.
     pub clean: bool,
+    /// Whether a sync failed it, as far as that is known.
+    pub sync_failed: bool,
     /// The partitions where something was cut or is damaged; all others are whole.
     pub partitions: Vec<PartitionRecovery>,
+}
+
+impl Recovery {
+    /// What is in doubt of the partitions.
+    fn doubt(&self) -> Doubt {
+        match (self.clean, self.sync_failed) {
+            (true, _) => Doubt::Nothing,
+            (false, false) => Doubt::Tail,
+            (false, true) => Doubt::Memory,
+        }
+    }
 }
 
 /// What opening found in one partition.
@@ -215,7 +228,7 @@ impl Engine {
 
     /// What opening found: torn tails that were cut, damage.
     pub fn recovery(&self) -> Recovery {
-        let none = || Recovery { clean: true, partitions: Vec::new() };
+        let none = || Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
         self.core.recovery.get().cloned().unwrap_or_else(none)
     }
 
@@ -247,7 +260,7 @@ impl Engine {
             }
         };
         let epoch = lock(&core.catalog).state().epoch();
-        let mut recovery = Recovery { clean: true, partitions: Vec::new() };
+        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
         let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
         let opened = core.open_topic(&spec, epoch, &|_| None, &mut recovery);
         let topic = opened.inspect_err(|_| {
@@ -487,7 +500,7 @@ impl Core {
         };
         let known = read(&self.topics).clone();
         let mut topics = HashMap::new();
-        let mut recovery = Recovery { clean: true, partitions: Vec::new() };
+        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
         for topic in &listed {
             let opened = match known.get(&topic.name) {
                 Some(known) if known.id == topic.id && known.config.partitions == topic.config.partitions => {

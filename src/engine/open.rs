@@ -10,7 +10,7 @@ use super::directory::{
     take_lock,
 };
 use super::groups::Groups;
-use super::lock_file::closed_note;
+use super::lock_file::{closed_note, note_failed_sync, says_failed_sync};
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::Clock;
 use crate::config::{EngineConfig, TopicConfig, Writers};
@@ -22,7 +22,7 @@ use crate::keyed::Cut;
 use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
 use crate::offsets::Offsets;
 use crate::partition::{
-    Chores, Command, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
+    Chores, Command, Doubt, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
     WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
@@ -51,6 +51,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     let is_new = check_directory(&options)?;
     // Before the lock is written over it, and before the catalogue is read: it may only be older.
     let closed = closed_note(&*options.disk, &dir);
+    let sync_failed = says_failed_sync(&*options.disk, &dir);
     let (guard, found) = if options.read_only {
         (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
     } else {
@@ -94,7 +95,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     }
     let core = assemble(options, catalog, offsets, epoch, guard)?;
     let engine = Engine { core };
-    engine.open_topics(epoch, clean)?;
+    engine.open_topics(epoch, clean, sync_failed)?;
     engine.open_groups();
     Ok(engine)
 }
@@ -127,12 +128,15 @@ fn assemble(
         }
     }
     let epochs = (catalog.clone(), clock.clone());
+    let noted = (disk.clone(), dir.clone());
     let env = Arc::new(Env {
         pool: Pool::new(config.buffer_bytes, config.write_bytes),
         views: Views::new(MAPPED_SEGMENTS),
         chores: Chores::default(),
         drive,
         next_epoch: Box::new(move || lock(&epochs.0).begin_epoch(epochs.1.wall_ms())),
+        // Without the note the next one believes memory, until its own first sync tells.
+        sync_failed: Box::new(move || drop(note_failed_sync(&*noted.0, &noted.1))),
         disk,
         clock,
         events,
@@ -172,7 +176,7 @@ fn assemble(
 
 impl Engine {
     /// Recovers every topic of the catalogue and clears away what deletions left.
-    fn open_topics(&self, epoch: u32, clean: bool) -> Result<()> {
+    fn open_topics(&self, epoch: u32, clean: bool, sync_failed: bool) -> Result<()> {
         let core = &self.core;
         let disk = &*core.env.disk;
         let topics_path = topics_dir(&core.dir);
@@ -180,7 +184,7 @@ impl Engine {
             disk.create_dir_all(&topics_path).map_err(|error| Error::io(error).at_path(&topics_path))?;
         }
         let listed: Vec<_> = lock(&core.catalog).state().topics().cloned().collect();
-        let mut recovery = Recovery { clean, partitions: Vec::new() };
+        let mut recovery = Recovery { clean, sync_failed, partitions: Vec::new() };
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
             let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?;
@@ -302,7 +306,7 @@ impl Core {
         let dir = partition_dir(&self.dir, name, number);
         let engine_id = lock(&self.catalog).engine_id();
         let log = LogId { engine_id, topic_id, partition: number };
-        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref(), recovery.clean)?;
+        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref(), recovery.doubt())?;
         // Only reading, none was begun: what was read of the catalogue last must know the newest.
         recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
         recovered.damage = recovered.damage.map(|error| error.at_partition(name, number));
@@ -330,10 +334,10 @@ impl Core {
         log: &LogId,
         config: &TopicConfig,
         mark: Option<&crate::format::Mark>,
-        clean: bool,
+        doubt: Doubt,
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
-        let reread = !clean && !self.read_only;
+        let doubt = if self.read_only { Doubt::Nothing } else { doubt };
         if !self.read_only {
             disk.create_dir_all(dir).map_err(|error| Error::io(error).at_path(dir))?;
         }
@@ -343,7 +347,7 @@ impl Core {
             if tries > 0 {
                 mark = self.newest_mark(log)?.or(mark);
             }
-            match recover(disk, dir, log, config, mark.as_ref(), reread) {
+            match recover(disk, dir, log, config, mark.as_ref(), doubt) {
                 // Beside a live writer, evidence may have been read that is newer than the bytes before it,
                 // and what the catalogue says may be older than what is left of the log.
                 Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,
@@ -378,10 +382,6 @@ impl Core {
     fn report(&self, topic: &str, partition: u32, recovered: &Recovered, recovery: &mut Recovery) {
         for path in &recovered.ignored {
             self.env.events.emit(Event::Ignored { path: path.clone() });
-        }
-        for error in &recovered.not_written {
-            let what = "writing what an earlier engine left";
-            self.env.events.emit(Event::Background { what, error: error.clone().at_partition(topic, partition) });
         }
         let mut note = PartitionRecovery {
             topic: topic.to_owned(),

@@ -17,7 +17,7 @@ use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, FormatError, Mark, RecordWalk};
 use crate::ids::LogId;
-use crate::partition::{Recovered, SET_ASIDE, recover};
+use crate::partition::{Doubt, Recovered, SET_ASIDE, recover};
 use crate::segment::{Place, base_offset_of, index_path, read_header};
 
 /// More damage in one file than this is not listed one by one.
@@ -125,7 +125,7 @@ impl Check<'_, '_> {
             self.evidence = self.evidence.max(header.durable_before);
         }
         let PartitionFiles { dir, log, config, mark, .. } = self.files;
-        match recover(self.disk, dir, log, config, mark.as_ref(), false) {
+        match recover(self.disk, dir, log, config, mark.as_ref(), Doubt::Nothing) {
             Ok(recovered) if recovered.damage.is_none() => self.sound(&candidates, &recovered)?,
             Ok(Recovered { damage, .. }) => self.damaged(&candidates, damage)?,
             Err(error) if prevents(&error) => return Err(error),

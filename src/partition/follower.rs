@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::Partition;
-use super::recovery::{EndPlace, Recovered, recover};
+use super::recovery::{Doubt, EndPlace, Recovered, recover};
 use crate::disk::{Access, File};
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind};
@@ -46,7 +46,7 @@ impl Follower {
     /// Looks for the first segment of a partition that had none.
     fn begin(&mut self, partition: &Partition) -> Result<bool> {
         let env = &partition.env;
-        let found = recover(&*env.disk, &partition.dir, &partition.log, &partition.config(), None, false)?;
+        let found = recover(&*env.disk, &partition.dir, &partition.log, &partition.config(), None, Doubt::Nothing)?;
         let Some(end) = found.end else { return Ok(false) };
         partition.progress.raise_log_start(found.segments.first().map_or(0, |segment| segment.base_offset()));
         for segment in found.segments {

@@ -53,7 +53,7 @@ pub(crate) use pool::Pool;
 pub(crate) use progress::{FnFuture, Progress};
 pub(crate) use reader::Reader;
 pub(crate) use ready::ReadySet;
-pub(crate) use recovery::{REPAIR_INFIX, Recovered, recover};
+pub(crate) use recovery::{Doubt, REPAIR_INFIX, Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
 pub(crate) use writer_loop::WriterLoop;
@@ -74,6 +74,8 @@ pub(crate) struct Env {
     pub(crate) drive: Drive,
     /// Begins a new epoch in the catalogue, synced: asked for after a failed write.
     pub(crate) next_epoch: Box<dyn Fn() -> Result<u32> + Send + Sync>,
+    /// Tells those who open the log next that a sync failed: memory may hold what the drive lacks.
+    pub(crate) sync_failed: Box<dyn Fn() + Send + Sync>,
 }
 
 impl fmt::Debug for Env {

@@ -29,10 +29,21 @@ pub(crate) use recovered::{EndPlace, Recovered, TailCut};
 /// What the name of a segment that repair is writing contains, before a random number.
 pub(crate) const REPAIR_INFIX: &str = ".log.repair-";
 
+/// Of what lies above the mark, what the drive may lack though memory has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doubt {
+    /// The log was closed, or is only read.
+    Nothing,
+    /// It wasn't closed: what is found is for the writer's first sync to prove.
+    Tail,
+    /// A sync failed: memory is to forget, before it is asked, what it takes the drive to have. (Asking the drive
+    /// alone would do, and make every open after a kill wait until it has what the dead one wrote.)
+    Memory,
+}
+
 /// Finds out what counts. Changes nothing.
 ///
-/// `mark` is the catalogue's newest for this partition. With `reread`, what lies above it is read from the drive,
-/// not from memory: after an unclean stop the two may differ.
+/// `mark` is the catalogue's newest for this partition.
 ///
 /// # Errors
 /// Where the partition can't be opened at all: files of another log, of a newer format, that aren't
@@ -43,11 +54,11 @@ pub(crate) fn recover(
     log: &LogId,
     config: &TopicConfig,
     mark: Option<&Mark>,
-    reread: bool,
+    doubt: Doubt,
 ) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
-    let reread_from = reread.then(|| mark.map_or(0, |mark| mark.segment_base_offset));
-    let mut files = list(disk, dir, log, reread_from, &mut recovered)?;
+    let forget_from = (doubt == Doubt::Memory).then(|| mark.map_or(0, |mark| mark.segment_base_offset));
+    let mut files = list(disk, dir, log, forget_from, &mut recovered)?;
     let mut log_start = mark.map_or(0, |mark| mark.log_start_offset);
     if bites("log-start-of-catalogue-ignored") {
         log_start = 0;
@@ -72,7 +83,7 @@ pub(crate) fn recover(
             evidence = evidence.max(header.durable_before);
         }
     }
-    Walk { config, mark, files, recovered, evidence }.run()
+    Walk { config, mark, files, recovered, evidence, doubt }.run()
 }
 
 /// The walk over the files, in order.
@@ -83,6 +94,7 @@ struct Walk<'a> {
     recovered: Recovered,
     /// Everything below this offset was durable once.
     evidence: u64,
+    doubt: Doubt,
 }
 
 /// A batch that no evidence covers: where it begins, in which of the recovered segments.
@@ -311,13 +323,12 @@ impl Walk<'_> {
             self.recovered.unlink.push(index_path(&file.path));
         }
         let unproven = !above.is_empty() || self.recovered.cut.is_some();
-        self.recovered.tail = tail_parts(above, &self.recovered.segments, stopped);
+        self.recovered.tail = self.tail(above, stopped);
         if unproven {
             // An index written in the life that was cut may speak of batches that are gone.
             self.recovered.unlink.push(index_path(segment.path()));
         }
         let rewritten = segment.header().rewrite > 0;
-        self.recovered.tail.retain(|part| part.segment.header().rewrite == 0);
         if (!beyond.any_valid || bites("valid-bytes-written-over")) && !rewritten {
             self.recovered.active = Some((segment.clone(), self.files[at].length));
         } else if stopped.position == BLOCK_BYTES && !rewritten {
@@ -444,6 +455,28 @@ impl Walk<'_> {
         self.recovered
     }
 
+    /// The stretches from the first batch above the evidence to the end; a segment that no evidence
+    /// reaches into is there with its header, even if it has no batch; in doubt the last one always.
+    fn tail(&self, above: &VecDeque<Above>, stopped: Place) -> Vec<TailPart> {
+        let segments = &self.recovered.segments;
+        let last = segments.len().saturating_sub(1);
+        let (first, place) = above.front().map_or((last, stopped), |batch| (batch.segment, batch.place));
+        let mut parts = Vec::new();
+        for (number, segment) in segments.iter().enumerate().skip(first) {
+            let from = if number == first {
+                place
+            } else {
+                Place { position: BLOCK_BYTES, next_offset: segment.base_offset(), epoch: segment.header().epoch }
+            };
+            let to = if number == last { stopped.position } else { segment.published() };
+            let counts = to > from.position || from.position == BLOCK_BYTES || self.doubt != Doubt::Nothing;
+            if counts && segment.header().rewrite == 0 {
+                parts.push(TailPart { segment: segment.clone(), from, to });
+            }
+        }
+        parts
+    }
+
     /// Adds the segment of file `at`, whose header is `header`.
     fn add(
         &mut self,
@@ -472,24 +505,4 @@ impl Walk<'_> {
         self.recovered.segments.push(segment.clone());
         segment
     }
-}
-
-/// The stretches from the first batch above the evidence to the end; a segment that no evidence
-/// reaches into is there with its header, even if it has no batch.
-fn tail_parts(above: &VecDeque<Above>, segments: &[Arc<Segment>], stopped: Place) -> Vec<TailPart> {
-    let last = segments.len().saturating_sub(1);
-    let (first, place) = above.front().map_or((last, stopped), |batch| (batch.segment, batch.place));
-    let mut parts = Vec::new();
-    for (number, segment) in segments.iter().enumerate().skip(first) {
-        let from = if number == first {
-            place
-        } else {
-            Place { position: BLOCK_BYTES, next_offset: segment.base_offset(), epoch: segment.header().epoch }
-        };
-        let to = if number == last { stopped.position } else { segment.published() };
-        if to > from.position || from.position == BLOCK_BYTES {
-            parts.push(TailPart { segment: segment.clone(), from, to });
-        }
-    }
-    parts
 }

@@ -37,12 +37,11 @@ pub(crate) struct Start {
     pub(crate) active: Option<(Arc<Segment>, u64)>,
     /// What a new segment says of its predecessor.
     pub(crate) previous: Previous,
-    /// Batches above the evidence, to be written again before a sync counts for them.
+    /// Batches above the evidence: a sync must count for their files too, and the first one is proven.
     pub(crate) tail: Vec<TailPart>,
 }
 
-/// A stretch of batches that may be in the page cache only; with the file's header if it begins
-/// behind it.
+/// A stretch of batches that may be in memory only; with the file's header if it begins behind it.
 #[derive(Debug)]
 pub(crate) struct TailPart {
     pub(crate) segment: Arc<Segment>,
@@ -83,7 +82,10 @@ pub(crate) struct PartitionWriter {
     epoch: u32,
     active: Option<Active>,
     previous: Previous,
+    /// What the first sync has to prove.
     tail: Vec<TailPart>,
+    /// Whether the tail's files are among those to be synced.
+    tail_opened: bool,
     /// Sealed files that aren't synced yet, oldest first.
     sealed: Vec<Arc<dyn File>>,
     directory: Option<Arc<dyn File>>,
@@ -135,6 +137,7 @@ impl PartitionWriter {
             }),
             previous: start.previous,
             tail: start.tail,
+            tail_opened: false,
             sealed: Vec::new(),
             directory: None,
             // A file of an earlier life may have a name that was never synced.

@@ -168,6 +168,23 @@ impl Contents {
         changed
     }
 
+    /// Puts into what was read at `position` what the drive has instead of what it never takes: sectors that a
+    /// failed sync left clean, and blocks that are stuck.
+    pub(super) fn lose(&self, position: u64, read: &mut [u8]) {
+        let dirty = |sector| self.writes.iter().any(|write| write.has(sector));
+        let clean = self.clean.keys().copied().filter(|&sector| !dirty(sector));
+        let stuck = self.stuck.iter().flat_map(|block| block * BLOCK_SECTORS..(block + 1) * BLOCK_SECTORS);
+        let end = position + read.len() as u64;
+        for sector in clean.chain(stuck) {
+            let start = sector * SECTOR_BYTES as u64;
+            let lost = start.max(position)..(start + SECTOR_BYTES as u64).min(end);
+            if !lost.is_empty() {
+                let bytes = &mut read[(lost.start - position) as usize..(lost.end - position) as usize];
+                self.durable.read_or_zero(lost.start, bytes);
+            }
+        }
+    }
+
     /// Whether reads may see what no sync has made durable, nor any later one will.
     pub(super) fn has_lost(&self) -> bool {
         !self.clean.is_empty()
@@ -231,6 +248,11 @@ impl Version {
 }
 
 impl Stored {
+    fn has(&self, sector: u64) -> bool {
+        let count = (self.sectors.len() / SECTOR_BYTES) as u64;
+        (self.first_sector..self.first_sector + count).contains(&sector)
+    }
+
     fn sectors(&self) -> impl Iterator<Item = (u64, &[u8])> {
         (self.first_sector..).zip(self.sectors.chunks_exact(SECTOR_BYTES))
     }
@@ -372,8 +394,14 @@ mod tests {
         assert_eq!(after(&contents, &[]), [b'.'; 1024]);
         assert_eq!(&after(&contents, &[1, 1])[..5], b"first");
 
+        let mut read = *b"first";
+        contents.lose(0, &mut read);
+        assert_eq!(&read, b".....");
         // Stored again, the whole sector counts, with what was in it.
         contents.write(3, 510, b"!");
+        let mut read = *b"first";
+        contents.lose(0, &mut read);
+        assert_eq!(&read, b"first");
         contents.synced(3);
         let found = after(&contents, &[]);
         assert_eq!(&found[..5], b"first");
@@ -403,6 +431,12 @@ mod tests {
         let found = after(&contents, &[0]);
         assert_eq!((&found[600..605], &found[4096..4101]), (&[0; 5][..], &b"other"[..]));
         assert!(contents.has_lost() && contents.cache().bytes()[600..605] == *b"again");
+        let mut read = [b'x'; 10];
+        contents.lose(598, &mut read);
+        assert_eq!(&read, b"\0\0\0\0\0\0\0\0\0\0");
+        let mut read = [b'x'; 4];
+        contents.lose(4094, &mut read);
+        assert_eq!(&read, b"\0\0xx");
         contents.evict();
         assert!(!contents.has_lost() && contents.cache().bytes()[600..605] == [0; 5]);
         contents.write(4, 600, b"third");

@@ -171,8 +171,8 @@ impl SimDisk {
         self.state().take(path.as_ref())
     }
 
-    fn file(&self, node: NodeId, writable: bool) -> Arc<dyn File> {
-        Arc::new(SimFile::new(Handle::new(self, node), writable))
+    fn file(&self, node: NodeId, access: Access) -> Arc<dyn File> {
+        Arc::new(SimFile::new(Handle::new(self, node), access))
     }
 }
 
@@ -203,17 +203,17 @@ impl Disk for SimDisk {
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let node = self.state().create(path)?;
-        Ok(self.file(node, true))
+        Ok(self.file(node, Access::Write))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         let node = self.state().open(path)?;
-        Ok(self.file(node, access == Access::Write))
+        Ok(self.file(node, access))
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
         let node = self.state().open_dir(dir)?;
-        Ok(self.file(node, false))
+        Ok(self.file(node, Access::Read))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

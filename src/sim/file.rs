@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::disk::SimDisk;
 use super::names::NodeId;
-use crate::disk::{File, View};
+use crate::disk::{Access, File, View};
 use crate::sys::shared_buffer::SharedBuffer;
 
 /// Keeps a node alive, with or without a name.
@@ -43,12 +43,12 @@ impl Drop for Handle {
 #[derive(Debug)]
 pub(super) struct SimFile {
     handle: Arc<Handle>,
-    writable: bool,
+    access: Access,
 }
 
 impl SimFile {
-    pub(super) fn new(handle: Arc<Handle>, writable: bool) -> SimFile {
-        SimFile { handle, writable }
+    pub(super) fn new(handle: Arc<Handle>, access: Access) -> SimFile {
+        SimFile { handle, access }
     }
 
     pub(super) fn handle(&self) -> &Arc<Handle> {
@@ -56,7 +56,7 @@ impl SimFile {
     }
 
     fn for_writing(&self) -> io::Result<(NodeId, crate::lock::MutexGuard<'_, super::state::State>)> {
-        if !self.writable {
+        if self.access != Access::Write {
             return Err(Errno::BADF.into());
         }
         Ok((self.handle.node, self.handle.disk.state()))
@@ -70,7 +70,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.handle.disk.state().read(self.handle.node, buffer, position)
+        self.handle.disk.state().read(self.handle.node, buffer, position, self.access == Access::Drive)
     }
 
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {

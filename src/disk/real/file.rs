@@ -22,13 +22,22 @@ pub(in crate::disk) struct RealFile {
     /// SIGXFSZ, which ends a process that doesn't handle it.
     length_max: u64,
     no_fallocate: Arc<AtomicBool>,
+    /// It was opened with O_DIRECT.
+    #[cfg(target_os = "linux")]
+    pub(super) direct: AtomicBool,
 }
 
 impl RealFile {
     pub(super) fn new(fd: OwnedFd, no_fallocate: Arc<AtomicBool>) -> io::Result<RealFile> {
         let directory = fs::FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == fs::FileType::Directory;
         let length_max = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
-        Ok(RealFile { target: Target { fd: Arc::new(fd), directory }, length_max, no_fallocate })
+        Ok(RealFile {
+            target: Target { fd: Arc::new(fd), directory },
+            length_max,
+            no_fallocate,
+            #[cfg(target_os = "linux")]
+            direct: AtomicBool::new(false),
+        })
     }
 
     pub(in crate::disk) fn target(&self) -> &Target {
@@ -70,6 +79,10 @@ impl File for RealFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        #[cfg(target_os = "linux")]
+        if self.direct.load(Ordering::Relaxed) {
+            return super::direct::read_at(self, buffer, position);
+        }
         let mut filled = 0;
         while filled < buffer.len() {
             let at = position + filled as u64;

@@ -198,28 +198,51 @@ fn a_lock_given_up_is_free_though_its_descriptor_was_copied() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_is_forgotten_is_read_from_the_drive() {
-    use rustix::io::{ReadWriteFlags, preadv2};
     let (disk, dir) = disk();
     const TMPFS: i64 = 0x0102_1994;
     if fs::statfs(dir.path()).unwrap().f_type as i64 == TMPFS {
         return eprintln!("SKIPPED: a tmpfs has nothing but memory");
     }
+    // What this thread had a drive read for it.
+    let from_drive = || {
+        let counts = std::fs::read_to_string("/proc/thread-self/io").ok()?;
+        counts.lines().find_map(|line| line.strip_prefix("read_bytes: "))?.parse::<u64>().ok()
+    };
+    let Some(mut before) = from_drive() else { return eprintln!("SKIPPED: this system doesn't count what it reads") };
     let path = dir.path().join("file");
     let file = disk.create(&path).unwrap();
     file.write_at(&[IoSlice::new(&[7; 65_536])], 0).unwrap();
-    let opened = std::fs::File::open(&path).unwrap();
-    let from_memory = || {
+    let past = disk.open(&path, Access::Drive).unwrap();
+    let mut is_read_from_drive = |file: &dyn crate::disk::File| {
         let mut byte = [0];
-        preadv2(&opened, &mut [std::io::IoSliceMut::new(&mut byte)], 8_192, ReadWriteFlags::NOWAIT).map(|_| byte[0])
+        assert_eq!((file.read_at(&mut byte, 8_192).unwrap(), byte), (1, [7]));
+        let now = from_drive().unwrap();
+        std::mem::replace(&mut before, now) < now
     };
-    if from_memory() == Err(Errno::OPNOTSUPP) {
-        return eprintln!("SKIPPED: this file system doesn't tell what is in memory");
-    }
-    assert_eq!(from_memory(), Ok(7));
+    assert!(!is_read_from_drive(&*file));
     assert!(crate::disk::reread(&*file).unwrap().is_none());
-    assert_eq!(from_memory(), Err(Errno::AGAIN));
-    let mut byte = [0];
-    assert_eq!((file.read_at(&mut byte, 8_192).unwrap(), byte), (1, [7]));
+    assert!(is_read_from_drive(&*file));
+    assert!(!is_read_from_drive(&*file));
+    assert!(is_read_from_drive(&*past), "memory has it, and is passed by");
+}
+
+#[test]
+fn the_drive_is_asked_at_any_place_and_for_any_length() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("file");
+    let bytes: Vec<u8> = (0..100_000_u32).map(|number| (number * 7 / 3) as u8).collect();
+    let file = disk.create(&path).unwrap();
+    file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+    let past = disk.open(&path, Access::Drive).unwrap();
+    for (from, length) in [(0, 1), (0, 100_000), (1, 4_095), (4_095, 2), (4_096, 4_096), (777, 65_432), (99_999, 9)] {
+        let mut read = vec![0; length];
+        let count = past.read_at(&mut read, from as u64).unwrap();
+        assert_eq!(count, length.min(bytes.len() - from), "{from} {length}");
+        assert!(read[..count] == bytes[from..from + count], "{from} {length}");
+    }
+    assert_eq!(past.read_at(&mut [0; 10], 100_000).unwrap(), 0);
+    assert_eq!(past.read_at(&mut [0; 10], 5_000_000).unwrap(), 0);
+    assert_eq!(past.write_at(&[IoSlice::new(b"x")], 0).unwrap_err().raw_os_error(), Some(9));
 }
 
 #[test]

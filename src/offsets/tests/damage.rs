@@ -173,7 +173,7 @@ fn check_damaged(sample: &Sample, lost: &[usize], position: u64, what: &str) {
         // Nothing is written.
         let refused = offsets.commit("a", 9, &[new(0, 1)], 9).unwrap_err();
         match access {
-            Access::Read => assert_eq!(refused.kind(), &ErrorKind::ReadOnly),
+            Access::Read | Access::Drive => assert_eq!(refused.kind(), &ErrorKind::ReadOnly),
             Access::Write => assert_eq!(refused.kind(), damage.error.kind()),
         }
         assert!(offsets.expire(i64::MAX, 0).is_err() || view.values().all(|group| group.idle_since_ms().is_none()));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{REPAIR_INFIX, Recovered};
-use crate::disk::{Access, Disk, EntryKind, File, reread};
+use crate::disk::{Access, Disk, EntryKind, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Previous};
 use crate::ids::LogId;
@@ -47,13 +47,13 @@ impl Candidate {
     }
 }
 
-/// The segment files in order, with their headers; those from base offset `reread_from` on as the drive has them.
-/// Notes leftovers and foreign files.
+/// The segment files in order, with their headers; of those from base offset `forget_from` on memory
+/// forgets what it takes the drive to have. Notes leftovers and foreign files.
 pub(super) fn list(
     disk: &dyn Disk,
     dir: &Path,
     log: &LogId,
-    reread_from: Option<u64>,
+    forget_from: Option<u64>,
     recovered: &mut Recovered,
 ) -> Result<Vec<Candidate>> {
     let entries = match disk.list(dir) {
@@ -81,18 +81,16 @@ pub(super) fn list(
                 Error::new(ErrorKind::Foreign { reason: "a segment must be a regular file".into() }).at_path(&path)
             );
         }
-        let mut lost = None;
-        let mut open = || {
+        let open = || {
             let file = disk.open(&path, Access::Read)?;
-            if reread_from.is_some_and(|from| base_offset >= from) && !bites("cache-believed-at-open") {
-                lost = reread(&*file)?;
+            if forget_from.is_some_and(|from| base_offset >= from) && !bites("cache-believed-at-open") {
+                file.forget()?;
             }
             let length = file.length()?;
             let header = read_header(&*file)?;
             Ok((file, length, header))
         };
         let (file, length, header) = open().map_err(|error: io::Error| Error::io(error).at_path(&path))?;
-        recovered.not_written.extend(lost.map(|error| Error::io(error).at_path(&path)));
         let checked =
             header.and_then(|header| header.expect(FileKind::Segment, log).map(|()| header)).and_then(|header| {
                 if header.base_offset == base_offset {

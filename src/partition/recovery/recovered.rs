@@ -33,8 +33,6 @@ pub(crate) struct Recovered {
     pub(crate) damage: Option<Error>,
     /// Files that aren't ours.
     pub(crate) ignored: Vec<PathBuf>,
-    /// Errors that kept from the drive what an earlier life had written.
-    pub(crate) not_written: Vec<Error>,
     /// Where a follower goes on reading.
     pub(crate) end: Option<EndPlace>,
     pub(super) set_aside: Vec<(PathBuf, u64)>,
@@ -66,7 +64,6 @@ impl Recovered {
             cut: None,
             damage: None,
             ignored: Vec::new(),
-            not_written: Vec::new(),
             end: None,
             set_aside: Vec::new(),
             unlink: Vec::new(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::config::{Acks, TopicConfig, Writers};
 use crate::disk::{Access, Disk};
 use crate::engine::{Engine, Record, RecordMetadata};
+use crate::error::ErrorKind;
 use crate::sim::{CrashPolicy, Operation, SimDisk};
 
 const EIO: i32 = 5;
@@ -52,14 +53,56 @@ fn d1_after_a_failed_sync_it_is_the_drive_that_is_believed() {
 }
 
 #[test]
-fn d1_a_tail_that_memory_keeps_is_written_again() {
+fn d1_a_tail_that_only_memory_has_is_never_acknowledged() {
     let disk = after_a_failed_sync();
     // Another process has the segment mapped: its pages stay.
     let segment = disk.open(Path::new("data/topics/t/0/00000000000000000000.log"), Access::Read).unwrap();
     let view = segment.view(1 << 20).unwrap();
     let engine = open(&disk);
     assert_eq!(values(&engine), "f2");
-    drop(view);
+    let error = send(&engine, "third").unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Failed);
+    assert!(error.to_string().contains("open the log again"), "{error}");
+    drop((view, segment, engine));
+    let engine = open(&disk);
+    assert_eq!(values(&engine), "f");
     send(&engine, "third").unwrap();
-    assert_eq!(values(&open(&disk.crash(CrashPolicy::PowerLoss))), "f2t");
+    assert_eq!(values(&open(&disk.crash(CrashPolicy::PowerLoss))), "ft");
+}
+
+#[test]
+fn d1_without_the_note_of_a_failed_sync_the_first_sync_tells() {
+    let disk = after_a_failed_sync();
+    let lock = Path::new("data/LOCK");
+    assert!(disk.read_file(lock).unwrap().ends_with(b"; a sync failed"));
+    let file = disk.open(lock, Access::Write).unwrap();
+    file.give_back(0).unwrap();
+    let engine = open(&disk);
+    assert_eq!(values(&engine), "f2");
+    assert!(!engine.recovery().sync_failed);
+    send(&engine, "third").unwrap_err();
+    drop(engine);
+    let engine = open(&disk);
+    assert!(engine.recovery().sync_failed);
+    assert_eq!(values(&engine), "f");
+    send(&engine, "third").unwrap();
+    engine.close().unwrap();
+    assert_eq!(values(&open(&disk.crash(CrashPolicy::PowerLoss))), "ft");
+}
+
+#[test]
+fn d1_a_tail_that_was_only_written_is_durable_with_the_first_sync() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let small = TopicConfig::default().acks(Acks::Written).segment_bytes(64 << 10);
+    engine.create_topic("t", small).unwrap();
+    for letter in "abcdefghijkl".chars() {
+        send(&engine, letter.to_string().repeat(20_000)).unwrap();
+    }
+    let disk = disk.crash(CrashPolicy::Kill);
+    let engine = open(&disk);
+    assert!(disk.list_files().iter().filter(|path| path.extension().is_some_and(|it| it == "log")).count() > 3);
+    send(&engine, "m").unwrap();
+    engine.sync().unwrap();
+    assert_eq!(values(&open(&disk.crash(CrashPolicy::PowerLoss))), "abcdefghijklm");
 }

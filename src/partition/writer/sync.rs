@@ -4,12 +4,12 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ending, Now, PartitionWriter, TailPart};
-use crate::disk::{Access, Queue};
+use super::{Ending, Now, PartitionWriter};
+use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, Mark};
 use crate::lock::lock;
-use crate::segment::{Found, Scan};
+use crate::segment::{Found, Scan, Segment, read_header};
 use crate::teeth::bites;
 
 /// More than so much is synced through the queue, so that writing goes on meanwhile.
@@ -54,12 +54,7 @@ impl PartitionWriter {
     }
 
     pub(super) fn start_sync(&mut self, queue: &mut dyn Queue, written: u64, itself: bool) -> Result<()> {
-        for part in std::mem::take(&mut self.tail) {
-            if bites("tail-not-written-again") {
-                break;
-            }
-            self.write_again(&part)?;
-        }
+        self.open_tail()?;
         let (segment_base_offset, position) = match &self.active {
             Some(active) => (active.segment.base_offset(), active.position),
             None => (self.previous.base_offset, self.previous.length),
@@ -164,8 +159,10 @@ impl PartitionWriter {
         }
         if let Some(error) = job.error {
             // What is on disk is unknown now; trying again might say "done" without being so.
-            self.partition.fail(&error);
-            return 0;
+            return self.sync_failed(&error);
+        }
+        if let Err(error) = self.prove_tail(&job.mark) {
+            return self.sync_failed(&error);
         }
         self.sealed.drain(..job.sealed);
         // The place first: who sees the offset may ask for the place.
@@ -174,41 +171,63 @@ impl PartitionWriter {
         self.partition.publish_durable(durable_offset)
     }
 
-    /// Writes batches of an earlier life again: after a failed sync the page cache may hold what
-    /// the drive doesn't, and the next sync would not notice.
-    pub(super) fn write_again(&mut self, part: &TailPart) -> Result<()> {
-        let segment = &part.segment;
-        let is_active = self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, segment));
-        let place = |error| Error::io(error).at_path(segment.path()).with_kind(ErrorKind::Io);
-        let is_dropped = segment.end_offset() <= self.partition.progress.log_start();
-        let file = if is_active {
-            self.active_file()?
-        } else {
-            match self.partition.env.disk.open(segment.path(), Access::Write) {
-                // The log starts behind it, which is durable: nobody misses it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_dropped => return Ok(()),
-                file => file.map_err(place)?,
-            }
-        };
-        if part.from.position == BLOCK_BYTES {
-            file.write_at(&[IoSlice::new(&segment.header().encode())], 0).map_err(place)?;
+    fn sync_failed(&self, error: &Error) -> usize {
+        // First, as whoever hears of it may end at once.
+        (self.partition.env.sync_failed)();
+        self.partition.fail(error);
+        0
+    }
+
+    /// What an earlier life wrote is synced with what this one writes.
+    fn open_tail(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.tail_opened, true) || bites("tail-not-synced") {
+            return Ok(());
         }
-        let mut scan = Scan::new(&*file, part.to, segment.seed(), part.from);
-        while scan.place().position < part.to {
-            match scan.next().map_err(place)? {
-                Found::Batch { position, .. } => {
-                    let bytes = scan.batch_bytes().map_err(place)?;
-                    file.write_at(&[IoSlice::new(bytes)], position).map_err(place)?;
-                }
-                Found::End(error) => {
-                    let reason = format!("what was read when the log was opened has changed since: {error}");
-                    return Err(segment.damage(scan.place().position, reason));
-                }
+        for at in 0..self.tail.len() {
+            let segment = self.tail[at].segment.clone();
+            if self.active.as_ref().is_some_and(|active| Arc::ptr_eq(&active.segment, &segment)) {
+                self.active_file()?;
+            } else {
+                self.sealed.extend(self.open_of_tail(&segment, Access::Write)?);
             }
-        }
-        if !is_active {
-            self.sealed.push(file);
         }
         Ok(())
     }
+
+    /// `None` for a file below the log start that is gone: nobody misses it.
+    fn open_of_tail(&self, segment: &Segment, access: Access) -> Result<Option<Arc<dyn File>>> {
+        let is_dropped = segment.end_offset() <= self.partition.progress.log_start();
+        match self.partition.env.disk.open(segment.path(), access) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && is_dropped => Ok(None),
+            file => Ok(Some(file.map_err(|error| failed(segment, error))?)),
+        }
+    }
+
+    /// Reads from the drive what the first sync has made durable of files that an earlier life wrote. After that
+    /// one's failed write-back memory holds what the drive lacks, and neither writing it again nor syncing it
+    /// need change that.
+    fn prove_tail(&mut self, mark: &Mark) -> Result<()> {
+        for part in std::mem::take(&mut self.tail) {
+            let segment = &part.segment;
+            let is_last = segment.base_offset() == mark.segment_base_offset;
+            let to = if is_last { mark.position } else { segment.published() };
+            let Some(file) = self.open_of_tail(segment, Access::Drive)? else { continue };
+            let header = read_header(&*file).map_err(|error| failed(segment, error))?;
+            let mut missing = header.as_ref() != Ok(segment.header());
+            let mut scan = Scan::new(&*file, to, segment.seed(), part.from);
+            while !missing && scan.place().position < to {
+                missing = matches!(scan.next().map_err(|error| failed(segment, error))?, Found::End(_));
+            }
+            if missing && !bites("first-sync-believed") {
+                let reason = "the drive doesn't have what it was given before the log was opened: an earlier write \
+                              failed. Drop all batches, end all processes that read here, and open the log again";
+                return Err(failed(segment, io::Error::other(reason)).at_position(scan.place().position));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failed(segment: &Segment, error: io::Error) -> Error {
+    Error::io(error).at_path(segment.path()).with_kind(ErrorKind::Io)
 }

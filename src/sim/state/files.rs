@@ -62,9 +62,21 @@ impl State {
         Ok(end.min(blocks(length).saturating_add(self.free_bytes())))
     }
 
-    pub(in crate::sim) fn read(&mut self, node: NodeId, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+    /// With `past_memory` what the drive has, when memory has given it what it has for it.
+    pub(in crate::sim) fn read(
+        &mut self,
+        node: NodeId,
+        buffer: &mut [u8],
+        position: u64,
+        past_memory: bool,
+    ) -> io::Result<usize> {
         self.begin(Operation::Read, (node, position, buffer.len())).map_err(Failure::error)?;
-        Ok(self.file(node)?.contents.cache().read(position, buffer))
+        let contents = &self.file(node)?.contents;
+        let read = contents.cache().read(position, buffer);
+        if past_memory {
+            contents.lose(position, &mut buffer[..read]);
+        }
+        Ok(read)
     }
 
     /// As a view's pages are brought into memory.

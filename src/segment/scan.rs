@@ -19,6 +19,8 @@ pub(crate) struct Window<'f> {
     length: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// How many of them are the file's.
+    filled: usize,
     /// What the next read takes at least.
     ahead: usize,
 }
@@ -26,29 +28,26 @@ pub(crate) struct Window<'f> {
 impl<'f> Window<'f> {
     /// Nothing yet of the first `length` bytes of `file`.
     pub(crate) fn new(file: &'f dyn File, length: u64) -> Window<'f> {
-        Window { file, length, start: 0, bytes: Vec::new(), ahead: FIRST_BYTES }
+        Window { file, length, start: 0, bytes: Vec::new(), filled: 0, ahead: FIRST_BYTES }
     }
 
     /// Makes `wanted` bytes from `position` available (fewer only where the file ends); returns them.
     pub(crate) fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.length.saturating_sub(position)).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);
-        let have_end = self.start + self.bytes.len() as u64;
+        let have_end = self.start + self.filled as u64;
         if position < self.start || position + wanted as u64 > have_end {
             let size = wanted.max(self.ahead).min(left);
             self.ahead = (self.ahead * 4).min(WINDOW_BYTES);
-            if self.bytes.capacity() < size {
+            if self.bytes.len() < size {
                 // The system's own zeros cost nothing.
                 self.bytes = vec![0; size];
-            } else {
-                self.bytes.resize(size, 0);
             }
-            self.start = position;
-            let read = self.file.read_at(&mut self.bytes, position)?;
-            self.bytes.truncate(read);
+            (self.start, self.filled) = (position, 0);
+            self.filled = self.file.read_at(&mut self.bytes[..size], position)?;
         }
         let from = (position - self.start) as usize;
-        Ok(&self.bytes[from..(from + wanted).min(self.bytes.len())])
+        Ok(&self.bytes[from..(from + wanted).min(self.filled)])
     }
 }
 

@@ -122,21 +122,19 @@ impl Image {
     }
 }
 
-/// A hash of some bytes, four words at a time.
-fn fold(bytes: &[u8]) -> u64 {
+/// A hash of a chunk, four words at a time.
+fn fold(bytes: &[u8; CHUNK_BYTES]) -> u64 {
     const FACTORS: [u64; 4] =
         [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
     let mut lanes = FACTORS;
-    for block in bytes.chunks(32) {
-        for (lane, word) in block.chunks(8).enumerate() {
-            let mut value = [0; 8];
-            value[..word.len()].copy_from_slice(word);
-            let mixed = (lanes[lane] ^ u64::from_le_bytes(value)).wrapping_mul(FACTORS[lane]);
+    for block in bytes.as_chunks::<8>().0.as_chunks::<4>().0 {
+        for (lane, word) in block.iter().enumerate() {
+            let mixed = (lanes[lane] ^ u64::from_le_bytes(*word)).wrapping_mul(FACTORS[lane]);
             lanes[lane] = mixed ^ (mixed >> 29);
         }
     }
     let mut hash = Trace::default();
-    (lanes, bytes.len()).hash(&mut hash);
+    lanes.hash(&mut hash);
     hash.finish()
 }
 

@@ -43,8 +43,11 @@ impl Payload {
     /// Whether a record's value is this one.
     pub(super) fn is(self, value: Option<&[u8]>) -> bool {
         value.is_some_and(|value| {
+            let (found, rest) = value.as_chunks::<8>();
+            let mut words = self.words();
             value.len() == self.value_bytes()
-                && value.chunks(8).zip(self.words()).all(|(found, word)| *found == word[..found.len()])
+                && found.iter().zip(&mut words).all(|(found, word)| *found == word)
+                && words.next().is_some_and(|word| *rest == word[..rest.len()])
         })
     }
 }

@@ -6,6 +6,7 @@
 
 mod queue;
 mod real;
+mod target;
 
 use std::fmt;
 use std::io;

@@ -7,9 +7,9 @@ mod ring;
 mod threads;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::target::{Began, Target};
 use super::{File, Queue};
 use crate::config::SyncMode;
 use crate::sys::ring::Ring;
@@ -76,41 +76,12 @@ fn insisted(refused: io::Error) -> io::Error {
     io::Error::new(refused.kind(), text)
 }
 
-/// What a sync is done to.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    pub(crate) fd: Arc<OwnedFd>,
-    pub(crate) directory: bool,
-}
-
 impl Target {
     /// The target of a file of the real disk; an error for any other.
     fn of(file: &Arc<dyn File>) -> io::Result<Target> {
         file.as_any().downcast_ref::<super::real::RealFile>().map(|file| file.target().clone()).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "this file belongs to another disk than the queue")
         })
-    }
-
-    /// Makes it durable; returns when done. Tried again only if a signal came between.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        rustix::io::retry_on_intr(|| sync_once(self.fd.as_fd(), self.directory))?;
-        Ok(())
-    }
-}
-
-/// Data and length of a file; everything of a directory.
-#[cfg(not(target_vendor = "apple"))]
-fn sync_once(fd: std::os::fd::BorrowedFd<'_>, directory: bool) -> rustix::io::Result<()> {
-    if directory { rustix::fs::fsync(fd) } else { rustix::fs::fdatasync(fd) }
-}
-
-/// There `fsync` stops at the drive's cache; `F_FULLFSYNC` empties it, where the file system has it.
-#[cfg(target_vendor = "apple")]
-fn sync_once(fd: std::os::fd::BorrowedFd<'_>, _directory: bool) -> rustix::io::Result<()> {
-    use rustix::io::Errno;
-    match rustix::fs::fcntl_fullfsync(fd) {
-        Err(Errno::NOTSUP | Errno::INVAL | Errno::NOTTY) => rustix::fs::fsync(fd),
-        outcome => outcome,
     }
 }
 

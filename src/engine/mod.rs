@@ -627,6 +627,8 @@ impl Core {
         lock(&self.catalog).close();
         self.groups.offsets.close();
         write(&self.topics).clear();
+        // Memory that is mapped can't be forgotten, should the next one have to.
+        self.env.views.release_all();
         *lock(&self.guard) = None;
         drop(admin);
         failure.map_or(Ok(()), Err)

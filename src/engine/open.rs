@@ -93,6 +93,9 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         let (topic, partition, end_offset) = (String::new(), 0, 0);
         options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
     }
+    for error in [catalog.take_not_written(), offsets.take_not_written()].into_iter().flatten() {
+        options.events.emit(Event::Background { what: "writing what an earlier engine left", error });
+    }
     let core = assemble(options, catalog, offsets, epoch, guard)?;
     let engine = Engine { core };
     engine.open_topics(epoch, clean, sync_failed)?;

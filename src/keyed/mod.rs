@@ -59,6 +59,8 @@ pub(crate) struct KeyedLog {
     appended_ms: i64,
     /// A tail found at open that nothing proves durable; written again before the first sync.
     unproven: Option<Unproven>,
+    /// An error, found at open, that kept some of what an earlier life had written from the drive.
+    not_written: Option<Error>,
     /// Epoch of the last batch before a cut: the next one's must be higher.
     cut_epoch: Option<u32>,
     /// Where a cut tail ends that isn't erased yet.
@@ -183,6 +185,7 @@ impl KeyedLog {
             batch_bytes: 0,
             appended_ms,
             unproven: None,
+            not_written: None,
             cut_epoch: None,
             cut_end: None,
             ends_durably: false,
@@ -194,6 +197,11 @@ impl KeyedLog {
 
     pub(crate) fn engine_id(&self) -> EngineId {
         self.header.log.engine_id
+    }
+
+    /// Takes the error that opening found, if it did: what was written, and never synced, is lost by it.
+    pub(crate) fn take_not_written(&mut self) -> Option<Error> {
+        self.not_written.take()
     }
 
     /// Whether nothing says that the end found at open is durable, and no sync has made it so.

@@ -129,8 +129,9 @@ impl KeyedLog {
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(names::not_a_file(&path)),
                 file => file.map_err(|error| Error::io(error).at_path(&path))?,
             };
+            let mut not_written = None;
             if access == Access::Write && !bites("keyed-cache-believed-at-open") {
-                reread(&*file).map_err(|error| Error::io(error).at_path(&path))?;
+                not_written = reread(&*file).map_err(|error| Error::io(error).at_path(&path))?;
             }
             let at_start = |error: Error| error.at_path(&path).at_position(0);
             let mut bytes = [0; FILE_HEADER_BYTES];
@@ -141,7 +142,8 @@ impl KeyedLog {
             let allocated = file.length().map_err(|error| Error::io(error).at_path(&path))?;
             let made = Made { end: start_of(&header), file, allocated };
             let created_ms = header.created_ms;
-            let log = KeyedLog::assemble(disk.clone(), dir, prefix, access, number, header, made, created_ms);
+            let mut log = KeyedLog::assemble(disk.clone(), dir, prefix, access, number, header, made, created_ms);
+            log.not_written = not_written.map(|error| Error::io(error).at_path(&path));
             return Ok((names, Some(log)));
         }
         Err(vanished(dir))

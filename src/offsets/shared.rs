@@ -8,13 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Access, Disk};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::GroupSnapshot;
 use crate::ids::{EngineId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::{Mutex, lock};
 
-use super::log::OffsetLog;
+use super::log::{LogFile, OffsetLog};
 use super::salvage::OffsetDamage;
 use super::state::{NewCommit, OffsetState};
 
@@ -59,6 +59,14 @@ impl Offsets {
     /// What is wrong with the file, if anything is: then every write is refused.
     pub(crate) fn damage(&self) -> Option<OffsetDamage> {
         lock(&self.log).damage().cloned()
+    }
+
+    /// The error, if opening found one, that kept commits which were only written from the drive.
+    pub(crate) fn take_not_written(&self) -> Option<Error> {
+        match &mut lock(&self.log).file {
+            LogFile::Open(log) => log.take_not_written(),
+            _ => None,
+        }
     }
 
     /// Looks at the state, under the lock.

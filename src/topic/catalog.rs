@@ -86,6 +86,11 @@ impl Catalog {
         self.log.bytes()
     }
 
+    /// The error, if opening found one, that kept entries which were only written from the drive.
+    pub(crate) fn take_not_written(&mut self) -> Option<Error> {
+        self.log.take_not_written()
+    }
+
     /// Whether, as found at open, the newest epoch had ended cleanly.
     pub(crate) fn was_clean(&self) -> bool {
         self.was_clean

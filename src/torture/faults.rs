@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::Bounds;
 use super::explore::{Stop, check_and_die, no_violations, verified};
-use super::life::Life;
+use super::life::{DIR, Life};
 use super::model::World;
 use super::shared::Shared;
 use super::step::Step;
@@ -51,6 +51,10 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop
         shared.count_crash_point();
         disk = disk.crash(policy);
         disk.set_capacity(None);
+        if has_lost && random.below(2) == 0 {
+            // As if it had been killed between a sync that failed and the note of it.
+            disk.write_file(format!("{DIR}/LOCK"), b"").map_err(|error| error.to_string())?;
+        }
         if !shared.count_state(disk.content_hash()) {
             return Err(Stop::Over);
         }

@@ -4,11 +4,11 @@
 //! offsets and error kinds.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use thalweg::sim::{CrashPolicy, Operation, Repeat, SimClock, SimDisk};
-use thalweg::{Acks, Engine, ErrorKind, OffsetCommit, Partition, Record, TopicConfig, Writers};
+use thalweg::{Acks, Engine, ErrorKind, Event, OffsetCommit, Partition, Record, TopicConfig, Writers};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -272,7 +272,13 @@ fn d4_a_failed_sync_stops_the_partition_and_loses_nothing_acknowledged() {
     drop(consumer);
     engine.partition("other", 0).unwrap().append(&Record::new("z")).unwrap().wait().unwrap();
     assert_eq!(engine.close().unwrap_err().kind(), &ErrorKind::Failed);
-    // Opened again in the same boot: the cache still has the tail, and says so to the next sync.
+    // Opened again in the same boot. What a reader holds in memory that the drive doesn't have is never durable.
+    let engine = open(&disk);
+    assert!(engine.recovery().sync_failed);
+    let error = engine.partition("t", 0).unwrap().wait_durable(6).unwrap_err();
+    assert!(error.to_string().contains("Drop all batches"), "{error}");
+    engine.close().unwrap_err();
+    drop(reading);
     let engine = open(&disk);
     let partition = engine.partition("t", 0).unwrap();
     let end = partition.end_offset();
@@ -545,4 +551,33 @@ fn d4_a_topic_that_could_not_be_made_can_be_made_the_next_time() {
         }
     }
     assert!(refused > 6, "{refused}");
+}
+
+#[test]
+fn d4_an_error_that_kept_what_was_written_from_the_drive_is_told_at_open() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 3, 10, Acks::Written);
+    let mut consumer = engine.consumer("g").assign([("t", 0)]).start().unwrap();
+    consumer.commit_offsets([OffsetCommit::new("t", 0, 2)], Acks::Written).unwrap();
+    drop(consumer);
+    die(engine, &disk);
+    let mut told = Vec::new();
+    // The error is told to the first who syncs the file again.
+    for before in 0..8 {
+        let disk = disk.crash(CrashPolicy::Kill);
+        disk.fail_after(before, Operation::Sync, EIO, Repeat::Once);
+        let events: Arc<Mutex<Vec<PathBuf>>> = Arc::default();
+        let heard = Arc::clone(&events);
+        let listener = move |event: &Event| {
+            if let Event::Background { what: "writing what an earlier engine left", error } = event {
+                heard.lock().unwrap().push(error.path().unwrap().to_owned());
+            }
+        };
+        let builder = Engine::builder("data").writers(Writers::Inline).sim(&disk).on_event(listener);
+        if builder.open().is_ok() {
+            told.append(&mut events.lock().unwrap());
+        }
+    }
+    assert_eq!(told, [PathBuf::from("data/catalog-1"), PathBuf::from("data/offsets-1")]);
 }

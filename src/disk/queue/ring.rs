@@ -1,36 +1,55 @@
 //! The queue over an io_uring ring: tokens and files to the ring, answers back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::Target;
+use super::{Began, Target};
 use crate::disk::{File, Finished, Queue};
 use crate::sys::ring::{Ring, RingSync};
 
 pub(super) struct RingQueue {
     ring: Ring,
+    /// Syncs under way, by the number that the ring knows them by.
+    under_way: HashMap<u64, UnderWay>,
+    next: u64,
     /// Syncs that never reached the ring.
     refused: Vec<Finished>,
 }
 
+struct UnderWay {
+    token: u64,
+    target: Target,
+    began: Began,
+}
+
 impl RingQueue {
     pub(super) fn new(ring: Ring) -> RingQueue {
-        RingQueue { ring, refused: Vec::new() }
+        RingQueue { ring, under_way: HashMap::new(), next: 0, refused: Vec::new() }
     }
 }
 
 impl Queue for RingQueue {
     fn start(&mut self, token: u64, file: &Arc<dyn File>) {
         match Target::of(file) {
-            Ok(target) => self.ring.start(RingSync { token, file: target.fd, data_only: !target.directory }),
+            Ok(target) => {
+                let (number, began) = (self.next, target.begin());
+                self.next += 1;
+                self.ring.start(RingSync { token: number, file: target.fd.clone(), data_only: !target.directory });
+                self.under_way.insert(number, UnderWay { token, target, began });
+            }
             Err(error) => self.refused.push(Finished { token, result: Err(error) }),
         }
     }
 
     fn finished(&mut self, into: &mut Vec<Finished>) {
         into.append(&mut self.refused);
-        into.extend(self.ring.finished().map(|(token, result)| Finished { token, result }));
+        for (number, result) in self.ring.finished() {
+            if let Some(UnderWay { token, target, began }) = self.under_way.remove(&number) {
+                into.push(Finished { token, result: target.end(began, result) });
+            }
+        }
     }
 
     fn sleep(&mut self, timeout: Option<Duration>) {

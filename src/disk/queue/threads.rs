@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     fn target() -> Target {
-        Target { fd: Arc::new(tempfile::tempfile().unwrap().into()), directory: false }
+        Target::new(tempfile::tempfile().unwrap().into()).unwrap()
     }
 
     #[test]

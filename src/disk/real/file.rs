@@ -11,7 +11,7 @@ use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
-use crate::disk::queue::Target;
+use crate::disk::target::Target;
 use crate::disk::{File, View};
 use crate::sys::map::Mapping;
 
@@ -29,10 +29,9 @@ pub(in crate::disk) struct RealFile {
 
 impl RealFile {
     pub(super) fn new(fd: OwnedFd, no_fallocate: Arc<AtomicBool>) -> io::Result<RealFile> {
-        let directory = fs::FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) == fs::FileType::Directory;
         let length_max = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
         Ok(RealFile {
-            target: Target { fd: Arc::new(fd), directory },
+            target: Target::new(fd)?,
             length_max,
             no_fallocate,
             #[cfg(target_os = "linux")]
@@ -58,6 +57,7 @@ impl RealFile {
     /// Lengthens the file where blocks can't be reserved.
     fn extend(&self, end: u64) -> io::Result<()> {
         if self.length()? < end {
+            self.target.resized();
             retry_on_intr(|| fs::ftruncate(self.fd(), end))?;
         }
         Ok(())
@@ -71,6 +71,7 @@ impl File for RealFile {
             return Ok(());
         }
         self.check_end(position, total as u64)?;
+        self.target.written(position, total as u64);
         let written = retry_on_intr(|| rustix::io::pwritev(self.fd(), parts, position))?;
         if written == total {
             return Ok(());
@@ -104,6 +105,7 @@ impl File for RealFile {
         if self.no_fallocate.load(Ordering::Relaxed) {
             return self.extend(range.end);
         }
+        self.target.resized();
         match retry_on_intr(|| fs::fallocate(self.fd(), fs::FallocateFlags::empty(), range.start, length)) {
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
                 self.no_fallocate.store(true, Ordering::Relaxed);
@@ -125,6 +127,7 @@ impl File for RealFile {
 
     fn give_back(&self, length: u64) -> io::Result<()> {
         if self.length()? > length {
+            self.target.resized();
             retry_on_intr(|| fs::ftruncate(self.fd(), length))?;
         }
         Ok(())

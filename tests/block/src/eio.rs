@@ -7,6 +7,7 @@
 //! In half of the lives the engine is first opened anew on the same mount, above a page cache that holds what
 //! the disk doesn't, and acknowledges more.
 
+use std::fs::OpenOptions;
 use std::time::Instant;
 
 use thalweg::{Error, ErrorKind};
@@ -156,6 +157,10 @@ impl Life<'_> {
     /// The engine once more on the same mount, whose page cache may hold what the disk doesn't.
     fn reopen(&mut self, mounted: &Mounted, history: &mut History) -> Result<()> {
         let directory = mounted.data();
+        if self.chance.one_in(2) {
+            // As if it had been killed between a sync that failed and the note of it.
+            let _ = OpenOptions::new().write(true).truncate(true).open(directory.join("LOCK"));
+        }
         let engine = match driver::open(&directory, &mut self.chance) {
             Ok(engine) => engine,
             // The file system has given up: its journal couldn't be written.

@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release -- replay` in this directory, as root; README.md says what each test does.
 
+mod abort;
 mod again;
 mod chance;
 mod check;
@@ -70,6 +71,11 @@ enum Test {
         /// Lives, each with other errors
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         lives: u32,
+        #[command(flatten)]
+        limits: Limits,
+    },
+    /// What ext4's syncs say after its journal was given up
+    Abort {
         #[command(flatten)]
         limits: Limits,
     },
@@ -144,6 +150,10 @@ fn main() -> ExitCode {
         Test::Full { step, limits } => {
             let run = run(limits);
             worst(vec![of(Kind::Ext4, "full ext4", || full::run(&run, *step))])
+        }
+        Test::Abort { limits } => {
+            let run = run(limits);
+            worst(vec![of(Kind::Ext4, "abort ext4", || abort::run(&run))])
         }
         Test::Again { limits } => {
             let run = run(limits);

@@ -23,7 +23,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("durable-taken-after-the-sync", "a sync counts for what was written while it ran"),
     bug("failed-sync-is-durable", "the durable offset moves on a failed sync"),
     bug("failed-sync-retried", "a failed sync is tried again"),
-    bug("cache-believed-at-open", "memory is believed when a log is opened after an unclean stop"),
+    bug("cache-believed-at-open", "memory is believed when a log is opened though a sync had failed"),
     bug("first-sync-believed", "what the first sync says of an earlier life's records isn't proven"),
     bug("tail-not-synced", "an earlier life's files aren't synced with this one's"),
     bug("evidence-before-it-is-durable", "a batch says that what is only written is durable"),

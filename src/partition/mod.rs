@@ -3,6 +3,7 @@
 //! [`Partition`] is what producers, readers and the writer share. The writer alone changes files
 //! ([`writer`]); it learns of work through the intake and tells of progress through [`progress`].
 
+mod append;
 mod aside;
 mod batch;
 mod chores;
@@ -20,20 +21,18 @@ mod ready_tests;
 mod recovery;
 mod retention;
 mod shared;
+mod wait;
 mod writer;
 mod writer_loop;
 mod writer_thread;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::config::{Acks, EngineConfig, TopicConfig};
+use crate::config::{EngineConfig, TopicConfig};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Events;
@@ -42,6 +41,7 @@ use crate::ids::LogId;
 use crate::lock::{AtomicBool, AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, fence, lock, read, write};
 use crate::segment::{Segment, Views};
 
+pub(crate) use append::{Appended, Placed, Terms};
 pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
@@ -58,7 +58,7 @@ pub(crate) use retention::{drop_before, start_by_limits};
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
 pub(crate) use writer_loop::WriterLoop;
 
-use intake::{Intake, Push, Tickets};
+use intake::Intake;
 
 /// What every partition of an engine uses.
 pub(crate) struct Env {
@@ -156,38 +156,6 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// What an append was given.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed {
-    pub(crate) offset: u64,
-    pub(crate) run: u32,
-}
-
-/// What became of an append that was not refused.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Appended {
-    Placed(Placed),
-    /// The topic got more partitions after this one was chosen: choose again.
-    Moved,
-}
-
-/// On what terms records are taken.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Terms {
-    /// Only if the first record gets this offset.
-    pub(crate) expected_end: Option<u64>,
-    /// Only while the topic has this many partitions: it was chosen among so many. `None`: it was named.
-    pub(crate) chosen_among: Option<u32>,
-}
-
-/// Why nothing was taken for now.
-enum Untaken {
-    /// This partition has its half of the buffers, or is held.
-    OwnLimit,
-    NoBuffer,
-    Moved,
-}
-
 impl Partition {
     /// A partition as recovery found it; `mark` is the catalogue's.
     pub(crate) fn new(env: Arc<Env>, place: PartitionPlace, recovered: &Recovered, mark: Option<Mark>) -> Partition {
@@ -260,89 +228,7 @@ impl Partition {
         lock(&self.damage).clone()
     }
 
-    // ---- appending
-
-    /// Takes records, all or none, if there is a buffer; never waits.
-    #[inline]
-    pub(crate) fn try_append(&self, records: &[Incoming<'_>], sync: bool, terms: Terms) -> Result<Appended> {
-        let bytes = self.limits.check(records).map_err(|error| error.at_partition(&self.topic, self.number))?;
-        match self.push(records, bytes, sync, terms, Tickets::default())? {
-            Ok(placed) => Ok(Appended::Placed(placed)),
-            Err(Untaken::Moved) => Ok(Appended::Moved),
-            Err(_) => Err(Error::new(ErrorKind::Full).at_partition(&self.topic, self.number)),
-        }
-    }
-
-    #[inline]
-    fn push(
-        &self,
-        records: &[Incoming<'_>],
-        bytes: u64,
-        sync: bool,
-        terms: Terms,
-        tickets: Tickets,
-    ) -> Result<std::result::Result<Placed, Untaken>> {
-        let pushed = {
-            let mut intake = lock(&self.intake);
-            if let Some(expected) = terms.expected_end
-                && expected != intake.next_offset()
-                && intake.refused().is_none()
-            {
-                let end = intake.next_offset();
-                drop(intake);
-                return Err(Error::new(ErrorKind::EndMismatch { expected, end }).at_partition(&self.topic, self.number));
-            }
-            intake.push(records, bytes, sync, &self.env.pool, &self.progress, tickets, terms.chosen_among)
-        };
-        match pushed {
-            Push::Taken { offset, run, notify } => {
-                if notify {
-                    self.notify_writer();
-                }
-                Ok(Ok(Placed { offset, run }))
-            }
-            Push::Full { own_limit: true } => Ok(Err(Untaken::OwnLimit)),
-            Push::Full { own_limit: false } => Ok(Err(Untaken::NoBuffer)),
-            Push::Moved => Ok(Err(Untaken::Moved)),
-            Push::Refused(error) => Err(error.at_partition(&self.topic, self.number)),
-        }
-    }
-
-    /// Takes records, all or none; waits for a buffer in turn.
-    pub(crate) fn append<'a>(
-        self: &'a Arc<Partition>,
-        records: &'a [Incoming<'a>],
-        sync: bool,
-        terms: Terms,
-    ) -> impl Future<Output = Result<Appended>> + use<'a> {
-        let mut turn = Turn { partition: self, tickets: Tickets::default() };
-        FnFuture(move |context: &mut std::task::Context<'_>| {
-            let bytes = match self.limits.check(records) {
-                Ok(bytes) => bytes,
-                Err(error) => return Poll::Ready(Err(error.at_partition(&self.topic, self.number))),
-            };
-            // A buffer may come between the try and the place in the queue: so once more behind it.
-            let (mut waits_own, mut waits_pool) = (false, false);
-            loop {
-                let waits = match self.push(records, bytes, sync, terms, turn.tickets()) {
-                    Err(error) => return Poll::Ready(Err(error)),
-                    Ok(Ok(placed)) => return Poll::Ready(Ok(Appended::Placed(placed))),
-                    Ok(Err(Untaken::Moved)) => return Poll::Ready(Ok(Appended::Moved)),
-                    Ok(Err(Untaken::OwnLimit)) => {
-                        turn.wait_own(context.waker());
-                        &mut waits_own
-                    }
-                    Ok(Err(Untaken::NoBuffer)) => {
-                        turn.wait_pool(context.waker());
-                        &mut waits_pool
-                    }
-                };
-                if std::mem::replace(waits, true) {
-                    return Poll::Pending;
-                }
-            }
-        })
-    }
+    // ---- its writer
 
     /// Tells the writer that there is work. Cheap if it is awake.
     pub(crate) fn notify_writer(&self) {
@@ -366,130 +252,6 @@ impl Partition {
     /// Why no records are taken, if none are.
     pub(crate) fn refused(&self) -> Option<Error> {
         lock(&self.intake).refused().cloned()
-    }
-
-    /// Takes no more records; what was taken is still written.
-    pub(crate) fn stop_intake(&self, error: Error) {
-        let wakers = {
-            let mut intake = lock(&self.intake);
-            intake.refuse(error);
-            intake.queue.all()
-        };
-        for waker in wakers {
-            waker.wake();
-        }
-    }
-
-    /// Holds all of a topic's partitions at one moment: records that aren't sent to one by name wait
-    /// from now on. The offset that each one's next record gets.
-    pub(crate) fn hold_all(partitions: &[Arc<Partition>]) -> Vec<(u64, u32)> {
-        let mut intakes: Vec<_> = partitions.iter().map(|partition| lock(&partition.intake)).collect();
-        intakes.iter_mut().for_each(|intake| intake.hold());
-        intakes.iter().zip(partitions).map(|(intake, held)| (intake.next_offset(), held.progress.run())).collect()
-    }
-
-    /// Ends [`hold_all`](Partition::hold_all): the topic has `among` partitions now, which
-    /// `announce`, called while nobody can append, makes known.
-    pub(crate) fn release_all(partitions: &[Arc<Partition>], among: u32, announce: impl FnOnce()) {
-        let mut intakes: Vec<_> = partitions.iter().map(|partition| lock(&partition.intake)).collect();
-        announce();
-        let mut wakers = Vec::new();
-        for intake in &mut intakes {
-            intake.release(among);
-            wakers.extend(intake.queue.all());
-        }
-        drop(intakes);
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Waits until what ends at `end_offset` is acknowledged at `level`, or has failed.
-    pub(crate) fn acknowledged(
-        self: &Arc<Partition>,
-        level: Acks,
-        end_offset: u64,
-        run: u32,
-    ) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
-        let mut waiting = Waiting { partition: self.clone(), id: None };
-        FnFuture(move |context: &mut std::task::Context<'_>| {
-            if let Some(outcome) = waiting.partition().outcome(level, end_offset, run) {
-                return Poll::Ready(outcome);
-            }
-            if level == Acks::Synced {
-                waiting.partition().want_sync(end_offset);
-            }
-            waiting.register(level, end_offset, context.waker());
-            match waiting.partition().outcome(level, end_offset, run) {
-                Some(outcome) => Poll::Ready(outcome),
-                None => Poll::Pending,
-            }
-        })
-    }
-
-    /// Waits until it is acknowledged; `None` if `timeout` passes first. Who waits alone does the writer's
-    /// work himself.
-    pub(crate) fn wait(
-        self: &Arc<Partition>,
-        level: Acks,
-        end_offset: u64,
-        run: u32,
-        timeout: Option<Duration>,
-    ) -> Option<Result<()>> {
-        if timeout.is_none()
-            && self.progress.has_lone_waiters()
-            && self.outcome(level, end_offset, run).is_none()
-            && let Some((handle, slot)) = self.writer.get()
-        {
-            if level == Acks::Synced {
-                self.want_sync(end_offset);
-            }
-            handle.help(*slot);
-        }
-        let done = self.acknowledged(level, end_offset, run);
-        self.env.drive.wait(done, timeout.map(|timeout| (timeout, &*self.env.clock)))
-    }
-
-    /// Whether it is acknowledged or has failed; `None` while that is open.
-    pub(crate) fn outcome(&self, level: Acks, end_offset: u64, run: u32) -> Option<Result<()>> {
-        if let Some(outcome) = self.progress.outcome(level, end_offset, run, None) {
-            return Some(outcome.map_err(|error| error.at_partition(&self.topic, self.number)));
-        }
-        // Nobody will write it any more only if the partition has failed, not if it is being closed.
-        let stopped = self.stopped()?;
-        self.progress.outcome(level, end_offset, run, Some(stopped))
-    }
-
-    /// Why nothing more will come, if so: the partition failed, or its writer has ended.
-    pub(crate) fn stopped(&self) -> Option<Error> {
-        let ended = self.progress.is_failed() || self.closed.load(Ordering::SeqCst);
-        if ended { self.refused() } else { None }
-    }
-
-    /// Has the writer write and sync what there is (or drop it), then let go of the partition.
-    pub(crate) fn end_writer(&self, discard: bool) {
-        if let Some((handle, slot)) = self.writer.get() {
-            handle.send(Command::End { slot: *slot, discard });
-        }
-    }
-
-    /// Whether there is a writer whose end can be waited for.
-    pub(crate) fn has_writer(&self) -> bool {
-        self.writer.get().is_some()
-    }
-
-    /// Its writer is done with it: everything is synced and closed, or it has failed.
-    fn set_closed(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        self.progress.wake_all();
-        self.tell_subscribers();
-    }
-
-    /// Done when the writer is done with it.
-    pub(crate) fn closed(self: &Arc<Partition>) -> impl Future<Output = ()> + use<> {
-        let mut waiting = Waiting { partition: self.clone(), id: None };
-        FnFuture(move |context: &mut std::task::Context<'_>| {
-            waiting.register(Acks::Synced, u64::MAX, context.waker());
-            if waiting.partition().closed.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
-        })
     }
 
     // ---- segments
@@ -655,70 +417,5 @@ impl Partition {
     /// Bytes of all segments, as far as they are written.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.segments().iter().map(|segment| segment.published()).sum()
-    }
-}
-
-/// Places in the queues for buffers, given up when the wait ends.
-///
-/// Used as a whole through its methods: a closure that captured the tickets alone would keep copies
-/// of them, and nobody would give them up.
-struct Turn<'a> {
-    partition: &'a Arc<Partition>,
-    tickets: Tickets,
-}
-
-impl Turn<'_> {
-    fn tickets(&self) -> Tickets {
-        self.tickets
-    }
-
-    fn wait_own(&mut self, waker: &Waker) {
-        lock(&self.partition.intake).queue.wait(&mut self.tickets.own, waker);
-    }
-
-    fn wait_pool(&mut self, waker: &Waker) {
-        self.partition.env.pool.wait(&mut self.tickets.pool, waker);
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.tickets.own {
-            let next = {
-                let mut intake = lock(&self.partition.intake);
-                intake.queue.leave(ticket);
-                intake.queue.first()
-            };
-            if let Some(next) = next {
-                next.wake();
-            }
-        }
-        if let Some(ticket) = self.tickets.pool {
-            self.partition.env.pool.forget(ticket);
-        }
-    }
-}
-
-/// A place among those who wait for an offset, given up when the wait ends. Used as a whole, like [`Turn`].
-struct Waiting {
-    partition: Arc<Partition>,
-    id: Option<u64>,
-}
-
-impl Waiting {
-    fn partition(&self) -> &Partition {
-        &self.partition
-    }
-
-    fn register(&mut self, level: Acks, end_offset: u64, waker: &Waker) {
-        self.partition.progress.register(&mut self.id, level, end_offset, waker);
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(id) = self.id {
-            self.partition.progress.forget(id);
-        }
     }
 }

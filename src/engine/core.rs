@@ -1,0 +1,280 @@
+//! What all handles of an open directory share, and how it ends.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::background::{Background, Threads, is_failure};
+use super::description::Recovery;
+use super::groups::Groups;
+use super::lock_file::{self, LOCK_NAME};
+use super::open::TopicSpec;
+use crate::config::{Acks, TopicConfig};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicId;
+use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write};
+use crate::partition::{Env, WriterHandle};
+use crate::teeth::bites;
+use crate::topic::{Catalog, StickyPartitioner};
+
+/// What all handles share.
+pub(crate) struct Core {
+    pub(crate) dir: PathBuf,
+    pub(crate) env: Arc<Env>,
+    pub(super) catalog: Arc<Mutex<Catalog>>,
+    pub(super) background: Arc<Background>,
+    pub(crate) groups: Arc<Groups>,
+    pub(super) topics: RwLock<HashMap<String, Arc<Topic>>>,
+    /// Held while topics are made and deleted.
+    pub(super) admin: Mutex<()>,
+    pub(super) handles: Vec<WriterHandle>,
+    pub(super) next_writer: AtomicUsize,
+    pub(super) threads: Mutex<Option<Threads>>,
+    pub(super) guard: Mutex<Option<Box<dyn Send + Sync>>>,
+    pub(crate) read_only: bool,
+    pub(super) closed: AtomicBool,
+    /// A reader's catalogue was read on, and its topics haven't followed yet.
+    pub(super) catalog_moved: AtomicBool,
+    pub(super) seed: u64,
+    pub(super) recovery: OnceLock<Recovery>,
+}
+
+/// A topic as its handles share it.
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) name: Arc<str>,
+    pub(crate) config: Arc<TopicConfig>,
+    pub(crate) created_ms: i64,
+    pub(crate) partitions: Vec<Arc<crate::partition::Partition>>,
+    /// Each time partitions were added: the end offsets of the old ones (exclusive).
+    pub(crate) expansions: Vec<Vec<u64>>,
+    pub(crate) sticky: StickyPartitioner,
+    /// What the topic is now, once it was altered.
+    pub(super) next: OnceLock<Arc<Topic>>,
+}
+
+impl Topic {
+    /// The topic as it is now.
+    #[inline]
+    pub(crate) fn current(self: &Arc<Topic>) -> &Arc<Topic> {
+        let mut topic = self;
+        while let Some(next) = topic.next.get() {
+            topic = next;
+        }
+        topic
+    }
+
+    pub(crate) fn partition(&self, number: u32) -> Result<&Arc<crate::partition::Partition>> {
+        let partitions = self.partitions.len() as u32;
+        self.partitions.get(number as usize).ok_or_else(|| {
+            Error::new(ErrorKind::UnknownPartition { partition: number, partitions }).at_topic(&self.name)
+        })
+    }
+}
+
+impl Core {
+    pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        if let Some(topic) = read(&self.topics).get(name) {
+            return Ok(topic.clone());
+        }
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed));
+        }
+        Err(Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }))
+    }
+
+    /// # Errors
+    /// [`ErrorKind::Closed`] once the engine is closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed).at_path(&self.dir));
+        }
+        Ok(())
+    }
+
+    /// Topics came, went or grew: the groups give out what there is now.
+    pub(super) fn tell_groups(&self) {
+        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        self.groups.set_topics(topics.iter());
+    }
+
+    /// Whether some process has the directory open for writing, as far as can be found out.
+    pub(super) fn may_have_writer(&self) -> bool {
+        !self.read_only || !matches!(self.env.disk.lock_holder(&self.dir.join(LOCK_NAME)), Ok(None))
+    }
+
+    /// The lock under which topics are made and deleted, if that is possible here.
+    pub(super) fn writable(&self) -> Result<MutexGuard<'_, ()>> {
+        if self.read_only {
+            return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
+        }
+        let admin = lock(&self.admin);
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Closed).at_path(&self.dir));
+        }
+        Ok(admin)
+    }
+
+    /// In a read-only engine: takes in topics that were made or deleted since.
+    pub(super) fn refresh(&self) -> Result<()> {
+        if !self.read_only || self.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let _admin = lock(&self.admin);
+        let (listed, epoch) = {
+            let mut catalog = lock(&self.catalog);
+            let moved = self.catalog_moved.swap(false, Ordering::SeqCst);
+            if !catalog.refresh()? && !moved {
+                return Ok(());
+            }
+            (catalog.state().topics().cloned().collect::<Vec<_>>(), catalog.state().epoch())
+        };
+        let known = read(&self.topics).clone();
+        let mut topics = HashMap::new();
+        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
+        for topic in &listed {
+            let opened = match known.get(&topic.name) {
+                Some(known) if known.id == topic.id && known.config.partitions == topic.config.partitions => {
+                    for partition in &known.partitions {
+                        let start = topic.mark(partition.number).map_or(0, |mark| mark.log_start_offset);
+                        partition.progress.raise_log_start(start);
+                        partition.forget_segments_below(start);
+                    }
+                    if *known.config == topic.config {
+                        known.clone()
+                    } else {
+                        let config = Arc::new(topic.config.clone());
+                        known.partitions.iter().for_each(|partition| partition.set_config(config.clone()));
+                        self.topic_of(&TopicSpec::of(topic), known.name.clone(), config, known.partitions.clone())
+                    }
+                }
+                _ => {
+                    let marks = |partition| topic.mark(partition).copied();
+                    self.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?
+                }
+            };
+            topics.insert(topic.name.clone(), opened);
+        }
+        *write(&self.topics) = topics;
+        self.tell_groups();
+        Ok(())
+    }
+
+    /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited. The
+    /// runs are those of the moment when the offsets were looked up.
+    pub(super) fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64, u32)]) -> Result<()> {
+        for (partition, offset, _) in behind {
+            partition.want_sync(*offset);
+        }
+        for (partition, offset, run) in behind {
+            let done = partition.acknowledged(Acks::Synced, *offset, *run);
+            self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all partitions have reached a level, up to what was sent before.
+    pub(super) fn settle(&self, level: Acks) -> Result<()> {
+        let partitions: Vec<_> =
+            read(&self.topics).values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
+        let ends: Vec<_> =
+            partitions.iter().map(|partition| (partition.next_offset(), partition.progress.run())).collect();
+        if level == Acks::Synced {
+            for (partition, (end, _)) in partitions.iter().zip(&ends) {
+                partition.want_sync(*end);
+            }
+        }
+        let mut failure = None;
+        for (partition, (end, run)) in partitions.iter().zip(ends) {
+            if partition.damage().is_none() {
+                let done = partition.acknowledged(level, end, run);
+                let outcome = self.env.drive.wait(done, None).unwrap_or(Ok(())).err();
+                failure = failure.or(outcome).or(partition.take_failure());
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Ends partitions: takes no more records, writes what they have (or drops it), waits.
+    pub(super) fn end_partitions(
+        &self,
+        partitions: &[Arc<crate::partition::Partition>],
+        discard: bool,
+        reason: &Error,
+    ) {
+        for partition in partitions {
+            partition.stop_intake(reason.clone());
+            partition.end_writer(discard);
+        }
+        for partition in partitions {
+            if partition.has_writer() {
+                self.env.drive.wait(partition.closed(), None);
+            }
+        }
+    }
+
+    pub(super) fn close(&self) -> Result<()> {
+        let admin = lock(&self.admin);
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        if self.read_only {
+            write(&self.topics).clear();
+            return Ok(());
+        }
+        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        let reason = Error::new(ErrorKind::Closed);
+        let mut failure = None;
+        for topic in &topics {
+            for partition in &topic.partitions {
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                partition.stop_intake(reason.clone());
+                partition.end_writer(false);
+            }
+        }
+        for topic in &topics {
+            self.end_partitions(&topic.partitions, false, &reason);
+            for partition in &topic.partitions {
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
+            }
+        }
+        self.groups.call_all();
+        if let Some(threads) = lock(&self.threads).take() {
+            threads.stop();
+        }
+        self.groups.note_all_empty();
+        if !bites("commits-not-synced-at-close") {
+            failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));
+        }
+        self.background.do_files();
+        self.background.store_marks(true);
+        if failure.is_none() {
+            let mut catalog = lock(&self.catalog);
+            match catalog.put_clean(self.groups.offsets.durable_end(), self.env.clock.wall_ms()) {
+                Ok(()) => {
+                    let end = catalog.end_position();
+                    // A note for `verify`, which does without.
+                    let _ = lock_file::note_closed(&*self.env.disk, &self.dir, catalog.path(), end);
+                }
+                Err(error) => failure = Some(error),
+            }
+        }
+        // Handles that live on must not write into what may be another's from now on.
+        lock(&self.catalog).close();
+        self.groups.offsets.close();
+        write(&self.topics).clear();
+        // Memory that is mapped can't be forgotten, should the next one have to.
+        self.env.views.release_all();
+        *lock(&self.guard) = None;
+        drop(admin);
+        failure.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            self.env.events.emit(crate::events::Event::Background { what: "closing", error });
+        }
+    }
+}

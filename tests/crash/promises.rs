@@ -354,10 +354,10 @@ fn d4_times_that_cant_be_read_are_not_guessed() {
 
 #[test]
 fn d6_opening_reads_by_segments_not_by_bytes() {
-    let reads = |bytes: usize| {
+    let reads = |segment_bytes: u64, bytes: usize| {
         let disk = SimDisk::new();
         let engine = open(&disk);
-        let config = TopicConfig::default().segment_bytes(2 << 20).max_message_bytes(1 << 20);
+        let config = TopicConfig::default().segment_bytes(segment_bytes).max_message_bytes(1 << 20);
         engine.create_topic("t", config).unwrap();
         let partition = engine.partition("t", 0).unwrap();
         let records: Vec<_> = (0..10).map(|_| vec![5; bytes]).collect();
@@ -371,7 +371,8 @@ fn d6_opening_reads_by_segments_not_by_bytes() {
         assert_eq!(engine.partition("t", 0).unwrap().end_offset(), 10);
         disk.count(Operation::Read) - before
     };
-    assert_eq!(reads(1_000), reads(150_000));
+    assert_eq!(reads(2 << 20, 1_000), reads(2 << 20, 150_000), "one segment");
+    assert_eq!(reads(64 << 10, 25_000), reads(2 << 20, 800_000), "five segments of two records");
 }
 
 #[test]

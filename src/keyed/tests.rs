@@ -229,3 +229,26 @@ fn a_directory_in_place_of_the_file_is_named() {
         assert_eq!(error.path(), Some(dir().join(name).as_path()));
     }
 }
+
+#[test]
+fn a_cut_tail_is_told_once() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    append(&mut log, 2).unwrap();
+    log.sync().unwrap();
+    let end = log.bytes();
+    drop(log);
+    // Longer than the batch that takes its place.
+    let mut bytes = disk.read_file("data/catalog-1").unwrap();
+    bytes.truncate(end as usize);
+    bytes.extend([0xa5; 9_000]);
+    disk.write_file("data/catalog-1", bytes).unwrap();
+    let (mut opened, _) = open(&disk, Access::Write).unwrap().unwrap();
+    assert_eq!(opened.cut.map(|cut| (cut.position, cut.bytes)), Some((end, 9_000)));
+    opened.log.set_epoch(9);
+    append(&mut opened.log, 3).unwrap();
+    opened.log.sync().unwrap();
+    drop(opened.log);
+    let (opened, map) = open(&disk, Access::Write).unwrap().unwrap();
+    assert_eq!((opened.cut, map), (None, after(3)));
+}

@@ -283,3 +283,24 @@ fn files_that_are_no_offset_log_are_damage() {
     assert!(matches!(offsets.damage().unwrap().error.kind(), ErrorKind::Foreign { .. }));
     assert!(view(&offsets).is_empty() && offsets.damage().unwrap().names_lost);
 }
+
+/// A synced commit, and then a killed process: nothing behind it says that it was durable. What the next life
+/// writes does.
+#[test]
+fn d5_what_an_earlier_life_synced_is_proven_by_what_the_next_one_writes() {
+    let disk = new_disk();
+    let offsets = open(&disk, 1);
+    offsets.commit("a", 1, &[new(0, 5)], 1).unwrap();
+    let first = length(&offsets);
+    offsets.commit("b", 1, &[new(0, 6)], 2).unwrap();
+    offsets.sync_all().unwrap();
+    let disk = disk.crash(crate::sim::CrashPolicy::Kill);
+    let offsets = open(&disk, 2);
+    offsets.commit("c", 1, &[new(0, 7)], 3).unwrap();
+    let disk = disk.crash(crate::sim::CrashPolicy::Kill);
+    let mut bytes = disk.read_file(FILE).unwrap();
+    bytes[first as usize + BATCH_HEADER_BYTES] ^= 1;
+    disk.write_file(FILE, bytes).unwrap();
+    let damage = open(&disk, 3).damage().expect("the second commit was synced, and is damaged");
+    assert!(matches!(damage.error.kind(), ErrorKind::Corrupt { .. }), "{}", damage.error);
+}

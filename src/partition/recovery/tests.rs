@@ -9,6 +9,7 @@ use crate::error::ErrorKind;
 use crate::sim::{CrashPolicy, Operation, SimDisk};
 
 const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 /// It has sectors of its own, in a block that has held something durable.
 const SECOND: [u8; 2_000] = [b'2'; 2_000];
 
@@ -105,4 +106,18 @@ fn d1_a_tail_that_was_only_written_is_durable_with_the_first_sync() {
     send(&engine, "m").unwrap();
     engine.sync().unwrap();
     assert_eq!(values(&open(&disk.crash(CrashPolicy::PowerLoss))), "abcdefghijklm");
+}
+
+#[test]
+fn d4_after_a_half_done_write_a_new_epoch_begins() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    send(&engine, "first").unwrap();
+    disk.fail_next(Operation::ShortWrite, ENOSPC);
+    assert_eq!(send(&engine, SECOND).unwrap_err().kind(), &ErrorKind::NoRoom);
+    send(&engine, "third").unwrap();
+    let segments = engine.core.topic("t").unwrap().partitions[0].segments();
+    let epochs: Vec<u32> = segments.iter().map(|segment| segment.header().epoch).collect();
+    assert!(epochs.len() == 2 && epochs[0] < epochs[1], "{epochs:?}");
 }

@@ -555,6 +555,23 @@ fn d4_a_topic_that_could_not_be_made_can_be_made_the_next_time() {
 }
 
 #[test]
+fn d3_what_a_deletion_left_under_the_name_is_not_taken_for_the_next_topic() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 5, 10, Acks::Synced);
+    // The catalogue says that it is deleted, and its directory keeps its name.
+    disk.fail_next(Operation::Rename, EIO);
+    let _ = engine.delete_topic("t");
+    assert_eq!(segments(&disk).len(), 1);
+    let partition = topic(&engine);
+    assert_eq!((partition.end_offset(), segments(&disk).len()), (0, 0));
+    append(&partition, 0, 1, 10, Acks::Synced);
+    assert_eq!(numbers(&partition), [0]);
+    engine.close().unwrap();
+    assert!(thalweg::inspect::verify_sim(&disk, "data", &mut |_| {}).unwrap().is_sound());
+}
+
+#[test]
 fn d4_an_error_that_kept_what_was_written_from_the_drive_is_told_at_open() {
     let disk = SimDisk::new();
     let engine = open(&disk);

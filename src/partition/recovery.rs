@@ -130,49 +130,7 @@ impl Walk<'_> {
             self.add(at, header, previous.length, Some(previous), None);
             at += 1;
         }
-        match self.files[at].header.clone() {
-            Ok(header)
-                if header.rewrite > 0
-                    && at + 1 == self.files.len()
-                    && header.rewritten_length <= self.files[at].length =>
-            {
-                Ok(self.ends_rewritten(at, header))
-            }
-            _ => self.scan_from(at),
-        }
-    }
-
-    /// The last file was rewritten: it is whole, and the log goes on behind it in a new one.
-    fn ends_rewritten(mut self, at: usize, header: FileHeader) -> Recovered {
-        let (end_offset, length) = (header.rewritten_end_offset, header.rewritten_length);
-        let mark_epoch = self.mark.map_or(0, |mark| mark.epoch);
-        let place = Place { position: length, next_offset: end_offset, epoch: header.epoch.max(mark_epoch) };
-        let sealed = Previous {
-            file_id: header.file_id,
-            base_offset: header.base_offset,
-            end_offset,
-            length,
-            appended_ms: header.created_ms,
-            max_timestamp: i64::MIN,
-        };
-        let index = SegmentIndex::new(self.config.index_interval_bytes);
-        let segment = self.add(at, header, length, Some(sealed), Some((index, length)));
-        self.recovered.end_offset = end_offset;
-        if self.evidence > end_offset && self.evidence <= self.recovered.log_start {
-            return self.all_below_start();
-        }
-        if self.evidence > end_offset {
-            let reason =
-                format!("offsets below {} were durable, but no file holds those from {end_offset} on", self.evidence);
-            let error = Error::corrupt(reason).at_path(segment.path()).at_position(length).at_offset(end_offset);
-            self.recovered.damage = Some(error);
-            self.recovered.end_at_once();
-            return self.recovered;
-        }
-        self.recovered.durable_offset = end_offset;
-        self.recovered.end = Some(EndPlace { segment: segment.clone(), place });
-        self.recovered.previous = previous_of(&segment, end_offset, length);
-        self.recovered
+        self.scan_from(at)
     }
 
     /// Scans from a segment on, to the end of what counts.

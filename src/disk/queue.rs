@@ -142,6 +142,36 @@ mod tests {
         });
     }
 
+    /// The change shows in the file's times: nothing else changes them here.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn on_ext4_a_sync_that_needs_the_journal_is_followed_by_a_change_and_no_other() {
+        use rustix::fs::{Timespec, Timestamps, fstat, futimens, statfs};
+        over_both(|disk, queue| {
+            let dir = tempfile::tempdir().unwrap();
+            let is_ext4 = statfs(dir.path()).unwrap().f_type as u64 == 0xef53;
+            let file = written_file(disk, &dir, "file");
+            let path = dir.path().join("file");
+            let mut synced_changes = |file: &Arc<dyn File>, path: &std::path::Path| {
+                let opened = std::fs::File::open(path).unwrap();
+                let then = Timespec { tv_sec: 1_000, tv_nsec: 0 };
+                futimens(&opened, &Timestamps { last_access: then, last_modification: then }).unwrap();
+                queue.start(1, file);
+                assert!(wait_for(queue, 1)[0].result.is_ok());
+                fstat(&opened).unwrap().st_mtime != 1_000
+            };
+            assert_eq!(synced_changes(&file, &path), is_ext4, "new blocks");
+            assert!(!synced_changes(&file, &path), "nothing new");
+            file.write_at(&[io::IoSlice::new(&[6; 4_096])], 4_096).unwrap();
+            assert!(!synced_changes(&file, &path), "in blocks that were written");
+            file.write_at(&[io::IoSlice::new(&[6; 4_096])], 8_192).unwrap();
+            assert_eq!(synced_changes(&file, &path), is_ext4, "over the end");
+            let directory = disk.open_dir(dir.path()).unwrap();
+            assert_eq!(synced_changes(&directory, dir.path()), is_ext4, "a directory");
+            assert_eq!(synced_changes(&directory, dir.path()), is_ext4, "once more");
+        });
+    }
+
     #[test]
     fn more_syncs_than_the_ring_has_room_for_all_end() {
         over_both(|disk, queue| {

@@ -46,7 +46,7 @@ impl Engine {
         let name = topic.name.clone();
         let config = Arc::new(config);
         let mut partitions = topic.partitions.clone();
-        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
+        let mut recovery = Recovery::none();
         partitions.extend(core.open_partitions(before..config.partitions, |number| {
             core.open_partition(topic.id, number, &name, &config, epoch, None, &mut recovery)
         })?);

@@ -131,7 +131,7 @@ impl Core {
         };
         let known = read(&self.topics).clone();
         let mut topics = HashMap::new();
-        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
+        let mut recovery = Recovery::none();
         for topic in &listed {
             let opened = match known.get(&topic.name) {
                 Some(known) if known.id == topic.id && known.config.partitions == topic.config.partitions => {

@@ -20,6 +20,11 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// Of what was just made: nothing was there.
+    pub(super) fn none() -> Recovery {
+        Recovery { clean: true, sync_failed: false, partitions: Vec::new() }
+    }
+
     /// What is in doubt of the partitions.
     pub(super) fn doubt(&self) -> Doubt {
         match (self.clean, self.sync_failed) {

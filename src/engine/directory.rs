@@ -15,8 +15,7 @@ use crate::topic::{Catalog, DELETED_PREFIX};
 
 /// Refuses a catalogue that ends before the place where it ended, synced, when the directory was closed: a
 /// catalogue that was cut behind a batch looks whole. The note stays for who looks next.
-pub(super) fn check_ends_as_noted(options: &Options, catalog: &Catalog, note: Option<&str>) -> Result<()> {
-    let Some(note) = note else { return Ok(()) };
+pub(super) fn check_ends_as_noted(options: &Options, catalog: &Catalog, note: &str) -> Result<()> {
     let Some(reason) = parse_closed(note).and_then(|closed| lost_entries::since_closed(&closed, catalog)) else {
         return Ok(());
     };

@@ -33,12 +33,6 @@ pub(crate) fn note_failed_sync(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     file.write_at(&[IoSlice::new(SYNC_FAILED.as_bytes())], text.len() as u64)
 }
 
-/// Whether the last one who had the directory noted that a sync failed.
-pub(crate) fn says_failed_sync(disk: &dyn Disk, dir: &Path) -> bool {
-    let text = disk.open(&dir.join(LOCK_NAME), Access::Read).and_then(|file| read(&*file));
-    text.is_ok_and(|text| text.ends_with(SYNC_FAILED.as_bytes()))
-}
-
 fn read(file: &dyn File) -> io::Result<Vec<u8>> {
     let mut text = vec![0; 1024];
     let read = file.read_at(&mut text, 0)?;
@@ -53,12 +47,24 @@ pub(crate) fn note_again(disk: &dyn Disk, dir: &Path, text: &str) -> io::Result<
     file.give_back(text.len() as u64)
 }
 
-/// The note as it stands in the file, if it is a whole one.
-pub(crate) fn closed_note(disk: &dyn Disk, dir: &Path) -> Option<String> {
-    let file = disk.open(&dir.join(LOCK_NAME), Access::Read).ok()?;
-    let text = read(&*file).ok()?;
-    let (catalog, position) = parse_closed(std::str::from_utf8(&text).ok()?)?;
-    Some(closed_text(&catalog, position))
+/// What the last one who had the directory left there.
+pub(crate) enum Left {
+    /// Nothing to go by: it died, or wrote something else.
+    Nothing,
+    SyncFailed,
+    /// It closed the directory: the note, which is whole.
+    Closed(String),
+}
+
+/// Reads what was left in the file.
+pub(crate) fn left(disk: &dyn Disk, dir: &Path) -> Left {
+    let text = disk.open(&dir.join(LOCK_NAME), Access::Read).and_then(|file| read(&*file));
+    let Ok(text) = String::from_utf8(text.unwrap_or_default()) else { return Left::Nothing };
+    match parse_closed(&text) {
+        Some((catalog, position)) => Left::Closed(closed_text(&catalog, position)),
+        None if text.ends_with(SYNC_FAILED) => Left::SyncFailed,
+        None => Left::Nothing,
+    }
 }
 
 fn closed_text(catalog: &str, position: u64) -> String {

@@ -31,7 +31,7 @@ use crate::topic::{check_topic_name, deleted_dir, topic_dir, topics_dir};
 
 pub(crate) use self::core::{Core, Topic};
 pub(crate) use directory::take_lock;
-pub(crate) use lock_file::{LOCK_NAME, closed_note, parse_closed};
+pub(crate) use lock_file::{LOCK_NAME, Left, left, parse_closed};
 pub(crate) use open::TOPICS_NAME;
 
 pub use builder::Builder;
@@ -93,8 +93,7 @@ impl Engine {
 
     /// What opening found: torn tails that were cut, damage.
     pub fn recovery(&self) -> Recovery {
-        let none = || Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
-        self.core.recovery.get().cloned().unwrap_or_else(none)
+        self.core.recovery.get().cloned().unwrap_or_else(Recovery::none)
     }
 
     // ---- topics
@@ -125,7 +124,7 @@ impl Engine {
             }
         };
         let epoch = lock(&core.catalog).state().epoch();
-        let mut recovery = Recovery { clean: true, sync_failed: false, partitions: Vec::new() };
+        let mut recovery = Recovery::none();
         let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
         let opened = core.open_topic(&spec, epoch, &|_| None, &mut recovery);
         let topic = opened.inspect_err(|_| {

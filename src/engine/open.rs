@@ -10,7 +10,7 @@ use super::directory::{
     take_lock,
 };
 use super::groups::Groups;
-use super::lock_file::{closed_note, note_failed_sync, says_failed_sync};
+use super::lock_file::{Left, left, note_failed_sync};
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::clock::Clock;
 use crate::config::{EngineConfig, TopicConfig, Writers};
@@ -50,8 +50,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     let dir = options.dir.clone();
     let is_new = check_directory(&options)?;
     // Before the lock is written over it, and before the catalogue is read: it may only be older.
-    let closed = closed_note(&*options.disk, &dir);
-    let sync_failed = says_failed_sync(&*options.disk, &dir);
+    let left = left(&*options.disk, &dir);
     let (guard, found) = if options.read_only {
         (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
     } else {
@@ -75,7 +74,9 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
         }
         None => return Err(not_thalweg(&dir, "it has no catalogue")),
     };
-    check_ends_as_noted(&options, &catalog, closed.as_deref())?;
+    if let Left::Closed(note) = &left {
+        check_ends_as_noted(&options, &catalog, note)?;
+    }
     check_catalog_is_whole(&options, &mut catalog)?;
     let clean = catalog.was_clean();
     let epoch = if options.read_only { catalog.state().epoch() } else { catalog.begin_epoch(now_ms)? };
@@ -98,7 +99,7 @@ pub(crate) fn open(options: Options) -> Result<Engine> {
     }
     let core = assemble(options, catalog, offsets, epoch, guard)?;
     let engine = Engine { core };
-    engine.open_topics(epoch, clean, sync_failed)?;
+    engine.open_topics(epoch, Recovery { clean, sync_failed: matches!(left, Left::SyncFailed), ..Recovery::none() })?;
     engine.open_groups();
     Ok(engine)
 }
@@ -179,7 +180,7 @@ fn assemble(
 
 impl Engine {
     /// Recovers every topic of the catalogue and clears away what deletions left.
-    fn open_topics(&self, epoch: u32, clean: bool, sync_failed: bool) -> Result<()> {
+    fn open_topics(&self, epoch: u32, mut recovery: Recovery) -> Result<()> {
         let core = &self.core;
         let disk = &*core.env.disk;
         let topics_path = topics_dir(&core.dir);
@@ -187,7 +188,6 @@ impl Engine {
             disk.create_dir_all(&topics_path).map_err(|error| Error::io(error).at_path(&topics_path))?;
         }
         let listed: Vec<_> = lock(&core.catalog).state().topics().cloned().collect();
-        let mut recovery = Recovery { clean, sync_failed, partitions: Vec::new() };
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
             let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?;

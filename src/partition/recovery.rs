@@ -204,7 +204,8 @@ impl Walk<'_> {
         Ok(self.recovered)
     }
 
-    /// Where to begin in a file: at the newest mark if it lies there, else at its first batch.
+    /// Where to begin in a file: at the newest mark if it lies there, at the end of one that was rewritten, which is
+    /// as durable; else at its first batch.
     fn start_in(&self, header: &FileHeader, is_first: bool, length: u64, epoch: u32) -> Place {
         let base_offset = header.base_offset;
         let epoch = epoch.max(header.epoch);
@@ -218,6 +219,14 @@ impl Walk<'_> {
                     && mark.position.is_multiple_of(8) =>
             {
                 Place { position: mark.position, next_offset: mark.durable_offset, epoch: epoch.max(mark.epoch) }
+            }
+            mark if is_first
+                && header.rewrite > 0
+                && header.rewritten_length == length
+                && header.rewritten_end_offset <= self.evidence =>
+            {
+                let epoch = epoch.max(mark.map_or(0, |mark| mark.epoch));
+                Place { position: length, next_offset: header.rewritten_end_offset, epoch }
             }
             _ => Place { position: BLOCK_BYTES, next_offset: base_offset, epoch },
         }

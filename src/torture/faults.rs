@@ -1,6 +1,7 @@
 //! Lives on a disk that fails to order: an error at every call, in short ones, or drawn, in long ones.
 //! What was acknowledged must be there after the crash that ends each.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::check::Bounds;
@@ -10,6 +11,7 @@ use super::model::World;
 use super::shared::Shared;
 use super::step::Step;
 use crate::clock::Clock;
+use crate::engine::LOCK_NAME;
 use crate::sim::random::Random;
 use crate::sim::{CrashPolicy, SimClock, SimDisk};
 
@@ -53,7 +55,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop
         disk.set_capacity(None);
         if has_lost && random.below(2) == 0 {
             // As if it had been killed between a sync that failed and the note of it.
-            disk.write_file(format!("{DIR}/LOCK"), b"").map_err(|error| error.to_string())?;
+            disk.write_file(Path::new(DIR).join(LOCK_NAME), b"").map_err(|error| error.to_string())?;
         }
         if !shared.count_state(disk.content_hash()) {
             return Err(Stop::Over);

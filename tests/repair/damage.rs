@@ -1,17 +1,21 @@
 //! Segments flipped, cut, deleted, swapped, doubled.
 
+use std::path::Path;
+
 use thalweg::inspect::{RepairAction, repair_sim, verify_sim};
+use thalweg::sim::{Operation, SimClock, SimDisk};
+use thalweg::{Record, TopicConfig};
 
 use crate::support::{DATA, Sample, change, lost, repaired};
 
 #[test]
 fn d3_a_sound_directory_is_not_touched() {
     let sample = Sample::new();
-    let (before, operations) = (sample.disk.content_hash(), sample.disk.count(thalweg::sim::Operation::Write));
+    let (before, operations) = (sample.disk.content_hash(), sample.disk.count(Operation::Write));
     let done = crate::support::repair(&sample.disk).unwrap();
     assert!(done.is_nothing());
     assert_eq!(sample.disk.content_hash(), before);
-    assert_eq!(sample.disk.count(thalweg::sim::Operation::Write), operations);
+    assert_eq!(sample.disk.count(Operation::Write), operations);
 }
 
 #[test]
@@ -180,4 +184,27 @@ fn d3_indexes_are_set_aside_and_rebuilt() {
             assert_eq!(lost(&done), 0);
         }
     }
+}
+
+#[test]
+fn d6_what_was_rewritten_is_not_read_at_open() {
+    let reads = |bytes: usize| {
+        let (disk, clock) = (SimDisk::new(), SimClock::new());
+        let engine = crate::support::open(&disk, &clock).unwrap();
+        let config = TopicConfig::default().segment_bytes(4 << 20).max_message_bytes(1 << 20);
+        engine.create_topic("t", config).unwrap();
+        let partition = engine.partition("t", 0).unwrap();
+        for _ in 0..10 {
+            partition.append(&Record::new(&vec![5; bytes])).unwrap().wait().unwrap();
+        }
+        engine.close().unwrap();
+        let path = Path::new(DATA).join("topics/t/0/00000000000000000000.log");
+        change(&disk, &path, |bytes| bytes[4_096 + 200] ^= 1);
+        crate::support::repair(&disk).unwrap();
+        let before = disk.count(Operation::Read);
+        let engine = crate::support::open(&disk, &clock).unwrap();
+        assert_eq!(engine.partition("t", 0).unwrap().end_offset(), 10);
+        disk.count(Operation::Read) - before
+    };
+    assert_eq!(reads(1_000), reads(300_000));
 }

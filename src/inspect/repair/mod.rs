@@ -27,7 +27,7 @@ use super::verify::{Meter, files_of, prevents, verify_disk};
 use crate::clock::precise_wall_ms;
 use crate::config::SyncMode;
 use crate::disk::{Access, Disk, RealDisk};
-use crate::engine::{LOCK_NAME, closed_note, lost_entries, take_lock};
+use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::EngineId;
@@ -92,7 +92,10 @@ fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn 
         return shown_for(&disk, dir, &found, progress);
     }
     // What it says of the catalogue stays: it may be the only evidence.
-    let note = closed_note(&*disk, dir).unwrap_or_default();
+    let note = match left(&*disk, dir) {
+        Left::Closed(note) => note,
+        Left::Nothing | Left::SyncFailed => String::new(),
+    };
     let _guard = take_lock(&*disk, dir, &note)?;
     let mut done: Option<Repair> = None;
     for _ in 0..ROUNDS {

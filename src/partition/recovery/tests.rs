@@ -121,3 +121,18 @@ fn d4_after_a_half_done_write_a_new_epoch_begins() {
     let epochs: Vec<u32> = segments.iter().map(|segment| segment.header().epoch).collect();
     assert!(epochs.len() == 2 && epochs[0] < epochs[1], "{epochs:?}");
 }
+
+#[test]
+fn d1_the_first_sync_proves_the_file_s_header_too() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
+    send(&engine, "first").unwrap();
+    let disk = disk.crash(CrashPolicy::Kill);
+    let engine = open(&disk);
+    let path = "data/topics/t/0/00000000000000000000.log";
+    let mut bytes = disk.read_file(path).unwrap();
+    bytes[40] ^= 1;
+    disk.write_file(path, bytes).unwrap();
+    assert_eq!(engine.sync().unwrap_err().kind(), &ErrorKind::Failed);
+}

@@ -3,7 +3,7 @@
 //! With a key: murmur2 of the key. Without: one partition until a batch's worth of bytes went
 //! there, then another drawn at random, which fills batches instead of spreading single records.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::lock::{AtomicU64, Ordering};
 
 /// The partition of a key: `(murmur2(key) & 0x7fffffff) % partitions`. An empty key is a key.
 pub(crate) fn partition_for_key(key: &[u8], partitions: u32) -> u32 {

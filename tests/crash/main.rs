@@ -6,6 +6,8 @@
 //! operations; what is found afterwards is compared with a model, and the next life begins there.
 //! Every failure prints its seed; `THALWEG_SEED=n` repeats one, `THALWEG_SEEDS=n` runs more.
 
+mod errors;
 mod explore;
 mod model;
 mod promises;
+mod support;

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 
-use crate::disk::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BLOCK_BYTES;
 use crate::teeth::bites;
@@ -33,14 +32,14 @@ impl KeyedLog {
     /// Writes some zeros behind the end, into blocks that are reserved: writing and syncing a batch there is
     /// cheaper than in blocks that were never written, of which the file system has something to note.
     /// Whether to come again: not if there are enough, or none can be written. Only a log that was appended to
-    /// in this life has them: what lies behind its end is zeros already.
+    /// in this life has them: what lies behind its end was durably zeros before that (`settle`).
     pub(crate) fn write_ahead(&mut self) -> bool {
-        let is_ours = self.access == Access::Write && self.failed.is_none();
-        if !is_ours || self.batch_bytes == 0 || self.cut_end.is_some() || !self.ends_durably {
+        if self.failed.is_some() || self.batch_bytes == 0 {
             return false;
         }
         let end = self.end.position;
-        let begin = if bites("keyed-zeros-over-the-end") { end - 8 } else { end.next_multiple_of(BLOCK_BYTES) };
+        let begin =
+            if bites("keyed-zeros-over-the-end") { end.saturating_sub(8) } else { end.next_multiple_of(BLOCK_BYTES) };
         let from = begin.max(self.zeroed);
         let enough = end + ((BATCHES_LEAST + BATCHES_MORE) * self.batch_bytes).min(ZEROS_BYTES_MAX);
         let to = enough.next_multiple_of(BLOCK_BYTES).min(self.allocated).min(from + PIECE_BYTES);

@@ -244,9 +244,8 @@ impl KeyedLog {
 struct Tail {
     /// End offset and length of each.
     batches: VecDeque<(u64, usize)>,
-    /// Their bytes, behind those of batches that are proven by now.
-    bytes: Vec<u8>,
-    proven_bytes: usize,
+    /// Their bytes.
+    bytes: VecDeque<u8>,
 }
 
 impl Tail {
@@ -255,21 +254,16 @@ impl Tail {
             && end <= durable_offset
         {
             self.batches.pop_front();
-            self.proven_bytes += length;
-        }
-        if self.proven_bytes > self.bytes.len() / 2 {
-            self.bytes.drain(..self.proven_bytes);
-            self.proven_bytes = 0;
+            self.bytes.drain(..length);
         }
         if end_offset > durable_offset {
             self.batches.push_back((end_offset, bytes.len()));
-            self.bytes.extend_from_slice(bytes);
+            self.bytes.extend(bytes);
         }
     }
 
-    fn unproven(mut self, end_position: u64) -> Option<Unproven> {
-        self.bytes.drain(..self.proven_bytes);
-        let bytes = self.bytes;
+    fn unproven(self, end_position: u64) -> Option<Unproven> {
+        let bytes = Vec::from(self.bytes);
         (!bytes.is_empty()).then(|| Unproven { position: end_position - bytes.len() as u64, bytes })
     }
 }

@@ -1,10 +1,12 @@
 //! Keyed logs on the simulated disk. Each test's log is a map: entry `i` sets key `i % 3` to `i`,
 //! so a state says which entries led to it, however often the log was compacted.
 
+mod ahead;
 mod crash;
 mod damage;
 mod errors;
 mod follow;
+mod salvage;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -173,7 +175,59 @@ fn evidence_is_found_again_and_handed_on() {
     // What nothing proves is owed a second write, and only that.
     let owed = [&body(3)[..], &body(4)].map(|body| (BATCH_HEADER_BYTES + body.len()) as u64);
     let tail = log.unproven.as_ref().unwrap();
-    assert_eq!((tail.position, tail.bytes.len() as u64), (log.bytes() - owed[0] - owed[1], owed[0] + owed[1]));
+    let start = log.bytes() - owed[0] - owed[1];
+    let file = disk.read_file("data/catalog-1").unwrap();
+    assert_eq!((tail.position, &tail.bytes[..]), (start, &file[start as usize..log.bytes() as usize]));
+}
+
+#[test]
+fn what_a_file_was_made_with_is_proven_and_owed_nothing() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    assert!(!open(&disk, Access::Write).unwrap().unwrap().0.log.is_unproven());
+    append(&mut log, 2).unwrap();
+    assert!(open(&disk, Access::Write).unwrap().unwrap().0.log.is_unproven());
+    rewrite(&mut log, &after(2)).unwrap();
+    assert!(!open(&disk, Access::Write).unwrap().unwrap().0.log.is_unproven());
+}
+
+#[test]
+fn a_rewritten_file_says_what_it_takes_the_place_of() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    append(&mut log, 2).unwrap();
+    log.set_epoch(5);
+    let (length, header) =
+        (log.bytes(), |name| FileHeader::decode(&disk.read_file(dir().join(name)).unwrap()).unwrap());
+    let old = header("catalog-1");
+    rewrite(&mut log, &after(2)).unwrap();
+    let new = header("catalog-2");
+    assert_ne!(new.file_id, old.file_id);
+    let expected = FileHeader {
+        epoch: 5,
+        file_id: new.file_id,
+        base_offset: 2,
+        created_ms: 30,
+        log_start_offset: 2,
+        durable_before: 4,
+        previous: Previous {
+            file_id: old.file_id,
+            base_offset: 0,
+            end_offset: 2,
+            length,
+            appended_ms: 20,
+            max_timestamp: 20,
+        },
+        ..old
+    };
+    assert_eq!(new, expected);
+}
+
+#[test]
+fn a_directory_that_is_not_there_holds_no_log() {
+    for access in [Access::Read, Access::Write] {
+        assert!(open(&SimDisk::new(), access).unwrap().is_none());
+    }
 }
 
 #[test]

@@ -116,6 +116,25 @@ fn no_room_at_any_operation_of_a_rewrite_leaves_the_old_log() {
 }
 
 #[test]
+fn a_new_name_that_may_stand_though_the_rename_failed_stops_the_log() {
+    for is_listed in [true, false] {
+        let disk = new_disk();
+        let mut log = create(&disk).unwrap();
+        append(&mut log, 2).unwrap();
+        disk.fail_next(Operation::Rename, ENOSPC);
+        if is_listed {
+            // The new name stands all the same, as it may on a file system over a network.
+            disk.write_file("data/catalog-2", disk.read_file("data/catalog-1").unwrap()).unwrap();
+        } else {
+            disk.fail_next(Operation::List, ENOSPC);
+        }
+        assert!(is_failed(&rewrite(&mut log, &after(2)).unwrap_err()));
+        // It would be lost: the next open takes the newer file.
+        assert!(is_failed(&append(&mut log, 3).unwrap_err()));
+    }
+}
+
+#[test]
 fn any_other_error_stops_the_log_until_it_is_opened_again() {
     for operation in OPERATIONS {
         for passing in 0..8 {
@@ -160,6 +179,17 @@ fn errors_while_making_a_log_leave_none_and_a_later_try_works() {
             }
         }
     }
+}
+
+#[test]
+fn a_leftover_that_can_not_be_removed_is_the_error_of_making_a_log() {
+    let disk = new_disk();
+    disk.write_file("data/catalog-1.tmp", b"junk").unwrap();
+    disk.fail_next(Operation::Unlink, EIO);
+    let error = create(&disk).unwrap_err();
+    assert_eq!(error.io_error().unwrap().raw_os_error(), Some(EIO));
+    assert_eq!(error.path(), Some(Path::new("data/catalog-1.tmp")));
+    create(&disk).unwrap();
 }
 
 #[test]
@@ -238,4 +268,46 @@ fn a_name_that_is_not_durable_is_made_so_before_it_counts() {
     append(&mut opened.log, 3).unwrap();
     opened.log.sync().unwrap();
     assert_eq!(map_of(&disk.crash(CrashPolicy::PowerLoss)), after(3));
+}
+
+/// A log of one entry, and junk of so many bytes behind it, as of a batch that was never finished.
+fn with_junk(bytes: usize) -> (SimDisk, usize) {
+    let disk = new_disk();
+    let end = create(&disk).unwrap().bytes() as usize;
+    let mut file = disk.read_file("data/catalog-1").unwrap();
+    file.truncate(end);
+    file.resize(end + bytes, 0xa5);
+    disk.write_file("data/catalog-1", file).unwrap();
+    (disk, end)
+}
+
+#[test]
+fn a_cut_tail_is_erased_in_few_writes_and_no_further() {
+    let (disk, end) = with_junk(70_000);
+    let mut log = open(&disk, Access::Write).unwrap().unwrap().0.log;
+    // No room at first: it is still to be done then.
+    disk.fail_next(Operation::Write, ENOSPC);
+    assert_eq!(log.sync().unwrap_err().kind(), &ErrorKind::NoRoom);
+    let before = disk.count(Operation::Write);
+    log.sync().unwrap();
+    assert_eq!(disk.count(Operation::Write) - before, 3, "32 KiB at a time");
+    let file = disk.read_file("data/catalog-1").unwrap();
+    assert_eq!(file.len(), end + 70_000);
+    assert!(file[end..].iter().all(|&byte| byte == 0));
+    // Any other error stops the log.
+    let (disk, _) = with_junk(100);
+    let mut log = open(&disk, Access::Write).unwrap().unwrap().0.log;
+    disk.fail_next(Operation::Write, EIO);
+    assert!(is_failed(&log.sync().unwrap_err()));
+    assert!(is_failed(&log.sync().unwrap_err()));
+}
+
+#[test]
+fn a_cut_tail_is_gone_for_good_before_anything_takes_its_place() {
+    let (disk, end) = with_junk(70_000);
+    let mut log = open(&disk, Access::Write).unwrap().unwrap().0.log;
+    log.set_epoch(2);
+    append(&mut log, 2).unwrap();
+    let file = disk.crash(CrashPolicy::PowerLoss).read_file("data/catalog-1").unwrap();
+    assert!(file[end..].iter().all(|&byte| byte == 0));
 }

@@ -177,13 +177,13 @@ type Meanwhile = Box<dyn FnMut(u64) + Send>;
 
 /// A reader's disk on which a writer is at work between any two operations.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     disk: Arc<dyn Disk>,
     meanwhile: Arc<Mutex<(u64, Meanwhile)>>,
 }
 
 impl Shared {
-    fn new(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Shared {
+    pub(super) fn new(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Shared {
         Shared { disk: Arc::new(disk.clone()), meanwhile: Arc::new(Mutex::new((0, Box::new(meanwhile)))) }
     }
 

@@ -395,7 +395,7 @@ impl OffsetLog {
         if self.access == Access::Read {
             return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
         }
-        self.compact_if_due(now_ms)?;
+        self.compact_if_due(now_ms);
         match &mut self.file {
             LogFile::Open(log) => {
                 // So that all that earlier lives left has evidence behind it: it may have been acknowledged.
@@ -427,19 +427,17 @@ impl OffsetLog {
     }
 
     /// Compacts a file that is large, and more than twice as large as what it says.
-    fn compact_if_due(&mut self, now_ms: i64) -> Result<()> {
-        let LogFile::Open(log) = &mut self.file else { return Ok(()) };
+    fn compact_if_due(&mut self, now_ms: i64) {
+        let LogFile::Open(log) = &mut self.file else { return };
         let bytes = log.bytes();
         if bytes <= self.compact_from.max(self.retry_from).max(2 * (BLOCK_BYTES + self.state.live_bytes())) {
-            return Ok(());
+            return;
         }
-        match log.rewrite(&bodies(&self.state), now_ms) {
-            Ok(()) => self.retry_from = 0,
-            // The old file does as well.
-            Err(error) if error.kind() == &ErrorKind::NoRoom => self.retry_from = bytes + RETRY_BYTES,
-            Err(error) => return Err(error),
-        }
-        Ok(())
+        self.retry_from = match log.rewrite(&bodies(&self.state), now_ms) {
+            Ok(()) => 0,
+            // The old file does as well; if not, the log has failed, and the next append says so.
+            Err(_) => bytes + RETRY_BYTES,
+        };
     }
 }
 

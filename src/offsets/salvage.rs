@@ -63,8 +63,6 @@ pub(crate) struct Salvager {
     doubted: HashMap<u32, BTreeSet<(TopicId, u32)>>,
     /// Numbers of groups whose names are lost.
     nameless: HashSet<u32>,
-    /// Not even the file's header could be read.
-    unreadable: bool,
     /// Where the last batch ended, if damage follows.
     hole_from: Option<u64>,
     next_offset: u64,
@@ -83,7 +81,6 @@ impl Salvager {
     pub(crate) fn take(&mut self, piece: Piece<'_>) -> Result<()> {
         match piece {
             Piece::Hole(error) => {
-                self.unreadable |= error.position().is_none_or(|position| position == 0);
                 self.hole_from = Some(self.next_offset);
                 self.damaged(error);
             }
@@ -119,8 +116,7 @@ impl Salvager {
                 }
             };
         }
-        let names_lost =
-            self.unreadable || self.may_have_named || self.hole_from.is_some() || !self.nameless.is_empty();
+        let names_lost = self.may_have_named || self.hole_from.is_some() || !self.nameless.is_empty();
         (self.state, Some(OffsetDamage { error, groups, names_lost, sure: Arc::new(sure) }))
     }
 
@@ -181,16 +177,11 @@ impl Salvager {
         let in_turn = is_name && self.state.next_number() == Some(number);
         self.state.apply(entry, appended_ms)?;
         self.may_have_named &= !in_turn;
-        match entry.kind {
-            OffsetEntryKind::Delete if is_end => {
-                self.doubted.remove(&number);
-            }
-            OffsetEntryKind::Commit | OffsetEntryKind::Delete => {
-                if let Some(sure) = self.doubted.get_mut(&number) {
-                    sure.insert((entry.topic_id, entry.partition));
-                }
-            }
-            _ => {}
+        // Of a group that was deleted nobody asks: its number isn't given again.
+        if matches!(entry.kind, OffsetEntryKind::Commit | OffsetEntryKind::Delete)
+            && let Some(sure) = self.doubted.get_mut(&number)
+        {
+            sure.insert((entry.topic_id, entry.partition));
         }
         Ok(())
     }

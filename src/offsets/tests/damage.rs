@@ -253,7 +253,9 @@ fn groups_are_named_if_their_newest_commit_may_be_lost() {
     // The deletion of "c": when it comes again, the old one is forgotten.
     let damage = damaged(6);
     assert_eq!((damage.groups, damage.names_lost), (vec!["a".to_owned(), "b".into()], false));
-    assert_eq!(view(&open(&sample.disk, 2))["c"].commits.len(), 1);
+    let offsets = open(&sample.disk, 2);
+    assert_eq!(view(&offsets)["c"].commits.len(), 1);
+    offsets.with(|state| assert_eq!(state.live_bytes(), encoded_bytes(state)));
     // A group may have been named in the last of what is proven, and never again.
     assert!(damaged(10).names_lost);
     // The name of "d": its later commits say nothing.

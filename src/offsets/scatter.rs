@@ -81,4 +81,16 @@ mod tests {
         assert_eq!(all.len(), 90_000);
         assert_eq!(scattered.hash_one((3_u32, 4_u32)), Scattered::default().hash_one((3_u32, 4_u32)));
     }
+
+    #[test]
+    fn bytes_count_and_how_many_they_are() {
+        let hash = |bytes: &[u8]| {
+            let mut scatter = Scattered::default().build_hasher();
+            scatter.write(bytes);
+            scatter.finish()
+        };
+        let all = [&b""[..], &[0], &[1], &[0, 0], &[0; 8], &[0; 9], b"eight by", b"eight bytes", b"eight bytez"];
+        assert_eq!(all.map(hash).iter().collect::<HashSet<_>>().len(), all.len());
+        assert_eq!(hash(b"eight bytes"), hash(b"eight bytes"));
+    }
 }

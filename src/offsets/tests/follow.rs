@@ -96,3 +96,20 @@ fn a_reader_finds_damage_behind_what_it_has_read() {
     assert_eq!((damage.error.position(), damage.groups.len()), (Some(start as u64), 1));
     assert_eq!(view(&follower)["a"].commit(TopicId(1), 0).unwrap().offset, 4);
 }
+
+#[test]
+fn an_error_of_the_disk_is_told_and_the_next_look_starts_over() {
+    let disk = new_disk();
+    let offsets = open(&disk, 1);
+    offsets.commit("a", 1, &[new(0, 1)], 1).unwrap();
+    let follower = reader(&disk);
+    let before = view(&follower);
+    offsets.commit("a", 1, &[new(0, 2)], 1).unwrap();
+    for operation in [crate::sim::Operation::List, crate::sim::Operation::Read] {
+        disk.fail_next(operation, 5);
+        assert_eq!(follower.refresh().unwrap_err().kind(), &ErrorKind::Io, "{operation:?}");
+        assert_eq!(view(&follower), before, "{operation:?}");
+    }
+    assert_eq!((follower.refresh(), view(&follower)), (Ok(true), view(&offsets)));
+    assert!(follower.damage().is_none());
+}

@@ -1,5 +1,8 @@
 //! A segment that is asked while it is written, on the simulated disk.
 
+mod headers;
+mod indexes;
+
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
@@ -54,9 +57,9 @@ fn write(disk: &SimDisk, batches: impl IntoIterator<Item = BatchHeader>) -> Arc<
     file
 }
 
-/// The segment of that file, as far as it is published, with an index from some position on.
-fn segment(published: u64, index: (SegmentIndex, u64)) -> Arc<Segment> {
-    Arc::new(Segment::new(SegmentParts {
+/// The segment of that file, as far as it is published; no index of it is in memory.
+fn parts(published: u64) -> SegmentParts {
+    SegmentParts {
         path: PATH.into(),
         header: example_header(),
         reserved_bytes: 1 << 16,
@@ -65,8 +68,13 @@ fn segment(published: u64, index: (SegmentIndex, u64)) -> Arc<Segment> {
         end_offset: None,
         max_timestamp: i64::MIN,
         appended_ms: i64::MIN,
-        index: Some(index),
-    }))
+        index: None,
+    }
+}
+
+/// With an index from some position on.
+fn segment(published: u64, index: (SegmentIndex, u64)) -> Arc<Segment> {
+    Arc::new(Segment::new(SegmentParts { index: Some(index), ..parts(published) }))
 }
 
 /// What an earlier life left fits by its place and its offset, and is of an older epoch.

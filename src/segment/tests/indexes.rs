@@ -1,0 +1,90 @@
+//! What a segment knows of itself in memory, from its index file, and from its own headers.
+
+use super::*;
+use crate::segment::index_path;
+
+const BATCHES: u64 = 200;
+
+/// Batch `number` is appended at 2,000 + `number`; its timestamp is 1,000 less.
+fn noted(number: u64) -> BatchHeader {
+    BatchHeader { appended_ms: 2_000 + number as i64, ..batch(number, 1_000 + number as i64) }
+}
+
+fn times(segment: &Segment) -> (i64, i64) {
+    (segment.max_timestamp(), segment.appended_ms())
+}
+
+#[test]
+fn times_are_those_of_the_whole_segment_once_it_was_read() {
+    let disk = SimDisk::new();
+    write(&disk, (0..BATCHES).map(|number| noted(if number == 0 { 500 } else { number })));
+    let views = Views::new(8);
+    // The batches before the fortieth are of an earlier life.
+    let segment = segment(position_of(BATCHES), (SegmentIndex::new(INTERVAL_BYTES), position_of(40)));
+    assert_eq!(times(&segment), (i64::MIN, i64::MIN));
+    for number in 40..BATCHES {
+        segment.note(&noted(number), position_of(number));
+        assert_eq!(times(&segment), (1_000 + number as i64, 2_000 + number as i64));
+    }
+    assert!(!segment.knows_times());
+    segment.complete_times(&disk, &views);
+    assert!(segment.knows_times());
+    assert_eq!(times(&segment), (1_500, 2_500));
+    // A lookup by time has to look inside, whatever it is looking for.
+    segment.forget_times();
+    assert_eq!(times(&segment), (i64::MAX, i64::MAX));
+}
+
+/// Two headers are damaged, one behind the other; the batch with the greatest times follows.
+#[test]
+fn damage_hides_nothing_that_lies_behind_it() {
+    let disk = SimDisk::new();
+    let file = write(&disk, (0..40).map(|number| noted(if number == 12 { 500 } else { number })));
+    for damaged in [10, 11] {
+        file.write_at(&[IoSlice::new(&[0xff])], position_of(damaged) + 16).unwrap();
+    }
+    let views = Views::new(8);
+    let segment = Arc::new(Segment::new(parts(position_of(40))));
+    assert_eq!(segment.position_at_or_before(1_009, &disk, &views).unwrap(), BLOCK_BYTES);
+    assert_eq!(times(&segment), (1_500, 2_500));
+}
+
+/// The file's index has one entry only, and nearer ones are gathered: so it shows which was asked.
+#[test]
+fn the_index_file_is_asked_of_a_sealed_segment_and_of_no_other() {
+    let disk = SimDisk::new();
+    write(&disk, (0..BATCHES).map(noted));
+    let views = Views::new(8);
+    let mut with_one_entry = SegmentIndex::new(150 * BATCH_BYTES);
+    let mut gathered = SegmentIndex::new(INTERVAL_BYTES);
+    for number in 0..BATCHES {
+        with_one_entry.note(number as u32, position_of(number) as u32, noted(number).max_timestamp);
+        gathered.note(number as u32, position_of(number) as u32, noted(number).max_timestamp);
+    }
+    disk.write_file(index_path(Path::new(PATH)), with_one_entry.encode(&example_header())).unwrap();
+    let last = 1_000 + BATCHES - 1;
+
+    let segment = Arc::new(Segment::new(parts(position_of(BATCHES))));
+    let found = segment.position_at_or_before(last, &disk, &views).unwrap();
+    assert_eq!(found, position_of(172), "what is written beyond its index, the file doesn't know");
+    segment.seal(last + 1);
+    assert_eq!(segment.encode_index(), Some(gathered.encode(&example_header())));
+    assert_eq!(segment.position_at_or_before(last, &disk, &views).unwrap(), found);
+    segment.forget_index();
+    assert_eq!(segment.encode_index(), None);
+    assert_eq!(segment.position_at_or_before(last, &disk, &views).unwrap(), position_of(150));
+}
+
+/// It would be taken for one of the whole segment.
+#[test]
+fn an_index_of_a_part_is_not_written() {
+    let disk = SimDisk::new();
+    write(&disk, (0..BATCHES).map(noted));
+    let segment = segment(position_of(BATCHES), (SegmentIndex::new(INTERVAL_BYTES), position_of(40)));
+    for number in 40..BATCHES {
+        segment.note(&noted(number), position_of(number));
+    }
+    assert_eq!(segment.encode_index(), None);
+    segment.complete_times(&disk, &Views::new(8));
+    assert!(segment.encode_index().is_some());
+}

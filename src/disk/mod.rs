@@ -72,19 +72,15 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     /// Gives a file or directory another name, replacing a file that has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Gives a file a second name, without following links; `AlreadyExists` if the name is taken.
-    fn link(&self, _from: &Path, _to: &Path) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the exclusive lock that lives in this file, and writes `holder` into it. Never waits.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked>;
     /// Who holds the lock in this file, as far as its holder wrote down; `None` if nobody does. Takes
-    /// nothing and writes nothing. A disk that only one process can reach need not say.
-    fn lock_holder(&self, _path: &Path) -> io::Result<Option<String>> {
-        Ok(None)
-    }
+    /// nothing and writes nothing.
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
     /// A queue of syncs for one writer.
     fn queue(&self) -> Box<dyn Queue>;
     /// A number that nobody has seen before, to tell one file from every other.
@@ -146,9 +142,7 @@ pub(crate) trait View: Send + Sync + fmt::Debug {
     /// signal later. Called before a reader first touches a range.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
     /// A reader has gone past `range`: it need not count as this process's memory. It stays readable.
-    fn leave(&self, range: Range<u64>) {
-        let _ = range;
-    }
+    fn leave(&self, _range: Range<u64>) {}
 }
 
 /// A sync that ended.

@@ -220,6 +220,9 @@ impl Disk for Shared {
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         unreachable!("a reader changes nothing")
     }
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
     fn unlink(&self, _: &Path) -> io::Result<()> {
         unreachable!("a reader changes nothing")
     }
@@ -228,6 +231,9 @@ impl Disk for Shared {
     }
     fn lock(&self, _: &Path, _: &str) -> io::Result<Locked> {
         unreachable!("a reader takes no lock")
+    }
+    fn lock_holder(&self, _: &Path) -> io::Result<Option<String>> {
+        unreachable!("a reader asks for no lock")
     }
     fn queue(&self) -> Box<dyn Queue> {
         unreachable!("a reader syncs nothing")

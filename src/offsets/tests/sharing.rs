@@ -79,6 +79,9 @@ impl Disk for Gated {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.disk.rename(from, to)
     }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.disk.unlink(path)
     }
@@ -87,6 +90,9 @@ impl Disk for Gated {
     }
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
         self.disk.lock(path, holder)
+    }
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        self.disk.lock_holder(path)
     }
     fn queue(&self) -> Box<dyn Queue> {
         self.disk.queue()

@@ -8,6 +8,7 @@ mod check;
 mod direct;
 mod file;
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -64,27 +65,14 @@ impl Disk for RealDisk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
         let mut entries = Vec::new();
-        let mut unknown = Vec::new();
-        for entry in Dir::new(opened)? {
+        for entry in retry_on_intr(|| Dir::read_from(&opened))? {
             let entry = entry?;
             let bytes = entry.file_name().to_bytes();
             if bytes == b"." || bytes == b".." {
                 continue;
             }
-            if entry.file_type() == FileType::Unknown {
-                unknown.push((entries.len(), entry.file_name().to_owned()));
-            }
-            let name = String::from_utf8_lossy(bytes).into_owned();
-            entries.push(Entry { name, kind: kind(entry.file_type()) });
-        }
-        if !unknown.is_empty() {
-            let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
-            for (index, name) in unknown {
-                // One that was removed meanwhile stays what it is: nothing to be opened.
-                if let Ok(stat) = fs::statat(&opened, &name, AtFlags::SYMLINK_NOFOLLOW) {
-                    entries[index].kind = kind(FileType::from_raw_mode(stat.st_mode));
-                }
-            }
+            let kind = entry_kind(&opened, entry.file_name(), entry.file_type());
+            entries.push(Entry { name: String::from_utf8_lossy(bytes).into_owned(), kind });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -132,12 +120,8 @@ impl Disk for RealDisk {
         if !lock_exclusively(&file)? {
             return Ok(Locked::Held(read_holder(&file)?));
         }
-        match write_holder(&file, holder) {
-            Ok(()) => {}
-            // A full disk takes no text, and must be opened all the same.
-            Err(error) if is_full(&error) => {}
-            Err(error) => return Err(error),
-        }
+        // A full disk takes no text, and must be opened all the same.
+        unless_full(write_holder(&file, holder))?;
         Ok(Locked::Ours(Box::new(Lock(file))))
     }
 
@@ -180,10 +164,9 @@ impl Drop for Lock {
 /// must not look like a holder.
 fn lock_exclusively(file: &RealFile) -> io::Result<bool> {
     const TRIES: u32 = 5;
-    for tries_left in (0..TRIES).rev() {
+    for _ in 0..TRIES {
         match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => return Ok(true),
-            Err(Errno::WOULDBLOCK) if tries_left == 0 => {}
             Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(1)),
             Err(errno) => return Err(errno.into()),
         }
@@ -211,8 +194,8 @@ fn open_regular(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             return Err(not_regular());
         }
-        Ok(_) => {}
-        Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {}
+        // One that is missing is made, or refused, below.
+        Ok(_) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -239,6 +222,26 @@ fn kind(file_type: FileType) -> EntryKind {
         FileType::RegularFile => EntryKind::File,
         FileType::Directory => EntryKind::Directory,
         _ => EntryKind::Other,
+    }
+}
+
+/// What an entry is, of which the directory told this. Not every file system's tells.
+fn entry_kind(dir: &OwnedFd, name: &CStr, told: FileType) -> EntryKind {
+    if told != FileType::Unknown {
+        return kind(told);
+    }
+    match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => kind(FileType::from_raw_mode(stat.st_mode)),
+        // It was removed meanwhile: nothing to be opened.
+        Err(_) => EntryKind::Other,
+    }
+}
+
+/// The outcome of something that a disk without room need not take.
+fn unless_full(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if is_full(&error) => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -189,6 +189,7 @@ mod tests {
         assert!(needs(73_000, 73_729));
         assert!(!needs(4_096, 73_729));
         assert!(needs(0, 512), "nothing is known below 4,096");
+        assert!(!needs(0, 512));
         assert!(needs(90_000, 90_010), "nor of the gap before this");
         assert!(needs(80_000, 80_010));
 

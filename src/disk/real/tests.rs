@@ -1,7 +1,9 @@
 //! The machine's disk in a temporary directory: each call does what the trait says.
 
+use std::ffi::CString;
 use std::io::{ErrorKind, IoSlice};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 
 use super::*;
 
@@ -140,6 +142,38 @@ fn a_list_is_sorted_and_names_the_kinds() {
     ];
     assert_eq!(disk.list(dir.path()).unwrap(), expected);
     assert_eq!(refusal(disk.list(&dir.path().join("none"))), ErrorKind::NotFound);
+    // As on a file system whose directories don't tell.
+    let opened = fs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for Entry { name, kind } in expected {
+        let name = CString::new(name).unwrap();
+        assert_eq!(entry_kind(&opened, &name, FileType::Unknown), kind, "{name:?}");
+    }
+    assert_eq!(entry_kind(&opened, c"removed", FileType::Unknown), EntryKind::Other);
+}
+
+#[test]
+fn what_is_no_directory_is_not_opened_as_one() {
+    let (disk, dir) = disk();
+    let (file, socket) = (dir.path().join("file"), dir.path().join("socket"));
+    disk.create(&file).unwrap();
+    // Opened, a socket is another error.
+    let _socket = UnixListener::bind(&socket).unwrap();
+    for path in [file, socket] {
+        assert_eq!(refusal(disk.list(&path)), ErrorKind::NotADirectory);
+        assert_eq!(refusal(disk.open_dir(&path)), ErrorKind::NotADirectory);
+    }
+}
+
+#[test]
+fn no_program_that_is_started_inherits_a_descriptor() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("file");
+    let mut files = vec![disk.create(&path).unwrap(), disk.open_dir(dir.path()).unwrap()];
+    files.extend([Access::Read, Access::Write, Access::Drive].map(|access| disk.open(&path, access).unwrap()));
+    for file in files {
+        let file = file.as_any().downcast_ref::<RealFile>().unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(file.fd()).unwrap(), rustix::io::FdFlags::CLOEXEC);
+    }
 }
 
 #[test]
@@ -173,6 +207,26 @@ fn a_second_lock_tells_who_holds_the_first() {
     let Locked::Held(holder) = disk.lock(&path, "me").unwrap() else { panic!("it is held") };
     assert_eq!(holder, "x".repeat(HOLDER_BYTES_MAX));
     drop(second);
+}
+
+#[test]
+fn a_lock_file_that_is_missing_has_no_holder_and_one_that_is_no_file_is_an_error() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("LOCK");
+    assert_eq!(disk.lock_holder(&path).unwrap(), None);
+    assert!(!path.exists());
+    disk.create(&path).unwrap();
+    assert_eq!(disk.lock_holder(&path).unwrap(), None);
+    assert_eq!(refusal(disk.lock_holder(dir.path())), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_full_disk_is_no_reason_to_refuse_a_lock_and_any_other_error_is() {
+    unless_full(Ok(())).unwrap();
+    for full in [Errno::NOSPC, Errno::DQUOT] {
+        unless_full(Err(full.into())).unwrap();
+    }
+    assert_eq!(unless_full(Err(Errno::IO.into())).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
 }
 
 #[cfg(target_os = "linux")]

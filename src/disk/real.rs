@@ -10,7 +10,7 @@ mod file;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -65,13 +65,14 @@ impl Disk for RealDisk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
         let mut entries = Vec::new();
-        for entry in retry_on_intr(|| Dir::read_from(&opened))? {
+        let mut dir = Dir::new(opened)?;
+        while let Some(entry) = dir.read() {
             let entry = entry?;
             let bytes = entry.file_name().to_bytes();
             if bytes == b"." || bytes == b".." {
                 continue;
             }
-            let kind = entry_kind(&opened, entry.file_name(), entry.file_type());
+            let kind = entry_kind(dir.fd()?, entry.file_name(), entry.file_type());
             entries.push(Entry { name: String::from_utf8_lossy(bytes).into_owned(), kind });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -226,7 +227,7 @@ fn kind(file_type: FileType) -> EntryKind {
 }
 
 /// What an entry is, of which the directory told this. Not every file system's tells.
-fn entry_kind(dir: &OwnedFd, name: &CStr, told: FileType) -> EntryKind {
+fn entry_kind(dir: BorrowedFd<'_>, name: &CStr, told: FileType) -> EntryKind {
     if told != FileType::Unknown {
         return kind(told);
     }

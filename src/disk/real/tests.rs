@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{ErrorKind, IoSlice};
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
@@ -146,9 +147,9 @@ fn a_list_is_sorted_and_names_the_kinds() {
     let opened = fs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
     for Entry { name, kind } in expected {
         let name = CString::new(name).unwrap();
-        assert_eq!(entry_kind(&opened, &name, FileType::Unknown), kind, "{name:?}");
+        assert_eq!(entry_kind(opened.as_fd(), &name, FileType::Unknown), kind, "{name:?}");
     }
-    assert_eq!(entry_kind(&opened, c"removed", FileType::Unknown), EntryKind::Other);
+    assert_eq!(entry_kind(opened.as_fd(), c"removed", FileType::Unknown), EntryKind::Other);
 }
 
 #[test]

@@ -46,6 +46,9 @@ impl Disk for Watched {
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
         unreachable!("a reader changes nothing")
     }
+    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
+        unreachable!("a reader changes nothing")
+    }
     fn unlink(&self, _: &Path) -> io::Result<()> {
         unreachable!("a reader changes nothing")
     }
@@ -54,6 +57,9 @@ impl Disk for Watched {
     }
     fn lock(&self, _: &Path, _: &str) -> io::Result<Locked> {
         unreachable!("a reader takes no lock")
+    }
+    fn lock_holder(&self, _: &Path) -> io::Result<Option<String>> {
+        unreachable!("a log has no lock of its own")
     }
     fn queue(&self) -> Box<dyn Queue> {
         unreachable!("a reader syncs nothing")

@@ -235,3 +235,6 @@ impl std::fmt::Debug for Drive {
         })
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

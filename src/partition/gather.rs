@@ -77,6 +77,19 @@ mod tests {
         assert!(gathering.goes_on(1, micros(3_199)) && !gathering.goes_on(30, micros(3_200)), "never longer");
         gathering.synced(3, micros(4_000), micros(100));
         assert!(!gathering.goes_on(0, micros(4_000)), "too few to wait for");
+        gathering.synced(4, micros(5_000), micros(100));
+        assert!(gathering.goes_on(0, micros(5_000)), "enough");
+    }
+
+    #[test]
+    fn a_wait_was_for_nothing_if_a_quarter_did_not_come() {
+        for (came, waits_again) in [(24, true), (23, false)] {
+            let mut gathering = Gathering::default();
+            gathering.synced(32, micros(1_000), micros(100));
+            assert!(gathering.goes_on(came, micros(1_000)) && !gathering.goes_on(came, micros(1_050)));
+            gathering.synced(32, micros(2_000), micros(100));
+            assert_eq!(gathering.goes_on(0, micros(2_000)), waits_again, "{came} of 32");
+        }
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl Intake {
     fn fits(&self, records: &[Incoming<'_>], bytes: usize) -> bool {
         let (Some(group), Some(draft)) = (&self.open, &self.draft) else { return false };
         group.bytes.len() + bytes <= draft.limit
-            && (draft.header.offset_count as usize + records.len()) <= u32::MAX as usize
+            && self.next_offset + records.len() as u64 <= MAX_OFFSET
             && records.iter().all(|record| {
                 record
                     .timestamp

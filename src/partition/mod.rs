@@ -21,6 +21,8 @@ mod ready_tests;
 mod recovery;
 mod retention;
 mod shared;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 mod wait;
 mod writer;
 mod writer_loop;

@@ -1,0 +1,64 @@
+//! Places that are known durable, until they stand in the catalogue; and the queues they wait in.
+
+use super::{Bell, builder, inner};
+use crate::config::TopicConfig;
+use crate::format::Mark;
+use crate::partition::chores::{Chores, FileChore};
+use crate::sim::SimDisk;
+
+fn mark(end_offset: u64) -> Mark {
+    Mark {
+        epoch: 1,
+        log_start_offset: 0,
+        durable_offset: end_offset,
+        segment_base_offset: 0,
+        position: 4_096 + 128 * end_offset,
+    }
+}
+
+#[test]
+fn a_place_is_stored_when_much_has_come_or_nothing_more_comes() {
+    let engine = builder(&SimDisk::new()).sync_bytes(64 << 10).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let partition = inner(&engine);
+    let mut seen = u64::MAX;
+    assert_eq!(partition.due_mark(&mut seen, true), (None, false), "nothing is durable yet");
+    partition.note_durable(mark(1), 40 << 10);
+    assert!(partition.env.chores.has_marks());
+    assert_eq!(partition.due_mark(&mut seen, false), (None, true));
+    partition.note_durable(mark(2), 24 << 10);
+    assert_eq!(partition.due_mark(&mut seen, false), (Some(mark(2)), false), "64 KiB have come");
+    assert_eq!(partition.due_mark(&mut seen, true), (None, false), "it is stored");
+
+    partition.note_durable(mark(3), 40 << 10);
+    assert_eq!(partition.due_mark(&mut seen, false), (None, true), "the bytes before it count no more");
+    assert_eq!(partition.due_mark(&mut seen, false), (Some(mark(3)), false), "nothing came since");
+
+    partition.note_durable(mark(4), 1);
+    assert_eq!(partition.due_mark(&mut seen, true), (Some(mark(4)), false), "the log is being closed");
+
+    partition.note_durable(mark(5), 1);
+    partition.progress.raise_log_start(3);
+    let raised = Mark { log_start_offset: 3, ..mark(5) };
+    assert_eq!(partition.due_mark(&mut seen, true), (Some(raised), false));
+}
+
+#[test]
+fn whoever_has_work_for_a_background_thread_wakes_that_thread() {
+    let engine = builder(&SimDisk::new()).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let chores = Chores::default();
+    let ((files, files_waker), (upkeep, upkeep_waker)) = (Bell::new(), Bell::new());
+    chores.set_wakers(files_waker, upkeep_waker);
+    let rung = || (files.rung(), upkeep.rung());
+    chores.add(FileChore::Remove { files: Vec::new(), dirs: Vec::new() });
+    assert_eq!(rung(), (1, 0));
+    assert!(chores.next_file_chore().is_some() && chores.next_file_chore().is_none());
+    chores.wake_upkeep();
+    assert_eq!(rung(), (1, 1));
+    assert!(!chores.has_marks());
+    chores.add_mark(inner(&engine));
+    assert_eq!(rung(), (1, 2));
+    assert!(chores.has_marks());
+    assert!(chores.next_mark().is_some() && !chores.has_marks());
+}

@@ -1,0 +1,81 @@
+//! Who is told what: consumers of new records, a flush of failures, readers of what was dropped, a writer of work.
+
+use std::sync::Arc;
+
+use super::{Bell, ENOSPC, Sleeps, builder, inner, send};
+use crate::clock::SystemClock;
+use crate::config::{Acks, TopicConfig};
+use crate::error::ErrorKind;
+use crate::partition::{ReadySet, WriterLoop};
+use crate::sim::{Operation, SimDisk};
+
+#[test]
+fn consumers_are_told_of_new_records_until_they_want_to_hear_no_more() {
+    let engine = builder(&SimDisk::new()).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let partition = inner(&engine);
+    let sets = [1, 2].map(|bit| {
+        let set = Arc::new(ReadySet::default());
+        set.grow(3);
+        partition.subscribe(set.clone(), bit);
+        set
+    });
+    let told = || {
+        while sets.iter().any(|set| set.take_from(0).is_some()) {}
+        send(&engine, "value").unwrap();
+        [0, 1].map(|at: usize| sets[at].take_from(0))
+    };
+    assert_eq!(told(), [Some(1), Some(2)]);
+    partition.unsubscribe(&sets[0]);
+    assert_eq!(told(), [None, Some(2)]);
+    partition.unsubscribe(&sets[1]);
+    assert_eq!(told(), [None, None]);
+}
+
+#[test]
+fn d4_a_flush_tells_once_what_failed_before_it() {
+    let disk = SimDisk::new();
+    let engine = builder(&disk).open().unwrap();
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
+    engine.flush().unwrap();
+    disk.fail_next(Operation::Write, ENOSPC);
+    send(&engine, "lost").unwrap_err();
+    assert_eq!(engine.flush().unwrap_err().kind(), &ErrorKind::NoRoom);
+    engine.flush().unwrap();
+    send(&engine, "value").unwrap();
+    engine.flush().unwrap();
+}
+
+#[test]
+fn who_comes_to_a_segment_of_which_part_was_deleted_meanwhile_is_told() {
+    let engine = builder(&SimDisk::new()).open().unwrap();
+    engine.create_topic("t", TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written)).unwrap();
+    for bytes in [50_000, 20_000, 20_000] {
+        send(&engine, vec![b'x'; bytes]).unwrap();
+    }
+    let partition = engine.partition("t", 0).unwrap();
+    let mut reading = partition.read(..).unwrap();
+    assert_eq!(reading.next().unwrap().unwrap().offsets(), 0..1);
+    assert_eq!(inner(&engine).segment_for(1).unwrap().base_offset(), 1);
+    partition.delete_records(2).unwrap();
+    let error = reading.next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::OffsetOutOfRange { requested: 1, start: 2, end: 3 });
+    assert_eq!(inner(&engine).segment_for(2).unwrap().base_offset(), 1);
+}
+
+#[test]
+fn a_writer_that_sleeps_in_its_queue_is_woken_once() {
+    let (bell, waker) = Bell::new();
+    let writers = WriterLoop::new(Box::new(Sleeps { noted: Arc::default(), waker }), Arc::new(SystemClock));
+    let rung_when_ready = || {
+        let before = bell.rung();
+        writers.handle().ready(0);
+        bell.rung() - before
+    };
+    assert_eq!(rung_when_ready(), 0, "it is awake");
+    writers.inbox.sleeps_in_queue(true);
+    assert_eq!([rung_when_ready(), rung_when_ready()], [1, 0]);
+    writers.inbox.sleeps_in_queue(true);
+    writers.inbox.sleeps_in_queue(false);
+    assert_eq!(rung_when_ready(), 0, "it has woken by itself");
+}

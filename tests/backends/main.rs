@@ -3,6 +3,7 @@
 //!
 //! Method: one suite of scenarios, run over each. Where the system refuses io_uring, that is printed.
 
+mod describing;
 mod scenarios;
 mod waiting;
 
@@ -14,6 +15,7 @@ use thalweg::{Builder, Engine, SyncMode, Writers};
 
 /// All scenarios.
 mod all {
+    pub(crate) use super::describing::*;
     pub(crate) use super::scenarios::*;
     pub(crate) use super::waiting::*;
 }
@@ -136,6 +138,8 @@ suite![
     a_clock_that_went_ahead_keeps_nothing_for_ever,
     a_segment_rolls_by_age,
     log_start_survives_reopening,
+    a_batch_tells_where_when_and_in_which_epoch_it_was_written,
+    a_description_counts_segments_and_bytes,
 ];
 
 /// Two hand-overs between threads are spared where one thread alone waits for what it sends.

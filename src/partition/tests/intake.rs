@@ -86,9 +86,11 @@ fn a_partition_ends_where_offsets_do() {
     assert!(refused(taking.push(2, None)), "one offset is left");
     assert!(matches!(taking.push(1, None), Push::Taken { .. }));
     assert!(refused(taking.push(1, None)), "none is left, though the batch has room");
-    taking.take();
+    assert_eq!(taking.take(), [2]);
     assert!(refused(taking.push(1, None)));
     assert_eq!(taking.intake.next_offset(), MAX_OFFSET);
+    let mut taking = Taking::new(MAX_OFFSET - 1, room_for(100));
+    assert!(matches!(taking.push(1, None), Push::Taken { .. }), "a batch of its own for the last");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn a_file_is_moved_into_a_directory_of_its_own() {
     let disk = disk();
     let moved = aside(&disk).unwrap();
     assert_eq!(moved, Path::new("data/0/set-aside/1.log.00000000000000ab"));
-    assert_eq!(disk.list_files(), [moved.clone()]);
+    assert_eq!(disk.list_files(), std::slice::from_ref(&moved));
     assert_eq!(disk.read_file(moved).unwrap(), b"bytes");
 }
 
@@ -36,7 +36,7 @@ fn without_room_for_the_directory_it_stays_beside_the_log_under_another_name() {
         disk.fail_next(operation, ENOSPC);
         let moved = aside(&disk).unwrap();
         assert_eq!(moved, Path::new("data/0/set-aside-1.log.00000000000000ab"));
-        assert_eq!(disk.list_files(), [moved.clone()]);
+        assert_eq!(disk.list_files(), std::slice::from_ref(&moved));
         assert_eq!(disk.read_file(moved).unwrap(), b"bytes");
     }
 }

@@ -77,14 +77,12 @@ impl ReadySet {
     /// Takes the first set bit at or after `from`, going round; clears it.
     pub(crate) fn take_from(&self, from: usize) -> Option<usize> {
         let count = self.words.load(Ordering::SeqCst);
-        let first = if count == 0 { return None } else { (from / 64) % count };
+        if count == 0 {
+            return None;
+        }
         for step in 0..=count {
-            let at = (first + step) % count;
-            let mask = match step {
-                0 => u64::MAX << (from % 64),
-                _ if step == count => !(u64::MAX << (from % 64)),
-                _ => u64::MAX,
-            };
+            let at = (from / 64 + step) % count;
+            let mask = if step == 0 { u64::MAX << (from % 64) } else { u64::MAX };
             let Some(word) = self.word(at) else { continue };
             let found = word.load(Ordering::SeqCst) & mask;
             if found != 0 {

@@ -25,6 +25,36 @@ fn bits_are_found_in_turn_while_the_set_grows() {
 }
 
 #[test]
+fn the_search_begins_where_it_is_told_to() {
+    let set = ReadySet::default();
+    set.grow(300);
+    for bit in [1, 5, 64, 70, 200] {
+        set.set(bit);
+    }
+    let found = [3, 66, 71, 201, 0].map(|from| set.take_from(from));
+    assert_eq!(found, [5, 70, 200, 1, 64].map(Some));
+    set.set(1);
+    assert_eq!(set.take_from(2), Some(1), "all the way round, to what lies before the beginning in its word");
+    assert_eq!(set.take_from(2), None);
+    set.set(66);
+    assert_eq!(set.take_from(5_000), Some(66), "a place beyond the set is a place in it");
+}
+
+#[test]
+fn nobody_sleeps_over_what_came_before() {
+    let set = ReadySet::default();
+    set.grow(200);
+    set.set(130);
+    assert!(!set.sleep(Waker::noop()));
+    assert!(set.set(131).is_none(), "he doesn't sleep");
+    while set.take_from(0).is_some() {}
+    assert!(set.sleep(Waker::noop()));
+    set.awake();
+    set.call();
+    assert!(!set.sleep(Waker::noop()));
+}
+
+#[test]
 fn a_sleeper_is_woken_once() {
     let set = ReadySet::default();
     set.grow(2);

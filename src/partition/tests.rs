@@ -5,6 +5,7 @@ mod buffers;
 mod following;
 mod intake;
 mod marks;
+mod pool;
 mod telling;
 
 use std::sync::Arc;

@@ -1,0 +1,130 @@
+//! The buffers that the engine lends: how large, how many at a time, which are kept, and whose turn it is.
+
+use super::Bell;
+use crate::partition::pool::Pool;
+
+const KIB: usize = 1 << 10;
+
+/// Lends a buffer of this capacity and gives another back in its place that can be told from a new one.
+fn keep_marked(pool: &Pool, capacity: usize) {
+    drop(pool.lend(capacity, None).unwrap());
+    pool.give_back(Vec::with_capacity(marked(capacity)), capacity);
+}
+
+fn marked(capacity: usize) -> usize {
+    capacity + 8
+}
+
+/// Bytes that are lent and that are kept for reuse.
+fn held(pool: &Pool) -> (usize, usize) {
+    let text = format!("{pool:?}");
+    let number = |name: &str| {
+        let (_, behind) = text.split_once(name).unwrap();
+        behind.split(|letter: char| !letter.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    (number("lent_bytes: "), number("free_bytes: "))
+}
+
+#[test]
+fn a_buffer_is_as_large_as_is_wanted_in_steps_of_four_and_as_is_needed() {
+    let capacities = |write_bytes, asked: &[(usize, usize)]| -> Vec<usize> {
+        let pool = Pool::new(1 << 20, write_bytes);
+        asked.iter().map(|&(wanted, least)| pool.capacity(wanted, least)).collect()
+    };
+    let asked = [(0, 1), (16 * KIB, 1), (0, 16 * KIB), (16 * KIB + 1, 1), (0, 16 * KIB + 1), (64 * KIB, 1)];
+    assert_eq!(capacities(256 * KIB, &asked), [16, 16, 16, 64, 64, 64].map(|size| size * KIB));
+    let asked = [(64 * KIB + 1, 1), (usize::MAX, 1), (0, 256 * KIB), (0, 256 * KIB + 1)];
+    assert_eq!(capacities(256 * KIB, &asked), [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB + 1]);
+    // The largest need not be one of the steps.
+    assert_eq!(capacities(100 * KIB, &[(64 * KIB, 1), (64 * KIB + 1, 1)]), [64 * KIB, 100 * KIB]);
+    assert_eq!(capacities(10 * KIB, &[(0, 1), (usize::MAX, 1), (0, 11 * KIB)]), [10, 10, 11].map(|size| size * KIB));
+    assert_eq!(Pool::new(288 * KIB, 64 * KIB).partition_limit_bytes(), 144 * KIB);
+}
+
+#[test]
+fn no_more_than_the_limit_is_lent_at_a_time() {
+    let pool = Pool::new(96 * KIB, 64 * KIB);
+    let first = pool.lend(64 * KIB, None).unwrap();
+    assert_eq!(first.capacity(), 64 * KIB);
+    assert!(pool.lend(32 * KIB + 1, None).is_none());
+    let second = pool.lend(32 * KIB, None).unwrap();
+    assert!(pool.lend(1, None).is_none());
+    pool.give_back(first, 64 * KIB);
+    assert!(pool.lend(64 * KIB + 1, None).is_none());
+    assert!(pool.lend(64 * KIB, None).is_some());
+    pool.give_back(second, 32 * KIB);
+    assert_eq!(held(&pool).0, 64 * KIB);
+}
+
+#[test]
+fn a_buffer_of_each_common_size_is_kept_for_the_next_who_wants_one() {
+    let pool = Pool::new(1 << 20, 100 * KIB);
+    let common = [16 * KIB, 64 * KIB, 100 * KIB];
+    for capacity in common {
+        keep_marked(&pool, capacity);
+    }
+    assert_eq!(held(&pool), (0, 180 * KIB));
+    let lent = common.map(|capacity| pool.lend(capacity, None).unwrap());
+    assert_eq!(lent.each_ref().map(Vec::capacity), common.map(marked));
+    assert_eq!(held(&pool), (180 * KIB, 0));
+    for (buffer, capacity) in lent.into_iter().zip(common) {
+        pool.give_back(buffer, capacity);
+    }
+    for capacity in [KIB, 32 * KIB, 100 * KIB + 1] {
+        keep_marked(&pool, capacity);
+        assert_eq!(pool.lend(capacity, None).unwrap().capacity(), capacity, "no common size");
+        pool.give_back(Vec::new(), capacity);
+    }
+    assert_eq!(held(&pool), (0, 180 * KIB));
+    assert!(pool.lend(16 * KIB, None).unwrap().is_empty());
+}
+
+#[test]
+fn what_is_kept_and_what_is_lent_are_within_the_limit_together() {
+    let pool = Pool::new(160 * KIB, 64 * KIB);
+    let sizes = [16, 16, 64, 64].map(|size| size * KIB);
+    let lent = sizes.map(|size| (pool.lend(size, None).unwrap(), size));
+    for (buffer, size) in lent {
+        pool.give_back(buffer, size);
+    }
+    assert_eq!(held(&pool), (0, 160 * KIB), "all are kept that fit");
+    // Of a size that isn't kept: the largest give way.
+    let odd = pool.lend(40 * KIB, None).unwrap();
+    assert_eq!(held(&pool), (40 * KIB, 96 * KIB));
+    let large = pool.lend(64 * KIB, None).unwrap();
+    assert_eq!(held(&pool), (104 * KIB, 32 * KIB));
+    pool.give_back(large, 64 * KIB);
+    assert_eq!(held(&pool), (40 * KIB, 96 * KIB));
+    let odd_too = pool.lend(100 * KIB, None).unwrap();
+    assert_eq!(held(&pool), (140 * KIB, 16 * KIB));
+    pool.give_back(odd, 40 * KIB);
+    pool.give_back(odd_too, 100 * KIB);
+    assert_eq!(held(&pool), (0, 16 * KIB));
+}
+
+#[test]
+fn who_waits_for_a_buffer_is_woken_in_turn() {
+    let pool = Pool::new(64 * KIB, 64 * KIB);
+    let lent = pool.lend(64 * KIB, None).unwrap();
+    let (bells, mut tickets): (Vec<_>, Vec<_>) = (0..3)
+        .map(|_| {
+            let (bell, waker) = Bell::new();
+            let mut ticket = None;
+            pool.wait(&mut ticket, &waker);
+            (bell, ticket)
+        })
+        .unzip();
+    let rung = || bells.iter().map(|bell| bell.rung()).collect::<Vec<_>>();
+    assert_eq!(rung(), [0, 0, 0]);
+    pool.give_back(lent, 64 * KIB);
+    assert_eq!(rung(), [1, 0, 0]);
+    assert!(pool.lend(KIB, None).is_none() && pool.lend(KIB, tickets[1]).is_none(), "it isn't their turn");
+    // The first takes one and leaves some: the next may go.
+    assert!(pool.lend(16 * KIB, tickets[0].take()).is_some());
+    assert_eq!(rung(), [1, 1, 0]);
+    // The next gives up: the last may go.
+    pool.forget(tickets[1].take().unwrap());
+    assert_eq!(rung(), [1, 1, 1]);
+    assert!(pool.lend(16 * KIB, tickets[2]).is_some());
+    assert!(pool.lend(16 * KIB, None).is_some(), "nobody waits any more");
+}

@@ -6,6 +6,7 @@ mod following;
 mod intake;
 mod marks;
 mod pool;
+mod progress;
 mod telling;
 
 use std::sync::Arc;

@@ -350,3 +350,6 @@ impl At {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

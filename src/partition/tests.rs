@@ -7,6 +7,7 @@ mod intake;
 mod marks;
 mod pool;
 mod progress;
+mod reading;
 mod telling;
 
 use std::sync::Arc;

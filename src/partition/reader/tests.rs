@@ -1,0 +1,206 @@
+//! A place in a segment, over bytes that stand in memory: what is a batch there, how damage is stepped over, and
+//! what is brought into memory first.
+
+use std::io;
+use std::ops::Range;
+
+use super::*;
+use crate::format::{Attributes, crc, example_header};
+use crate::lock::{Mutex, lock};
+
+const HEADER: u64 = BATCH_HEADER_BYTES as u64;
+
+/// Bytes, and what was asked of them.
+#[derive(Debug, Default)]
+struct Bytes {
+    bytes: Vec<u8>,
+    populated: Mutex<Vec<Range<u64>>>,
+    left: Mutex<Vec<Range<u64>>>,
+}
+
+impl View for Bytes {
+    fn bytes(&self, range: Range<u64>) -> io::Result<&[u8]> {
+        self.bytes.get(range.start as usize..range.end as usize).ok_or(io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        lock(&self.populated).push(range);
+        Ok(())
+    }
+
+    fn leave(&self, range: Range<u64>) {
+        lock(&self.left).push(range);
+    }
+}
+
+/// A segment's batches, one behind the other.
+struct Batches {
+    bytes: Vec<u8>,
+    /// Where each begins.
+    positions: Vec<u64>,
+}
+
+impl Batches {
+    fn new() -> Batches {
+        Batches { bytes: vec![0; BLOCK_BYTES as usize], positions: Vec::new() }
+    }
+
+    /// One that takes one offset, or none if it is a filler.
+    fn add(&mut self, kind: BatchKind, body: &[u8]) {
+        let (number, position) = (self.positions.len() as u64, self.end());
+        let count = u32::from(kind != BatchKind::Filler);
+        let header = BatchHeader {
+            length: BATCH_HEADER_BYTES as u32 + body.len() as u32,
+            body_crc: crc(body),
+            base_offset: 1_000 + number,
+            durable_before: 0,
+            offset_count: count,
+            record_count: count,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            appended_ms: 0,
+            producer_id: 0,
+            base_sequence: 0,
+            producer_epoch: 0,
+            attributes: Attributes::new(kind),
+            term: 0,
+            epoch: 0,
+            uncompressed_length: 0,
+        };
+        self.positions.push(position);
+        self.bytes.extend_from_slice(&header.encode(example_header().seed(), position));
+        self.bytes.extend_from_slice(body);
+    }
+
+    fn end(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// At the beginning of this batch.
+    fn at(&self, number: usize) -> At {
+        at(Arc::new(Bytes { bytes: self.bytes.clone(), ..Bytes::default() }), self.positions[number])
+    }
+}
+
+fn at(view: Arc<dyn View>, position: u64) -> At {
+    let segment = Arc::new(Segment::empty("data/x.log".into(), example_header(), 1 << 30, 4096));
+    At { segment, view, position, populated: 0, left: position }
+}
+
+#[test]
+fn only_what_is_written_as_a_whole_is_a_batch() {
+    let mut batches = Batches::new();
+    batches.add(BatchKind::Records, &[0; 16]);
+    batches.add(BatchKind::Filler, &[]);
+    let end = batches.end();
+    let is_batch = |number, published| batches.at(number).header(published).is_ok();
+    assert!(is_batch(0, end) && is_batch(0, end - HEADER));
+    assert!(!is_batch(0, end - HEADER - 8), "its body isn't published");
+    assert!(is_batch(1, end), "a header may be the last there is");
+    let error = batches.at(1).header(end - 1).unwrap_err();
+    assert!(error.to_string().contains("the file ends within a batch header"), "{error}");
+}
+
+#[test]
+fn records_are_walked_over_before_they_are_handed_out() {
+    let mut batches = Batches::new();
+    batches.add(BatchKind::Records, &[0; 16]);
+    batches.add(BatchKind::Records, &[0xff; 16]);
+    batches.add(BatchKind::Filler, &[0xff; 16]);
+    let end = batches.end();
+    let checked = |number: usize| {
+        let mut at = batches.at(number);
+        let header = at.header(end).unwrap();
+        at.check_body(&header, end)
+    };
+    checked(0).unwrap();
+    assert!(matches!(checked(1).unwrap_err().kind(), ErrorKind::Corrupt { .. }));
+    checked(2).unwrap();
+    batches.bytes[end as usize - 1] ^= 1;
+    let mut at = batches.at(2);
+    let header = at.header(end).unwrap();
+    assert!(at.check_body(&header, end).is_err(), "another byte than was written");
+}
+
+#[test]
+fn damage_before_an_offset_is_stepped_over_and_no_further() {
+    let mut batches = Batches::new();
+    for _ in 0..5 {
+        batches.add(BatchKind::Records, &[0; 16]);
+    }
+    let (end, damaged) = (batches.end(), batches.positions[1] as usize);
+    // What begins like a batch need not be one.
+    let magic: [u8; 4] = batches.bytes[damaged..][..4].try_into().unwrap();
+    for place in [16, 72] {
+        batches.bytes[damaged + place..][..4].copy_from_slice(&magic);
+    }
+    let mut at = batches.at(1);
+    assert!(at.header(end).is_err());
+    assert!(!at.skip_damage(1_001, end).unwrap(), "it is the damage that was asked for");
+    assert_eq!(at.position, batches.positions[1]);
+    assert!(at.skip_damage(1_002, end).unwrap());
+    assert_eq!(at.position, batches.positions[2]);
+    let mut at = batches.at(1);
+    assert!(at.skip_damage(1_004, end).unwrap());
+    assert_eq!(at.position, batches.positions[2], "nothing whole is left out");
+    let mut last = batches.at(4);
+    assert!(!last.skip_damage(1_009, end).unwrap(), "nothing follows");
+}
+
+#[test]
+fn the_batch_behind_long_damage_is_found_wherever_it_begins() {
+    let body = vec![0; (WINDOW_BYTES + 8 - HEADER) as usize];
+    // How much of its header the first look sees.
+    for seen in [0, 8, 48, HEADER - 8, HEADER] {
+        let mut batches = Batches::new();
+        batches.add(BatchKind::Filler, &[]);
+        batches.add(BatchKind::Filler, &body[seen as usize..]);
+        batches.add(BatchKind::Filler, &[]);
+        let (position, end) = (batches.positions[1], batches.end());
+        batches.bytes[position as usize] ^= 1;
+        let mut at = batches.at(1);
+        assert!(at.skip_damage(1_002, end).unwrap(), "{seen}");
+        assert_eq!(at.position, batches.positions[2]);
+        assert_eq!(at.position, position + 8 + WINDOW_BYTES - seen);
+    }
+}
+
+/// What is brought into memory before `to` at a position, and what is left behind.
+fn asked(view: &Bytes, at: &mut At, position: u64, to: u64) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
+    at.position = position;
+    at.populate(to, 64 << 20).unwrap();
+    (std::mem::take(&mut *lock(&view.populated)), std::mem::take(&mut *lock(&view.left)))
+}
+
+#[test]
+fn memory_is_filled_a_window_at_a_time() {
+    let view = Arc::new(Bytes::default());
+    let mut at = at(view.clone(), 10_000);
+    let mut asked = |position, to| asked(&view, &mut at, position, to);
+    let filled = |range| (vec![range], vec![]);
+    let (nothing, window) = ((vec![], vec![]), WINDOW_BYTES);
+    assert_eq!(asked(10_000, 10_096), filled(8_192..8_192 + window));
+    assert_eq!(asked(8_192 + window - 96, 8_192 + window), nothing, "it is there");
+    assert_eq!(asked(8_192 + window - 88, 8_200 + window), filled(8_192 + window..8_192 + 2 * window));
+    // A batch that is longer than a window, with the page it ends in.
+    assert_eq!(asked(4 << 20, (7 << 20) + 8), filled((4 << 20) + 8_192..(7 << 20) + 8));
+    assert_eq!(asked((7 << 20) + 8, (7 << 20) + 4_096), nothing);
+    assert_eq!(asked((7 << 20) + 8, (7 << 20) + 4_104), filled((7 << 20) + 4_096..(9 << 20) + 4_096));
+    // No further than is written.
+    let end = 64 << 20;
+    assert_eq!(asked(end - 800, end - 704).0, filled(end - 4_096..end).0);
+}
+
+#[test]
+fn memory_is_given_up_16_mib_behind() {
+    let view = Arc::new(Bytes::default());
+    let place = || at(view.clone(), 12_288);
+    let left = |at: &mut At, position| asked(&view, at, position, position + 8).1;
+    let ranges = |range| vec![range];
+    let (from, behind) = ((18 << 20) + 12_288, (2 << 20) + 12_288);
+    assert_eq!(left(&mut place(), from - 4_096), [], "less than a window");
+    let mut at = place();
+    assert_eq!(left(&mut at, from), ranges(12_288..behind));
+    assert_eq!(left(&mut at, from + WINDOW_BYTES - 8), [], "it is there already");
+    assert_eq!(left(&mut at, from + WINDOW_BYTES), ranges(behind..behind + WINDOW_BYTES));
+}

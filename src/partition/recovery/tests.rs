@@ -1,4 +1,10 @@
-//! Opening after a failed sync, in the same boot: the drive and memory differ.
+//! Opening after a failed sync, in the same boot: the drive and memory differ. Files made by hand are in
+//! the folder beside this.
+
+mod ends;
+mod files;
+mod rewritten;
+mod starts;
 
 use std::path::Path;
 

@@ -435,7 +435,7 @@ impl Walk<'_> {
             } else {
                 Place { position: BLOCK_BYTES, next_offset: segment.base_offset(), epoch: segment.header().epoch }
             };
-            let to = if number == last { stopped.position } else { segment.published() };
+            let to = segment.published();
             let counts = to > from.position || from.position == BLOCK_BYTES || self.doubt != Doubt::Nothing;
             if counts && segment.header().rewrite == 0 {
                 parts.push(TailPart { segment: segment.clone(), from, to });

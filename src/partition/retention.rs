@@ -28,7 +28,7 @@ pub(crate) fn start_by_limits(
     for (number, segment) in segments.iter().enumerate().rev() {
         let known = if segment.knows_times() { segment.appended_ms() } else { i64::MAX };
         appended_ms = appended_ms.min(known.max(segment.header().created_ms));
-        if number < droppable && is_old(appended_ms) {
+        if is_old(appended_ms) {
             old = number + 1;
             break;
         }

@@ -11,8 +11,8 @@ use super::Partition;
 use super::recovery::{Doubt, EndPlace, Recovered, recover};
 use crate::disk::{Access, File};
 use crate::error::{Error, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind};
-use crate::segment::{Found, Place, Scan, Segment, log_name, read_header};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind, Mark};
+use crate::segment::{Found, Place, Scan, Segment, base_offset_of, log_name, read_header};
 
 /// Where following goes on.
 #[derive(Debug, Default)]
@@ -45,8 +45,17 @@ impl Follower {
 
     /// Looks for the first segment of a partition that had none.
     fn begin(&mut self, partition: &Partition) -> Result<bool> {
-        let env = &partition.env;
-        let found = recover(&*env.disk, &partition.dir, &partition.log, &partition.config(), None, Doubt::Nothing)?;
+        let found = Follower::find(partition)?;
+        if let Some(damage) = found.damage {
+            // A first segment that isn't there may have been dropped: the catalogue will say so.
+            let log_start = partition.progress.log_start();
+            let name = damage.path().and_then(|path| path.file_name()).and_then(|name| name.to_str());
+            let is_there = name.and_then(base_offset_of).is_some_and(|base_offset| base_offset <= log_start);
+            if found.end.is_none() && !is_there {
+                return Ok(false);
+            }
+            partition.set_damage(damage);
+        }
         let Some(end) = found.end else { return Ok(false) };
         partition.progress.raise_log_start(found.segments.first().map_or(0, |segment| segment.base_offset()));
         for segment in found.segments {
@@ -55,6 +64,28 @@ impl Follower {
         self.publish(partition, found.end_offset, found.durable_offset);
         self.end = Some(end);
         Ok(true)
+    }
+
+    /// What is there by now. Evidence may be newer than the bytes before it that were read: damage counts only if
+    /// it is found again and again.
+    fn find(partition: &Partition) -> Result<Recovered> {
+        let log_start = partition.progress.log_start();
+        let start = Mark {
+            epoch: 0,
+            log_start_offset: log_start,
+            durable_offset: log_start,
+            segment_base_offset: 0,
+            position: 0,
+        };
+        let mut tries = 0;
+        loop {
+            let (dir, config) = (&partition.dir, partition.config());
+            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), Doubt::Nothing)?;
+            if found.damage.is_none() || tries == 5 {
+                return Ok(found);
+            }
+            tries += 1;
+        }
     }
 
     /// Accepts batches behind the end, as far as they are whole.

@@ -230,6 +230,14 @@ impl Partition {
         lock(&self.damage).clone()
     }
 
+    /// Damage that one who reads beside the writer came upon.
+    fn set_damage(&self, error: Error) {
+        let error = error.at_partition(&self.topic, self.number);
+        *lock(&self.damage) = Some(error.clone());
+        let (topic, partition) = (self.topic.to_string(), self.number);
+        self.env.events.emit(crate::events::Event::PartitionCorrupt { topic, partition, error });
+    }
+
     // ---- its writer
 
     /// Tells the writer that there is work. Cheap if it is awake.

@@ -3,11 +3,14 @@
 mod aside;
 mod buffers;
 mod following;
+mod helping;
 mod intake;
 mod marks;
 mod pool;
 mod progress;
 mod reading;
+mod retention;
+mod shared;
 mod telling;
 
 use std::sync::Arc;

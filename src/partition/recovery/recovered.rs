@@ -55,7 +55,7 @@ impl Recovered {
         Recovered { damage: Some(error), ..Recovered::empty() }
     }
 
-    pub(super) fn empty() -> Recovered {
+    pub(in crate::partition) fn empty() -> Recovered {
         Recovered {
             log_start: 0,
             durable_offset: 0,

@@ -1,6 +1,8 @@
 //! Who is told what: consumers of new records, a flush of failures, readers of what was dropped, a writer of work.
 
+use std::future::Future;
 use std::sync::Arc;
+use std::task::Context;
 
 use super::{Bell, ENOSPC, Sleeps, builder, inner, send};
 use crate::clock::SystemClock;
@@ -78,4 +80,23 @@ fn a_writer_that_sleeps_in_its_queue_is_woken_once() {
     writers.inbox.sleeps_in_queue(true);
     writers.inbox.sleeps_in_queue(false);
     assert_eq!(rung_when_ready(), 0, "it has woken by itself");
+}
+
+#[test]
+fn who_gives_up_waiting_leaves_no_place_behind() {
+    let engine = builder(&SimDisk::new()).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let partition = inner(&engine);
+    let (bell, waker) = Bell::new();
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = Box::pin(partition.acknowledged(Acks::Written, 1, 0));
+    let mut closed = Box::pin(partition.closed());
+    assert!(waiting.as_mut().poll(&mut context).is_pending() && closed.as_mut().poll(&mut context).is_pending());
+    assert_eq!(partition.progress.waiting(), 2);
+    drop(waiting);
+    assert_eq!(partition.progress.waiting(), 1);
+    drop(closed);
+    assert_eq!(partition.progress.waiting(), 0);
+    send(&engine, "value").unwrap();
+    assert_eq!(bell.rung(), 0);
 }

@@ -1,6 +1,7 @@
 //! The partition's parts, each by itself or with an engine on a simulated disk around it.
 
 mod aside;
+pub(super) mod bare;
 mod buffers;
 mod following;
 mod helping;

@@ -7,6 +7,8 @@
 
 mod roll;
 mod sync;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

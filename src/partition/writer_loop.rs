@@ -4,6 +4,9 @@
 //! ([`writer_thread`](super::writer_thread)), or one who waits, calls [`WriterLoop::turn`] until there is
 //! nothing to do.
 
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;

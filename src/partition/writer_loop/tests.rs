@@ -1,0 +1,183 @@
+//! A loop's turns over partitions that have no engine around them.
+
+use super::*;
+use crate::config::{EngineConfig, TopicConfig};
+use crate::disk::{Disk, File};
+use crate::lock::{Mutex, lock};
+use crate::partition::tests::Sleeps;
+use crate::partition::tests::bare::Bare;
+
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+
+fn bare() -> Bare {
+    let config = EngineConfig { sync_ms: 1_000, ..EngineConfig::default() };
+    Bare::new(config, TopicConfig::default(), 0)
+}
+
+/// A loop over one partition, in this slot.
+fn with(bare: &Bare, slot: usize, queue: Box<dyn Queue>) -> WriterLoop {
+    let mut writers = WriterLoop::new(queue, Arc::new(bare.clock.clone()));
+    writers.handle().send(Command::Add(slot, Box::new(bare.writer(slot))));
+    assert!(writers.has_news());
+    assert!(writers.turn());
+    assert!(!writers.has_news() && !writers.is_busy());
+    writers
+}
+
+/// Has a record written.
+fn write(writers: &mut WriterLoop, bare: &Bare, slot: usize, sync: bool) {
+    let offset = bare.send(10, sync);
+    writers.handle().ready(slot);
+    assert!(writers.has_news());
+    assert!(writers.turn());
+    assert_eq!(bare.ends().0, offset + 1);
+    assert!(writers.is_busy(), "more may have come meanwhile");
+    writers.turn();
+    assert!(!writers.is_busy());
+}
+
+#[test]
+fn a_partition_counts_as_alone_when_it_was_visited_often_and_no_other() {
+    let mut writers = WriterLoop::new(bare().disk.queue(), Arc::new(bare().clock));
+    for slot in [0, 3] {
+        for times in 1..=20 {
+            assert_eq!(writers.is_alone(slot), times > 8);
+            assert_eq!(writers.was_alone(slot), times >= 8);
+            assert!(!writers.was_alone(slot + 1));
+        }
+    }
+}
+
+#[test]
+fn without_a_thread_a_partition_that_is_alone_is_never_held_back() {
+    let bare = bare();
+    let mut writers = with(&bare, 0, bare.disk.queue());
+    (0..20).for_each(|_| write(&mut writers, &bare, 0, false));
+    assert_eq!(bare.ends(), (20, 0));
+    let offset = bare.send(10, true);
+    writers.handle().ready(0);
+    writers.turn();
+    assert_eq!(bare.ends(), (offset + 1, offset + 1), "alone, it waits for its sync itself");
+    assert!(!writers.is_syncing());
+}
+
+#[test]
+fn a_sync_counts_as_under_way_until_it_has_ended() {
+    let bare = bare();
+    let mut writers = with(&bare, 1, bare.disk.queue());
+    assert!(!writers.is_syncing());
+    for _ in 0..2 {
+        bare.send(10, false);
+        writers.handle().ready(1);
+        writers.turn();
+        assert!(!writers.is_syncing(), "nobody wants one");
+        bare.send(10, true);
+        writers.turn();
+        assert!(writers.is_syncing());
+        writers.turn();
+        assert!(!writers.is_syncing());
+        let (written, durable) = bare.ends();
+        assert_eq!(written, durable);
+        writers.turn();
+    }
+}
+
+#[test]
+fn a_partition_is_visited_when_its_time_has_come() {
+    let (first, second) = (bare(), bare());
+    let mut writers = with(&first, 0, first.disk.queue());
+    writers.handle().send(Command::Add(2, Box::new(second.writer(2))));
+    writers.turn();
+    assert_eq!(writers.due(), None);
+    // It goes by the first one's clock, and only by that.
+    first.clock.advance(SYNC_AFTER);
+    second.clock.advance(SYNC_AFTER);
+    write(&mut writers, &second, 2, false);
+    assert_eq!((writers.now(), writers.due()), (SYNC_AFTER, Some(2 * SYNC_AFTER)));
+    first.clock.advance(SYNC_AFTER);
+    assert!(!writers.is_syncing());
+    writers.turn();
+    assert!(writers.is_syncing());
+    assert_eq!(writers.due(), None);
+}
+
+#[test]
+fn it_sleeps_until_the_next_time_comes_and_not_while_there_is_work() {
+    let bare = bare();
+    let noted = Arc::<Mutex<Vec<_>>>::default();
+    let queue = Sleeps { noted: noted.clone(), waker: Waker::noop().clone() };
+    let mut writers = with(&bare, 0, Box::new(queue));
+    let slept = |writers: &mut WriterLoop, limit: Option<u64>| {
+        writers.sleep(limit.map(Duration::from_millis));
+        std::mem::take(&mut *lock(&noted))
+    };
+    let for_ms = |ms| [Some(Duration::from_millis(ms))];
+    assert_eq!(slept(&mut writers, None), [None]);
+    assert_eq!(slept(&mut writers, Some(70)), for_ms(70));
+    bare.clock.advance(SYNC_AFTER);
+    bare.send(10, false);
+    writers.handle().ready(0);
+    assert_eq!(slept(&mut writers, None), [], "there is news");
+    writers.turn();
+    assert_eq!(slept(&mut writers, None), [], "more may have come meanwhile");
+    writers.turn();
+    bare.clock.advance(Duration::from_millis(300));
+    assert_eq!(slept(&mut writers, None), for_ms(700));
+    assert_eq!(slept(&mut writers, Some(600)), for_ms(600));
+    assert_eq!(slept(&mut writers, Some(800)), for_ms(700));
+    bare.clock.advance(SYNC_AFTER);
+    assert_eq!(slept(&mut writers, None), for_ms(0), "it is overdue");
+}
+
+#[test]
+fn it_stops_when_it_was_told_to_and_all_its_partitions_have_ended() {
+    let bare = bare();
+    let mut writers = with(&bare, 0, bare.disk.queue());
+    write(&mut writers, &bare, 0, false);
+    assert!(!writers.is_stopping() && !writers.is_stopped());
+    writers.handle().send(Command::Stop);
+    writers.turn();
+    assert!(writers.is_stopping() && !writers.is_stopped());
+    writers.handle().send(Command::End { slot: 0, discard: false });
+    writers.turn();
+    assert!(writers.is_syncing() && !writers.is_stopped());
+    writers.turn();
+    assert!(writers.is_stopped());
+    assert_eq!(bare.ends(), (1, 1));
+}
+
+/// A queue in which a turn breaks.
+struct Broken(Sleeps);
+
+impl Queue for Broken {
+    fn start(&mut self, token: u64, file: &Arc<dyn File>) {
+        self.0.start(token, file);
+    }
+
+    fn finished(&mut self, _into: &mut Vec<Finished>) {
+        panic!("broken to order");
+    }
+
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        self.0.sleep(timeout);
+    }
+
+    fn waker(&self) -> Waker {
+        self.0.waker()
+    }
+}
+
+#[test]
+fn a_panic_in_a_turn_fails_its_partitions_and_nothing_waits_on() {
+    let bare = bare();
+    let mut writers = with(&bare, 1, bare.disk.queue());
+    let run = bare.partition.progress.run();
+    let end_offset = bare.send(10, false) + 1;
+    writers.queue = Box::new(Broken(Sleeps { noted: Arc::default(), waker: Waker::noop().clone() }));
+    writers.handle().ready(1);
+    writers.helped_turn();
+    assert!(bare.partition.progress.is_failed());
+    let error = bare.partition.outcome(crate::config::Acks::Written, end_offset, run).unwrap().unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Failed);
+    assert_eq!(bare.ends(), (0, 0));
+}

@@ -271,7 +271,7 @@ impl PartitionWriter {
                 }
                 self.place(&mut groups[at].bytes[from..from + length], draft, &mut pending, now);
                 match pending.parts.last_mut() {
-                    Some((group, _, to)) if *group == at && *to == from => *to = from + length,
+                    Some((group, _, to)) if *group == at => *to = from + length,
                     _ => pending.parts.push((at, from, from + length)),
                 }
                 from += length;

@@ -4,6 +4,9 @@
 //! the work lies open while the thread sleeps: who waits alone does it himself
 //! ([`WriterHandle::help`](super::WriterHandle::help)).
 
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 
 mod ending;
 mod limits;
+mod rolling;
+mod syncing;
 
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Acks, EngineConfig, TopicConfig};
 use crate::disk::Disk;
 use crate::partition::tests::bare::{Bare, batch_bytes};
+use crate::segment::{Found, Scan};
 use crate::sim::Operation;
 
 const EIO: i32 = 5;
@@ -44,6 +47,12 @@ impl Writing {
         self.writer.turn(&mut *self.queue, now, false)
     }
 
+    /// The same where no other partition has work: a small sync is done at once.
+    fn turn_alone(&mut self) -> bool {
+        let now = self.now();
+        self.writer.turn(&mut *self.queue, now, true)
+    }
+
     /// Sends a record with a value of so many bytes and has it written.
     fn write(&mut self, bytes: usize) {
         self.bare.send(bytes, false);
@@ -57,6 +66,17 @@ impl Writing {
         for sync in ended {
             self.writer.synced(sync.result);
         }
+    }
+
+    /// Where whole batches end in the active segment, as the file has it.
+    fn whole(&self) -> u64 {
+        let segment = &self.active().segment;
+        let file = self.bare.disk.open(segment.path(), Access::Read).unwrap();
+        let start = Place { position: BLOCK_BYTES, next_offset: segment.base_offset(), epoch: 1 };
+        let mut scan = Scan::new(&*file, segment.published(), segment.seed(), start);
+        while let Found::Batch { .. } = scan.next().unwrap() {}
+        assert_eq!(scan.place().position, segment.published());
+        scan.place().next_offset
     }
 
     fn active(&self) -> &Active {
@@ -119,6 +139,7 @@ fn one_write_carries_groups_until_they_are_enough() {
     assert!(writing.turn());
     assert_eq!(writing.bare.ends().0, 6);
     assert_eq!(writing.bare.disk.count(Operation::Write) - before, 3);
+    assert_eq!(writing.whole(), 6);
 }
 
 #[test]

@@ -1,0 +1,87 @@
+//! From one segment to the next: the file made ahead of need, and a roll that does not come about.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::partition::FileChore;
+
+/// How many times it was asked for the next segment's file; the chores are done with.
+fn asked(writing: &Writing) -> usize {
+    let chores = &writing.bare.partition.env.chores;
+    std::iter::from_fn(|| chores.next_file_chore())
+        .filter(|chore| matches!(chore, FileChore::Prepare { bytes, .. } if *bytes == 1 << 20))
+        .count()
+}
+
+#[test]
+fn the_next_file_is_asked_for_once_when_half_is_full_and_the_rest_lasts_for_seconds() {
+    for (seconds, expected) in [(0, [0, 1, 0]), (2, [0, 1, 0]), (4, [0, 0, 1]), (60, [0, 0, 0])] {
+        let mut writing = Writing::of(1 << 20);
+        writing.write(10);
+        writing.bare.clock.advance(Duration::from_secs(seconds));
+        let asked = [500_000, 30_000, 90_000].map(|bytes| {
+            writing.write(bytes);
+            asked(&writing)
+        });
+        assert_eq!(asked, expected, "after {seconds} s");
+    }
+}
+
+#[test]
+fn a_roll_takes_the_file_that_was_made_ahead() {
+    let mut writing = Writing::of(64 << 10);
+    let disk = writing.bare.disk.clone();
+    writing.write(50_000);
+    for _ in 0..2 {
+        prepare_next(&writing.bare.partition, 128 << 10);
+    }
+    assert!(disk.list_files().contains(&PathBuf::from("0").join(PREPARED_NAME)));
+    let made = disk.count(Operation::Create);
+    writing.write(50_000);
+    assert_eq!(disk.count(Operation::Create), made);
+    assert_eq!((writing.active().allocated, writing.active().step_bytes), (128 << 10, 256 << 10));
+    assert_eq!(disk.list_files().len(), 2);
+    writing.write(50_000);
+    assert_eq!(disk.count(Operation::Create), made + 1);
+    assert_eq!(writing.bare.partition.segment_count(), 3);
+}
+
+#[test]
+fn a_file_made_ahead_is_gone_with_the_writer_and_none_is_made_after_it() {
+    let mut writing = Writing::of(64 << 10);
+    prepare_next(&writing.bare.partition, 64 << 10);
+    writing.writer.end(false);
+    writing.turn();
+    assert!(writing.writer.is_done());
+    prepare_next(&writing.bare.partition, 64 << 10);
+    assert_eq!(writing.bare.disk.list_files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_a_roll_left_that_failed_is_made_anew() {
+    let mut writing = Writing::of(None);
+    let disk = writing.bare.disk.clone();
+    disk.write_file(PathBuf::from("0").join(NEXT_NAME), b"left").unwrap();
+    writing.write(10);
+    assert_eq!((writing.bare.ends().0, disk.list_files().len()), (1, 1));
+    assert_eq!(writing.whole(), 1);
+}
+
+#[test]
+fn a_roll_that_finds_no_room_leaves_nothing_and_is_tried_again() {
+    for operation in [Operation::Create, Operation::Allocate, Operation::Write, Operation::Rename] {
+        let mut writing = Writing::of(64 << 10);
+        let disk = writing.bare.disk.clone();
+        writing.write(50_000);
+        let files = disk.list_files();
+        disk.fail_next(operation, ENOSPC);
+        writing.write(50_000);
+        assert_eq!((writing.bare.ends().0, disk.errors_given()), (1, 1), "{operation:?}");
+        assert!(!writing.bare.partition.progress.is_failed());
+        assert_eq!(disk.list_files(), files);
+        writing.write(50_000);
+        assert_eq!(writing.bare.ends().0, 2);
+        assert_eq!(writing.active().segment.base_offset(), 1);
+        assert_eq!(writing.whole(), 2);
+    }
+}

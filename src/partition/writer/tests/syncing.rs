@@ -1,0 +1,153 @@
+//! What a sync covers, and when it counts.
+
+use super::*;
+use crate::format::Mark;
+use crate::sim::Repeat;
+
+/// With several files to sync: one sealed, the active one, the directory. Three records are written.
+fn over_two_segments() -> Writing {
+    let mut writing = Writing::of(64 << 10);
+    for bytes in [40_000, 40_000, 10] {
+        writing.write(bytes);
+    }
+    assert_eq!((writing.bare.partition.segment_count(), writing.writer.sealed.len()), (2, 1));
+    writing
+}
+
+/// Takes from the queue what it was given to sync.
+fn ended(writing: &mut Writing) -> usize {
+    let mut ended = Vec::new();
+    writing.queue.finished(&mut ended);
+    ended.len()
+}
+
+#[test]
+fn d1_nothing_is_durable_before_all_files_are_synced() {
+    // The second record began a segment: that alone begins a sync, which covers no more than was written then.
+    let mut writing = over_two_segments();
+    let position = BLOCK_BYTES + batch_bytes(40_000);
+    assert!(writing.writer.is_syncing());
+    assert_eq!(ended(&mut writing), 3);
+    for _ in 0..2 {
+        writing.writer.synced(Ok(()));
+        assert_eq!((writing.bare.ends(), writing.bare.partition.mark()), ((3, 0), None));
+    }
+    assert!(writing.writer.is_syncing());
+    writing.writer.synced(Ok(()));
+    assert_eq!(writing.bare.ends(), (3, 2));
+    assert!(!writing.writer.is_syncing());
+    let mark = Mark { epoch: 1, log_start_offset: 0, durable_offset: 2, segment_base_offset: 1, position };
+    assert_eq!(writing.bare.partition.mark(), Some(mark));
+    assert!(writing.writer.sealed.is_empty());
+    // From then on there is one file.
+    writing.bare.partition.want_sync(3);
+    writing.turn();
+    assert_eq!(ended(&mut writing), 1);
+    writing.writer.synced(Ok(()));
+    assert_eq!(writing.bare.ends(), (3, 3));
+}
+
+#[test]
+fn d1_one_failed_sync_among_several_fails_the_partition() {
+    for failing in 0..3 {
+        let mut writing = over_two_segments();
+        for at in 0..3 {
+            let result = if at == failing { Err(std::io::Error::from_raw_os_error(EIO)) } else { Ok(()) };
+            writing.writer.synced(result);
+        }
+        assert!(writing.bare.partition.progress.is_failed());
+        assert!(writing.bare.told.load(crate::lock::Ordering::SeqCst), "the next life must know");
+        assert_eq!((writing.bare.ends(), writing.bare.partition.mark()), ((3, 0), None));
+        let syncs = writing.bare.disk.count(Operation::Sync);
+        writing.bare.partition.want_sync(3);
+        writing.turn();
+        assert_eq!(writing.bare.disk.count(Operation::Sync), syncs, "a failed sync is not tried again");
+    }
+}
+
+#[test]
+fn a_sync_that_is_wanted_begins_and_no_other_before_it_has_ended() {
+    let mut writing = Writing::of(None);
+    writing.write(10);
+    assert!(!writing.writer.is_syncing());
+    writing.bare.partition.want_sync(1);
+    writing.turn();
+    assert!(writing.writer.is_syncing());
+    writing.bare.send(10, true);
+    writing.turn();
+    writing.end_syncs();
+    assert_eq!(writing.bare.ends(), (2, 1));
+    writing.turn();
+    writing.end_syncs();
+    assert_eq!(writing.bare.ends(), (2, 2));
+    writing.turn();
+    assert!(!writing.writer.is_syncing(), "all is durable");
+}
+
+#[test]
+fn only_small_syncs_that_somebody_waits_for_are_done_at_once() {
+    for (bytes, wanted, at_once) in
+        [(10, true, true), (250_000, true, true), (262_144, true, false), (10, false, false)]
+    {
+        let mut writing = Writing::of(None);
+        writing.bare.send(bytes, wanted);
+        if !wanted {
+            writing.bare.clock.advance(Duration::from_secs(3_600));
+            writing.turn_alone();
+            writing.bare.clock.advance(Duration::from_secs(3_600));
+        }
+        writing.turn_alone();
+        assert_eq!(writing.bare.ends(), (1, u64::from(at_once)), "{bytes} bytes");
+        assert_eq!(writing.writer.is_syncing(), !at_once);
+        writing.end_syncs();
+        assert_eq!(writing.bare.ends(), (1, 1));
+    }
+}
+
+#[test]
+fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
+    let mut writing = Writing::of(1 << 20);
+    let disk = writing.bare.disk.clone();
+    let mut seen = Vec::new();
+    for bytes in [10, 10, 20_000, 20_000, 30_000, 10] {
+        let before = disk.count(Operation::Write);
+        writing.bare.send(bytes, true);
+        writing.turn_alone();
+        let active = writing.active();
+        seen.push((disk.count(Operation::Write) - before, active.zeroed >> 10, active.allocated >> 10));
+        assert_eq!(writing.bare.ends().0, writing.bare.ends().1);
+        assert_eq!(writing.whole(), writing.bare.ends().0);
+    }
+    // The header, the batch, zeros up to what is reserved; batches alone while there are enough zeros; when more
+    // is reserved, 64 KiB more of them.
+    let end = BLOCK_BYTES + 2 * batch_bytes(10) + 2 * batch_bytes(20_000) + batch_bytes(30_000);
+    let begins = end.next_multiple_of(BLOCK_BYTES);
+    let zeroed = (begins + (64 << 10)) >> 10;
+    assert_eq!(seen, [(3, 64, 64), (1, 64, 64), (1, 64, 64), (1, 64, 64), (2, zeroed, 192), (1, zeroed, 192)]);
+}
+
+#[test]
+fn zeros_that_can_not_be_written_fail_nothing() {
+    let mut writing = Writing::of(None);
+    let disk = writing.bare.disk.clone();
+    disk.fail_after(2, Operation::Write, EIO, Repeat::Once);
+    writing.bare.send(10, true);
+    writing.turn_alone();
+    assert_eq!((disk.errors_given(), writing.active().zeroed), (1, 0));
+    writing.bare.send(10, true);
+    writing.turn_alone();
+    assert_eq!((writing.bare.ends(), writing.active().zeroed), ((2, 2), 64 << 10));
+    assert!(!writing.bare.partition.progress.is_failed());
+}
+
+#[test]
+fn behind_a_half_done_write_no_zeros_are_written() {
+    let mut writing = Writing::of(None);
+    let disk = writing.bare.disk.clone();
+    writing.write(10);
+    disk.fail_next(Operation::ShortWrite, ENOSPC);
+    writing.bare.send(10, true);
+    writing.turn_alone();
+    assert!(writing.writer.must_renew);
+    assert_eq!((writing.bare.ends(), writing.active().zeroed), ((1, 1), 0));
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::partition::FileChore;
+use crate::sim::Repeat;
 
 /// How many times it was asked for the next segment's file; the chores are done with.
 fn asked(writing: &Writing) -> usize {
@@ -84,4 +85,32 @@ fn a_roll_that_finds_no_room_leaves_nothing_and_is_tried_again() {
         assert_eq!(writing.active().segment.base_offset(), 1);
         assert_eq!(writing.whole(), 2);
     }
+}
+
+#[test]
+fn a_segment_names_the_one_before_it_whatever_was_set_aside_between() {
+    let mut writing = Writing::of(64 << 10);
+    let disk = writing.bare.disk.clone();
+    writing.write(50_000);
+    let first = writing.active().segment.header().clone();
+    assert_eq!(first.previous, Previous::default());
+    let previous = Previous {
+        file_id: first.file_id,
+        base_offset: 0,
+        end_offset: 1,
+        length: BLOCK_BYTES + batch_bytes(50_000),
+        appended_ms: writing.now().wall_ms,
+        max_timestamp: 0,
+    };
+    // Its file is made, and there is no room in it for its batch.
+    disk.fail_after(1, Operation::Allocate, ENOSPC, Repeat::Forever);
+    writing.write(100_000);
+    disk.clear_faults();
+    let empty = writing.active().segment.header().clone();
+    assert_eq!((empty.base_offset, empty.previous), (1, previous));
+    writing.write(200_000);
+    let second = writing.active().segment.header().clone();
+    assert_eq!((second.base_offset, second.previous), (1, previous));
+    assert_ne!(second.file_id, empty.file_id);
+    assert_eq!((writing.bare.ends().0, writing.whole()), (2, 2));
 }

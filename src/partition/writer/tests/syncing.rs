@@ -109,7 +109,7 @@ fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
     let mut writing = Writing::of(1 << 20);
     let disk = writing.bare.disk.clone();
     let mut seen = Vec::new();
-    for bytes in [10, 10, 20_000, 20_000, 30_000, 10] {
+    for bytes in [10, 10, 20_000, 20_000, 30_000, 40_000, 10] {
         let before = disk.count(Operation::Write);
         writing.bare.send(bytes, true);
         writing.turn_alone();
@@ -119,11 +119,11 @@ fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
         assert_eq!(writing.whole(), writing.bare.ends().0);
     }
     // The header, the batch, zeros up to what is reserved; batches alone while there are enough zeros; when more
-    // is reserved, 64 KiB more of them.
+    // is reserved, 64 KiB more of them, and more again when less than half of that is left.
     let end = BLOCK_BYTES + 2 * batch_bytes(10) + 2 * batch_bytes(20_000) + batch_bytes(30_000);
-    let begins = end.next_multiple_of(BLOCK_BYTES);
-    let zeroed = (begins + (64 << 10)) >> 10;
-    assert_eq!(seen, [(3, 64, 64), (1, 64, 64), (1, 64, 64), (1, 64, 64), (2, zeroed, 192), (1, zeroed, 192)]);
+    let zeroed = (end.next_multiple_of(BLOCK_BYTES) + (64 << 10)) >> 10;
+    assert_eq!(seen[..5], [(3, 64, 64), (1, 64, 64), (1, 64, 64), (1, 64, 64), (2, zeroed, 192)]);
+    assert_eq!(seen[5..], [(2, 192, 192), (1, 192, 192)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod headers;
 mod indexes;
+mod scanning;
 
 use std::io::IoSlice;
 use std::path::Path;

@@ -94,6 +94,24 @@ fn a_file_that_ends_within_a_batch_ends_the_scan_there() {
     let Found::End(reason) = scan.next().unwrap() else { panic!("a part was taken for the whole") };
     assert!(reason.to_string().contains("the file ends within the batch"), "{reason}");
     assert_eq!(scan.place(), start);
+    let beyond = position + BATCH_BYTES;
+    let found = search(&*file, 1 << 16, seed, beyond, 2).unwrap();
+    assert_eq!((found.any_valid, found.written_end), (false, beyond + 8));
+    let after = Place { position: beyond - 8, ..start };
+    assert_eq!(next_batch(&*file, 1 << 16, seed, after).unwrap(), None);
+}
+
+#[test]
+fn a_header_whose_batch_would_end_behind_the_file_is_none() {
+    let file = large();
+    let (seed, position) = (example_header().seed(), LENGTH - BATCH_BYTES);
+    let header = BatchHeader { length: BATCH_HEADER_BYTES as u32 + 8, ..batch(0, 0) };
+    put(&*file, &header.encode(seed, position), position);
+    assert!(!search(&*file, LENGTH, seed, position, 2).unwrap().any_valid);
+    let after = Place { position: position - 8, next_offset: 1_000, epoch: 2 };
+    let mut budget = 1_000;
+    assert_eq!(next_batch_within(&*file, LENGTH, seed, after, &mut budget).unwrap(), None);
+    assert_eq!(budget, 1_000, "nothing of it was read");
 }
 
 #[test]

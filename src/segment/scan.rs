@@ -12,6 +12,8 @@ use crate::teeth::bites;
 /// How much is read at once, unless a batch is larger: little at first, as most files end soon.
 const FIRST_BYTES: usize = 16 << 10;
 const WINDOW_BYTES: usize = 1 << 20;
+/// How far a search goes on: each window ends with a header's length of bytes that the next one begins with.
+const STEP_BYTES: u64 = (WINDOW_BYTES - BATCH_HEADER_BYTES) as u64;
 
 /// A piece of a file in memory.
 pub(crate) struct Window<'f> {
@@ -122,11 +124,12 @@ impl<'f> Scan<'f> {
             Ok(header) => header,
             Err(error) => return Ok(Found::End(error)),
         };
-        let fits = header.base_offset == self.next_offset || (self.sparse && header.base_offset > self.next_offset);
+        let expected = self.next_offset;
+        let fits = if self.sparse { header.base_offset >= expected } else { header.base_offset == expected };
         if !fits {
             return Ok(Found::End(FormatError::Invalid(format!(
-                "base offset is {}, expected {}",
-                header.base_offset, self.next_offset
+                "base offset is {}, expected {expected}",
+                header.base_offset
             ))));
         }
         if header.epoch < self.epoch && !bites("epoch-not-checked") {
@@ -178,13 +181,7 @@ pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_ep
     let mut beyond = Beyond { written_end: from, ..Beyond::default() };
     let mut at = from.next_multiple_of(8);
     while at < length {
-        // Each window ends with a header's length of bytes that the next one begins with.
         let bytes = window.at(at, WINDOW_BYTES)?;
-        if bytes.is_empty() {
-            break;
-        }
-        // Fewer bytes than asked for: the file ends, or its writer gave space back meanwhile.
-        let whole = bytes.len() < WINDOW_BYTES || at + bytes.len() as u64 >= length;
         if let Some(last) = last_nonzero(bytes) {
             beyond.written_end = at + last as u64 + 1;
             let mut next = 0;
@@ -199,10 +196,11 @@ pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_ep
                 next = found + 8;
             }
         }
-        if whole {
+        // The file ends, or its writer gave space back meanwhile.
+        if bytes.len() < WINDOW_BYTES {
             break;
         }
-        at += (bytes.len() - BATCH_HEADER_BYTES) as u64 & !7;
+        at += STEP_BYTES;
     }
     Ok(beyond)
 }
@@ -241,11 +239,6 @@ pub(crate) fn next_batch_within(
     let mut at = after.position + 8;
     while at < length {
         let bytes = window.at(at, WINDOW_BYTES)?;
-        if bytes.is_empty() {
-            break;
-        }
-        // Fewer bytes than asked for: the file ends, or its writer gave space back meanwhile.
-        let whole = bytes.len() < WINDOW_BYTES || at + bytes.len() as u64 >= length;
         let mut next = 0;
         while let Some(found) = find_magic(bytes, next) {
             let position = at + found as u64;
@@ -262,10 +255,11 @@ pub(crate) fn next_batch_within(
             }
             next = found + 8;
         }
-        if whole {
+        // The file ends, or its writer gave space back meanwhile.
+        if bytes.len() < WINDOW_BYTES {
             break;
         }
-        at += (bytes.len() - BATCH_HEADER_BYTES) as u64 & !7;
+        at += STEP_BYTES;
     }
     Ok(None)
 }

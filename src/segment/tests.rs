@@ -3,12 +3,16 @@
 mod headers;
 mod indexes;
 mod scanning;
+mod scans;
+mod windows;
 
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Found, Place, Scan, Segment, SegmentIndex, SegmentParts, Views, search};
+use super::{
+    Found, Place, Scan, Segment, SegmentIndex, SegmentParts, Views, Window, next_batch, next_batch_within, search,
+};
 use crate::disk::{Disk, File};
 use crate::format::{Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, crc, example_header};
 use crate::sim::SimDisk;

@@ -122,7 +122,7 @@ impl Disk for RealDisk {
             return Ok(Locked::Held(read_holder(&file)?));
         }
         // A full disk takes no text, and must be opened all the same.
-        unless_full(write_holder(&file, holder))?;
+        unless_full(write_holder(&file, holder), ())?;
         Ok(Locked::Ours(Box::new(Lock(file))))
     }
 
@@ -238,17 +238,12 @@ fn entry_kind(dir: BorrowedFd<'_>, name: &CStr, told: FileType) -> EntryKind {
     }
 }
 
-/// The outcome of something that a disk without room need not take.
-fn unless_full(outcome: io::Result<()>) -> io::Result<()> {
+/// The outcome of something that a disk without room (or a quota) need not take; `full` is what it has then.
+fn unless_full<T>(outcome: io::Result<T>, full: T) -> io::Result<T> {
     match outcome {
-        Err(error) if is_full(&error) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Ok(full),
         outcome => outcome,
     }
-}
-
-/// Whether an error says that the disk or the quota is used up.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]

@@ -278,8 +278,45 @@ mod tests {
         let mut other = header.clone();
         other.file_id += 1;
         assert!(matches!(SegmentIndex::decode(&bytes, &other, 4_096), Err(FormatError::Foreign(_))));
-        // Entries that are right by themselves but don't rise.
-        let entry = bytes[4_096..4_120].to_vec();
-        assert!(SegmentIndex::decode(&[&bytes[..4_120], &entry].concat(), &header, 4_096).is_err());
+    }
+
+    #[test]
+    fn entries_that_are_right_by_themselves_must_rise_from_behind_the_header() {
+        let entry = |relative_offset, position, max_timestamp_before| IndexEntry {
+            relative_offset,
+            position,
+            max_timestamp_before,
+        };
+        let decoded = |entries: &[IndexEntry]| {
+            let index = SegmentIndex { entries: entries.to_vec(), ..SegmentIndex::new(4_096) };
+            SegmentIndex::decode(&index.encode(&header()), &header(), 4_096).map(|decoded| decoded.entries)
+        };
+        let first = entry(5, 8_192, 70);
+        for good in [vec![], vec![entry(0, 4_104, i64::MIN)], vec![first, entry(6, 8_200, 70)]] {
+            assert_eq!(decoded(&good), Ok(good));
+        }
+        for bad in [
+            vec![entry(5, 4_096, 70)],
+            vec![entry(5, 8_188, 70)],
+            vec![first, first],
+            vec![first, entry(5, 12_288, 70)],
+            vec![first, entry(4, 12_288, 70)],
+            vec![first, entry(6, 8_192, 70)],
+            vec![first, entry(6, 8_184, 70)],
+            vec![first, entry(6, 12_288, 69)],
+        ] {
+            assert!(matches!(decoded(&bad), Err(FormatError::Invalid(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_batch_behind_a_gap_has_an_entry_however_near_the_last_one_is() {
+        let mut index = SegmentIndex::new(4_096);
+        index.note(0, 4_096, 1);
+        index.gap();
+        for number in 1..4 {
+            index.note(number, 4_096 + number * 96, 1);
+        }
+        assert_eq!(index.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [4_192]);
     }
 }

@@ -30,13 +30,17 @@ impl RingQueue {
     }
 }
 
+fn sync_of(target: &Target, number: u64) -> RingSync {
+    RingSync { token: number, file: target.fd.clone(), data_only: !target.directory }
+}
+
 impl Queue for RingQueue {
     fn start(&mut self, token: u64, file: &Arc<dyn File>) {
         match Target::of(file) {
             Ok(target) => {
                 let (number, began) = (self.next, target.begin());
                 self.next += 1;
-                self.ring.start(RingSync { token: number, file: target.fd.clone(), data_only: !target.directory });
+                self.ring.start(sync_of(&target, number));
                 self.under_way.insert(number, UnderWay { token, target, began });
             }
             Err(error) => self.refused.push(Finished { token, result: Err(error) }),
@@ -60,5 +64,19 @@ impl Queue for RingQueue {
 
     fn waker(&self) -> Waker {
         self.ring.waker()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_is_synced_with_all_that_is_known_of_it() {
+        let file = Target::new(tempfile::tempfile().unwrap().into()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Target::new(std::fs::File::open(dir.path()).unwrap().into()).unwrap();
+        assert!(sync_of(&file, 1).data_only);
+        assert!(!sync_of(&directory, 1).data_only);
     }
 }

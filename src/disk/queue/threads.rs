@@ -58,8 +58,7 @@ impl SyncThreads {
         }
     }
 
-    /// Starts one more thread if the syncs under way want it. Going on with fewer is fine, with none
-    /// it isn't.
+    /// Starts one more thread if the syncs under way want it.
     fn start_for(&self, under_way: usize) -> io::Result<()> {
         let mut started = self.started();
         if started.len() >= under_way.min(self.max) {
@@ -68,17 +67,22 @@ impl SyncThreads {
         let jobs = self.taken_from.clone();
         let counter = Arc::clone(&self.under_way);
         let name = format!("thalweg-sync-{}", started.len());
-        match std::thread::Builder::new().name(name).spawn(move || run(&jobs, &counter)) {
-            Ok(handle) => started.push(handle),
-            Err(error) if started.is_empty() => return Err(error),
-            Err(_) => {}
-        }
-        Ok(())
+        take_in(&mut started, std::thread::Builder::new().name(name).spawn(move || run(&jobs, &counter)))
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         lock(&self.started)
     }
+}
+
+/// Adds the thread that was to be started. Going on with fewer is fine, with none it isn't.
+fn take_in(started: &mut Vec<JoinHandle<()>>, spawned: io::Result<JoinHandle<()>>) -> io::Result<()> {
+    match spawned {
+        Ok(handle) => started.push(handle),
+        Err(error) if started.is_empty() => return Err(error),
+        Err(_) => {}
+    }
+    Ok(())
 }
 
 /// A thread's life: it ends when the pool is dropped and all jobs are done.
@@ -195,6 +199,17 @@ mod tests {
             queue.finished(&mut finished);
         }
         assert!((1..=2).contains(&threads.started().len()));
+    }
+
+    #[test]
+    fn a_thread_that_can_not_be_started_is_done_without_unless_it_is_the_first() {
+        let refused = || Err(io::ErrorKind::OutOfMemory.into());
+        let mut started = Vec::new();
+        assert_eq!(take_in(&mut started, refused()).unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        take_in(&mut started, std::thread::Builder::new().spawn(|| {})).unwrap();
+        take_in(&mut started, refused()).unwrap();
+        assert_eq!(started.len(), 1);
+        started.remove(0).join().unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::{RealDisk, is_full};
+use super::{RealDisk, unless_full};
 use crate::disk::{Access, Disk, File};
 
 /// Bytes written; the second write lands on a page that is mapped already.
@@ -17,31 +17,25 @@ const FIRST: &[u8] = b"thalweg checks this file system";
 const SECOND: &[u8] = b" and removes this file";
 
 pub(super) fn check(disk: &RealDisk, dir: &Path) -> io::Result<Result<(), String>> {
+    // A full disk must be opened too, and passed when the directory was made ours.
+    unless_full(try_out(disk, dir), Ok(()))
+}
+
+fn try_out(disk: &RealDisk, dir: &Path) -> io::Result<Result<(), String>> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!(".thalweg-check-{}-{count}.tmp", std::process::id()));
-    match std::fs::remove_file(&path) {
-        // Left by a process that died here and had the same number.
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // A full disk must be opened too, and passed when the directory was made ours.
-    let file = match disk.create(&path) {
-        Err(error) if is_full(&error) => return Ok(Ok(())),
-        created => created?,
-    };
+    // Left by a process that died here and had the same number. If it can't be removed, no other can be made.
+    let _ = std::fs::remove_file(&path);
+    let file = disk.create(&path)?;
     let outcome = mapping_follows_writes(&*file).and_then(|mapping| match mapping {
         Ok(()) => lock_is_exclusive(disk, &path),
         refused => Ok(refused),
     });
     drop(file);
     let removed = disk.unlink(&path);
-    match outcome {
-        Err(error) if is_full(&error) => Ok(Ok(())),
-        Err(error) => Err(error),
-        Ok(outcome) => removed.map(|()| outcome),
-    }
+    let outcome = outcome?;
+    removed.map(|()| outcome)
 }
 
 fn mapping_follows_writes(file: &dyn File) -> io::Result<Result<(), String>> {
@@ -71,4 +65,98 @@ fn lock_is_exclusive(disk: &RealDisk, path: &Path) -> io::Result<Result<(), Stri
         Err(Errno::WOULDBLOCK) => Ok(()),
         _ => Err("a lock doesn't hold against another descriptor; thalweg is for local file systems".to_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::Any;
+    use std::ops::Range;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::SyncMode;
+    use crate::disk::{Locked, View};
+
+    /// A file whose mapping shows these bytes, whatever is written; `None` if it can't be mapped.
+    #[derive(Debug)]
+    struct Shows(Option<Vec<u8>>);
+
+    #[derive(Debug)]
+    struct Shown(Vec<u8>);
+
+    impl File for Shows {
+        fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn allocate(&self, _: Range<u64>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn give_back(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn forget(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {
+            match &self.0 {
+                Some(bytes) => Ok(Arc::new(Shown(bytes.clone()))),
+                None => Err(io::ErrorKind::Unsupported.into()),
+            }
+        }
+
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    impl View for Shown {
+        fn bytes(&self, range: Range<u64>) -> io::Result<&[u8]> {
+            Ok(&self.0[range.start as usize..range.end as usize])
+        }
+
+        fn populate(&self, _: Range<u64>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_mapping_must_show_what_was_written_before_and_after_it_was_made() {
+        let refusal = |bytes| mapping_follows_writes(&Shows(bytes)).unwrap().err().unwrap_or_default();
+        let zeros = |bytes: &[u8]| vec![0; bytes.len()];
+        assert_eq!(refusal(Some([FIRST, SECOND].concat())), "");
+        for stale in [[zeros(FIRST), SECOND.to_vec()].concat(), [FIRST.to_vec(), zeros(SECOND)].concat()] {
+            let reason = refusal(Some(stale));
+            assert!(reason.contains("doesn't show what was written"), "{reason}");
+        }
+        let reason = refusal(None);
+        assert!(reason.contains("can't map files"), "{reason}");
+    }
+
+    #[test]
+    fn a_lock_that_is_not_given_is_told() {
+        let disk = RealDisk::new(SyncMode::Threads, 1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        disk.create(&path).unwrap();
+        assert_eq!(lock_is_exclusive(&disk, &path).unwrap(), Ok(()));
+        let Locked::Ours(_held) = disk.lock(&path, "me").unwrap() else { panic!("it is free") };
+        let reason = lock_is_exclusive(&disk, &path).unwrap().unwrap_err();
+        assert!(reason.contains("refuses locks"), "{reason}");
+    }
 }

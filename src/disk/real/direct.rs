@@ -69,3 +69,58 @@ fn read_aligned(file: &RealFile, buffer: &mut [u8], position: u64) -> rustix::io
     buffer[..read].copy_from_slice(&aligned[before..before + read]);
     Ok(read)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::*;
+    use crate::config::SyncMode;
+    use crate::disk::{Access, Disk, RealDisk};
+
+    fn is_direct(file: &Arc<dyn File>) -> bool {
+        file.as_any().downcast_ref::<RealFile>().unwrap().direct.load(Ordering::Relaxed)
+    }
+
+    /// What the drive would refuse is never asked of it, and the end of a file is its end.
+    #[test]
+    fn reads_at_any_place_pass_memory_by() {
+        let disk = RealDisk::new(SyncMode::Threads, 1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = disk.create(&path).unwrap();
+        let bytes: Vec<u8> = (0..16_384_u32 / 4).flat_map(|number| number.to_le_bytes()).collect();
+        for length in [16_384, 16_000] {
+            file.write_at(&[IoSlice::new(&bytes)], 0).unwrap();
+            file.give_back(length as u64).unwrap();
+            let past = disk.open(&path, Access::Drive).unwrap();
+            past.read_at(&mut [0; 4096], 0).unwrap();
+            if !is_direct(&past) {
+                return eprintln!("SKIPPED: this file system can't, or its drive asks for more");
+            }
+            for (from, wanted) in
+                [(8_192, 12_000), (0, 20_480), (4_097, 12_287), (777, 6_000), (5, 20_000), (15_999, 1)]
+            {
+                let mut read = vec![0; wanted];
+                let count = past.read_at(&mut read, from as u64).unwrap();
+                assert_eq!(count, wanted.min(length - from), "{wanted} at {from} of {length}");
+                assert!(read[..count] == bytes[from..from + count], "{wanted} at {from} of {length}");
+                assert!(is_direct(&past), "{wanted} at {from} of {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_can_not_be_opened_past_memory_is_read_through_it() {
+        let disk = RealDisk::new(SyncMode::Threads, 1).unwrap();
+        let path = Path::new("/proc/version");
+        let Ok(expected) = std::fs::read(path) else { return eprintln!("SKIPPED: no /proc here") };
+        let file = disk.open(path, Access::Drive).unwrap();
+        assert!(!is_direct(&file));
+        let mut read = vec![0; expected.len() + 10];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), expected.len());
+        assert!(read.starts_with(&expected));
+        let missing = disk.open(Path::new("/proc/none"), Access::Drive).err().unwrap();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}

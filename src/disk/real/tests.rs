@@ -84,6 +84,7 @@ fn a_view_longer_than_the_file_follows_its_writes() {
     let file = disk.create(&dir.path().join("file")).unwrap();
     let view = file.view(1 << 30).unwrap();
     assert_eq!(refusal(view.bytes(0..1)), ErrorKind::UnexpectedEof);
+    assert_eq!(refusal(view.populate(0..1)), ErrorKind::UnexpectedEof);
     file.allocate(0..8_192).unwrap();
     file.write_at(&[IoSlice::new(b"hello")], 4_094).unwrap();
     view.populate(0..8_192).unwrap();
@@ -223,11 +224,11 @@ fn a_lock_file_that_is_missing_has_no_holder_and_one_that_is_no_file_is_an_error
 
 #[test]
 fn a_full_disk_is_no_reason_to_refuse_a_lock_and_any_other_error_is() {
-    unless_full(Ok(())).unwrap();
+    assert_eq!(unless_full(Ok(1), 2).unwrap(), 1);
     for full in [Errno::NOSPC, Errno::DQUOT] {
-        unless_full(Err(full.into())).unwrap();
+        assert_eq!(unless_full(Err(full.into()), 2).unwrap(), 2);
     }
-    assert_eq!(unless_full(Err(Errno::IO.into())).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
+    assert_eq!(unless_full(Err(Errno::IO.into()), 2).unwrap_err().raw_os_error(), Some(Errno::IO.raw_os_error()));
 }
 
 #[cfg(target_os = "linux")]

@@ -105,6 +105,21 @@ fn mappings_are_given_up_for_one_more_when_there_is_no_room_and_for_no_other_rea
 }
 
 #[test]
+fn so_many_segments_stay_mapped_and_those_that_were_mapped_last() {
+    let disk = SimDisk::new();
+    write(&disk, [batch(0, 1_000)]);
+    let views = Views::new(2);
+    let segments: [_; 4] = std::array::from_fn(|_| Arc::new(Segment::new(parts(position_of(1)))));
+    for (number, expected) in [(0, [1, 0, 0, 0]), (1, [1, 1, 0, 0]), (2, [0, 1, 1, 0]), (3, [0, 0, 1, 1])] {
+        // Asked twice: what is mapped isn't mapped anew.
+        for _ in 0..2 {
+            segments[number].view(&disk, &views).unwrap();
+        }
+        assert_eq!(segments.each_ref().map(|segment| mapped(&[segment])), expected);
+    }
+}
+
+#[test]
 fn a_segment_s_name_is_twenty_digits() {
     for base_offset in [0, 7, 1_000, u64::MAX] {
         assert_eq!(base_offset_of(&log_name(base_offset)), Some(base_offset));

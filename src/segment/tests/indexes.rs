@@ -1,7 +1,8 @@
 //! What a segment knows of itself in memory, from its index file, and from its own headers.
 
 use super::*;
-use crate::segment::index_path;
+use crate::segment::{index_path, read_index, write_index};
+use crate::sim::Operation;
 
 const BATCHES: u64 = 200;
 
@@ -87,4 +88,52 @@ fn an_index_of_a_part_is_not_written() {
     assert_eq!(segment.encode_index(), None);
     segment.complete_times(&disk, &Views::new(8));
     assert!(segment.encode_index().is_some());
+}
+
+const INDEX: &str = "data/00000000000000001000.index";
+
+/// An index file with so many entries.
+fn index_file(entries: u32) -> Vec<u8> {
+    let mut index = SegmentIndex::new(8);
+    for number in 0..=entries {
+        index.note(number, BLOCK_BYTES as u32 + number * 8, 1_000);
+    }
+    index.encode(&example_header())
+}
+
+#[test]
+fn an_index_file_is_read_up_to_the_size_that_one_can_have() {
+    const MOST: u32 = 1 << 20;
+    let disk = SimDisk::new();
+    let read = |bytes: &[u8]| {
+        disk.write_file(INDEX, bytes).unwrap();
+        let reads = disk.count(Operation::Read);
+        let index = read_index(&disk, Path::new(INDEX), &example_header(), 8);
+        (index.map(|index| index.encode(&example_header()) == bytes), disk.count(Operation::Read) - reads)
+    };
+    let bytes = index_file(MOST + 1);
+    assert_eq!(read(&bytes), (None, 0), "it isn't even brought into memory");
+    assert_eq!(read(&bytes[..bytes.len() - 24]), (Some(true), 1));
+    assert_eq!(read(&index_file(3)), (Some(true), 1));
+    disk.remove_file(INDEX).unwrap();
+    assert!(read_index(&disk, Path::new(INDEX), &example_header(), 8).is_none());
+}
+
+#[test]
+fn an_index_file_that_can_not_be_written_leaves_the_one_before() {
+    const EIO: i32 = 5;
+    let disk = SimDisk::new();
+    let (before, after) = (index_file(2), index_file(3));
+    let temporary = "data/00000000000000001000.index.tmp";
+    for failing in [Operation::Unlink, Operation::Create, Operation::Write, Operation::Rename] {
+        disk.write_file(INDEX, &before).unwrap();
+        disk.write_file(temporary, b"left by an earlier life").unwrap();
+        disk.fail_next(failing, EIO);
+        let error = write_index(&disk, Path::new(INDEX), &after).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(EIO), "{failing:?}");
+        assert!(disk.read_file(INDEX).unwrap() == before, "{failing:?}");
+        write_index(&disk, Path::new(INDEX), &after).unwrap();
+        assert!(disk.read_file(INDEX).unwrap() == after, "{failing:?}");
+        disk.read_file(temporary).unwrap_err();
+    }
 }

@@ -166,6 +166,10 @@ mod tests {
             assert!(!synced_changes(&file, &path), "in blocks that were written");
             file.write_at(&[io::IoSlice::new(&[6; 4_096])], 8_192).unwrap();
             assert_eq!(synced_changes(&file, &path), is_ext4, "over the end");
+            file.give_back(12_288).unwrap();
+            assert!(!synced_changes(&file, &path), "there was nothing to give back");
+            file.give_back(12_287).unwrap();
+            assert_eq!(synced_changes(&file, &path), is_ext4, "there was");
             let directory = disk.open_dir(dir.path()).unwrap();
             assert_eq!(synced_changes(&directory, dir.path()), is_ext4, "a directory");
             assert_eq!(synced_changes(&directory, dir.path()), is_ext4, "once more");
@@ -193,9 +197,10 @@ mod tests {
                 waker.wake_by_ref();
                 waker.wake_by_ref();
                 queue.sleep(Some(FOREVER));
-                waker.clone().wake();
-                queue.sleep(Some(FOREVER));
             }
+            waker.clone().wake();
+            queue.sleep(Some(FOREVER));
+            assert!(began.elapsed() < FOREVER);
             // Taking what has finished doesn't take the wake-up, and one that came after a sleep
             // that ended by time counts for the next.
             for _ in 0..50 {

@@ -55,19 +55,29 @@ fn read_aligned(file: &RealFile, buffer: &mut [u8], position: u64) -> rustix::io
     let mut memory = vec![0; length + ALIGNED_BYTES];
     let skipped = memory.as_ptr().align_offset(ALIGNED_BYTES);
     let Some(aligned) = memory.get_mut(skipped..skipped.saturating_add(length)) else { return Err(Errno::INVAL) };
-    let mut filled = 0;
-    while filled < length {
-        let at = position - before as u64 + filled as u64;
-        let read = retry_on_intr(|| pread(file.fd(), &mut aligned[filled..], at))?;
-        filled += read;
-        // The file ends within a block, or at one's beginning.
-        if read == 0 || !read.is_multiple_of(ALIGNED_BYTES) {
-            break;
-        }
-    }
+    let filled =
+        fill(aligned, position - before as u64, |buffer, at| retry_on_intr(|| pread(file.fd(), &mut *buffer, at)))?;
     let read = filled.saturating_sub(before).min(buffer.len());
     buffer[..read].copy_from_slice(&aligned[before..before + read]);
     Ok(read)
+}
+
+/// Reads from `start` on until `aligned` is full or the file ends; each read begins at a multiple again.
+fn fill(
+    aligned: &mut [u8],
+    start: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<usize> {
+    let mut filled = 0;
+    while filled < aligned.len() {
+        let count = read(&mut aligned[filled..], start + filled as u64)?;
+        filled += count;
+        // The file ends within a block, or at one's beginning.
+        if count == 0 || !count.is_multiple_of(ALIGNED_BYTES) {
+            break;
+        }
+    }
+    Ok(filled)
 }
 
 #[cfg(test)]
@@ -108,6 +118,33 @@ mod tests {
                 assert!(is_direct(&past), "{wanted} at {from} of {length}");
             }
         }
+    }
+
+    #[test]
+    fn a_read_that_gave_less_is_gone_on_with_unless_the_file_ends_there() {
+        for (given, filled) in [
+            (vec![20_480], 20_480),
+            (vec![4_096, 8_192, 8_192], 20_480),
+            (vec![8_192, 0], 8_192),
+            (vec![8_192, 4_000], 12_192),
+            (vec![100], 100),
+            (vec![0], 0),
+        ] {
+            let mut rest = given.iter();
+            let mut expected_at = 40_960;
+            let mut memory = vec![0; 20_480];
+            let read = fill(&mut memory, 40_960, |buffer, at| {
+                assert_eq!((at, buffer.len() as u64), (expected_at, 61_440 - at), "{given:?}");
+                let count = *rest.next().unwrap_or_else(|| panic!("read once more after {given:?}"));
+                buffer[..count].fill(7);
+                expected_at += count as u64;
+                Ok(count)
+            });
+            assert_eq!(read, Ok(filled));
+            assert_eq!(rest.next(), None, "{given:?}");
+            assert!(memory[..filled].iter().all(|&byte| byte == 7), "{given:?}");
+        }
+        assert_eq!(fill(&mut [0; 4_096], 0, |_, _| Err(Errno::IO)), Err(Errno::IO));
     }
 
     #[test]

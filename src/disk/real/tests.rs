@@ -93,6 +93,27 @@ fn a_view_longer_than_the_file_follows_its_writes() {
     assert_eq!(view.bytes(4_094..4_099).unwrap(), b"hello");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_left_of_a_view_counts_as_no_memory_of_this_process() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("file");
+    let file = disk.create(&path).unwrap();
+    file.write_at(&[IoSlice::new(&[7; 1 << 20])], 0).unwrap();
+    let view = file.view(1 << 20).unwrap();
+    let resident = || {
+        let mappings = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let ours = mappings.split_once(path.to_str().unwrap()).unwrap().1;
+        ours.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap().trim().to_owned()
+    };
+    assert_eq!(resident(), "0 kB");
+    view.populate(0..1 << 20).unwrap();
+    assert_eq!(resident(), "1024 kB");
+    view.leave(1 << 19..1 << 20);
+    assert_eq!(resident(), "512 kB");
+    assert_eq!(view.bytes(0..1 << 20).unwrap(), [7; 1 << 20]);
+}
+
 #[test]
 fn create_wants_a_free_name() {
     let (disk, dir) = disk();

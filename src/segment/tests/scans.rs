@@ -116,6 +116,8 @@ fn places() -> impl Iterator<Item = (u64, u64)> {
 fn d3_evidence_is_found_wherever_its_header_lies() {
     for (from, position) in places() {
         let file = empty(4 * MIB);
+        // What looks like a header's beginning, in the body before it.
+        put(&*file, position - 8, &batch(3, 0), &[]);
         put(&*file, position, &BatchHeader { durable_before: 950, ..batch(0, 0) }, &[]);
         let found = search(&*file, 4 * MIB, seed(), from, 2).unwrap();
         // The last byte of it that isn't zero is its epoch's.
@@ -128,6 +130,8 @@ fn d3_evidence_is_found_wherever_its_header_lies() {
 fn the_next_batch_behind_damage_is_found_wherever_its_header_lies() {
     for (from, position) in places() {
         let file = empty(4 * MIB);
+        // What looks like a header's beginning, in the body before it.
+        put(&*file, position - 8, &batch(3, 0), &[]);
         put(&*file, position, &batch(7, 0), &[]);
         let found = next_batch(&*file, 4 * MIB, seed(), place(from - 8, 0)).unwrap();
         assert_eq!(found, Some(place(position, 7)), "{position} from {from}");
@@ -198,6 +202,7 @@ fn behind_damage_the_first_whole_batch_counts_and_damaged_ones_cost_their_length
     assert_eq!(within(place(BLOCK_BYTES, 3), length), (Some(place(position_of(3), 3)), 0));
     assert_eq!(within(Place { epoch: 3, ..after }, 1), (None, 1));
     // Nor is a batch that the file has no room for.
-    put(&*file, position_of(0), &BatchHeader { length: 1 << 20, ..batch(0, 0) }, &[]);
+    let long = BatchHeader { length: (1 << 16) - BLOCK_BYTES as u32, ..batch(0, 0) };
+    put(&*file, position_of(0), &long, &[]);
     assert_eq!(within(after, 2 * length), (third, 0));
 }

@@ -198,7 +198,7 @@ mod tests {
                 waker.wake_by_ref();
                 queue.sleep(Some(FOREVER));
             }
-            waker.clone().wake();
+            queue.waker().wake();
             queue.sleep(Some(FOREVER));
             assert!(began.elapsed() < FOREVER);
             // Taking what has finished doesn't take the wake-up, and one that came after a sleep

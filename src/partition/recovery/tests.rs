@@ -1,6 +1,8 @@
 //! Opening after a failed sync, in the same boot: the drive and memory differ. Files made by hand are in
 //! the folder beside this.
 
+mod applied;
+mod candidates;
 mod ends;
 mod files;
 mod rewritten;

@@ -69,7 +69,7 @@ fn the_last_file_is_moved_aside_first() {
 }
 
 #[test]
-fn d4_names_are_free_for_good_before_anything_is_appended() {
+fn names_are_free_for_good_before_anything_is_appended() {
     let (disk, recovered, dir) = torn();
     // Beside the log: there is no other directory whose sync would do.
     disk.fail_after(0, Operation::CreateDirectory, ENOSPC, Repeat::Forever);

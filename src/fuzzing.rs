@@ -108,24 +108,7 @@ fn identity() -> Seed {
 /// A plain header for `body`.
 #[cfg(feature = "sim")]
 fn batch(kind: BatchKind, base_offset: u64, epoch: u32, count: u32, body: &[u8]) -> BatchHeader {
-    BatchHeader {
-        length: (BATCH_HEADER_BYTES + body.len()) as u32,
-        body_crc: crc(body),
-        base_offset,
-        durable_before: 0,
-        offset_count: count,
-        record_count: count,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        appended_ms: 0,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: crate::format::Attributes::new(kind),
-        term: 0,
-        epoch,
-        uncompressed_length: 0,
-    }
+    BatchHeader { base_offset, offset_count: count, record_count: count, epoch, ..BatchHeader::of(kind, body) }
 }
 
 #[cfg(test)]

@@ -149,6 +149,28 @@ const _: () = {
 };
 
 impl BatchHeader {
+    /// Of a batch of this kind with this body, stored plain; what isn't said by these is 0.
+    pub(crate) fn of(kind: BatchKind, body: &[u8]) -> BatchHeader {
+        BatchHeader {
+            length: (BATCH_HEADER_BYTES + body.len()) as u32,
+            body_crc: crc(body),
+            base_offset: 0,
+            durable_before: 0,
+            offset_count: 0,
+            record_count: 0,
+            base_timestamp: 0,
+            max_timestamp: 0,
+            appended_ms: 0,
+            producer_id: 0,
+            base_sequence: 0,
+            producer_epoch: 0,
+            attributes: Attributes::new(kind),
+            term: 0,
+            epoch: 0,
+            uncompressed_length: 0,
+        }
+    }
+
     /// One past the last offset it takes.
     pub(crate) fn end_offset(&self) -> u64 {
         self.base_offset.saturating_add(u64::from(self.offset_count))

@@ -1,8 +1,8 @@
 //! The segment that `docs/FORMAT.md` shows byte for byte: built here, compared with the document.
 
 use super::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, Previous, RawRecord,
-    RecordWalk, check_records, crc, encode_record,
+    BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, Previous, RawRecord, RecordWalk, check_records,
+    encode_record,
 };
 use crate::ids::{EngineId, LogId, TopicId};
 
@@ -57,8 +57,6 @@ fn body() -> Vec<u8> {
 
 fn batch(body: &[u8]) -> BatchHeader {
     BatchHeader {
-        length: (BATCH_HEADER_BYTES + body.len()) as u32,
-        body_crc: crc(body),
         base_offset: 1_000,
         durable_before: 1_000,
         offset_count: 2,
@@ -66,13 +64,8 @@ fn batch(body: &[u8]) -> BatchHeader {
         base_timestamp: 1_700_000_000_001,
         max_timestamp: 1_700_000_000_006,
         appended_ms: 1_700_000_000_007,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(BatchKind::Records),
-        term: 0,
         epoch: 3,
-        uncompressed_length: 0,
+        ..BatchHeader::of(BatchKind::Records, body)
     }
 }
 

@@ -281,29 +281,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::format::{Attributes, BATCH_HEADER_BYTES, BatchKind};
+    use crate::format::{Attributes, BatchKind};
 
     type Owned = (Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
     fn header(count: u32, body: &[u8]) -> BatchHeader {
-        BatchHeader {
-            length: (BATCH_HEADER_BYTES + body.len()) as u32,
-            body_crc: 0,
-            base_offset: 0,
-            durable_before: 0,
-            offset_count: count,
-            record_count: count,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            appended_ms: 0,
-            producer_id: 0,
-            base_sequence: 0,
-            producer_epoch: 0,
-            attributes: Attributes::new(BatchKind::Records),
-            term: 0,
-            epoch: 0,
-            uncompressed_length: 0,
-        }
+        BatchHeader { offset_count: count, record_count: count, ..BatchHeader::of(BatchKind::Records, body) }
     }
 
     fn encode(records: &[Owned]) -> Vec<u8> {

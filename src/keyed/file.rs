@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, File};
 use crate::error::{Error, Result};
-use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, MAX_OFFSET, crc,
-};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, MAX_OFFSET};
 use crate::segment::Place;
 
 use super::ahead::AHEAD_BYTES;
@@ -123,7 +121,6 @@ pub(super) fn batch_header(
     }
     Ok(BatchHeader {
         length,
-        body_crc: crc(body),
         base_offset: end.next_offset,
         durable_before,
         offset_count: entries,
@@ -131,13 +128,8 @@ pub(super) fn batch_header(
         base_timestamp: now_ms,
         max_timestamp: now_ms,
         appended_ms: now_ms,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(batch_kind(kind)),
-        term: 0,
         epoch: end.epoch,
-        uncompressed_length: 0,
+        ..BatchHeader::of(batch_kind(kind), body)
     })
 }
 

@@ -14,7 +14,7 @@ use super::{
     Found, Place, Scan, Segment, SegmentIndex, SegmentParts, Views, Window, next_batch, next_batch_within, search,
 };
 use crate::disk::{Disk, File};
-use crate::format::{Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, crc, example_header};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, crc, example_header};
 use crate::sim::SimDisk;
 
 const BATCH_BYTES: u64 = BATCH_HEADER_BYTES as u64;
@@ -23,8 +23,6 @@ const INTERVAL_BYTES: u64 = 4_096;
 /// Batch `number` of the segment: a header with nothing behind it.
 fn batch(number: u64, timestamp: i64) -> BatchHeader {
     BatchHeader {
-        length: BATCH_HEADER_BYTES as u32,
-        body_crc: crc(&[]),
         base_offset: 1_000 + number,
         durable_before: 900,
         offset_count: 1,
@@ -32,13 +30,8 @@ fn batch(number: u64, timestamp: i64) -> BatchHeader {
         base_timestamp: timestamp,
         max_timestamp: timestamp,
         appended_ms: timestamp,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(BatchKind::Records),
-        term: 0,
         epoch: 2,
-        uncompressed_length: 0,
+        ..BatchHeader::of(BatchKind::Records, &[])
     }
 }
 

@@ -4,9 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, OffsetEntry, OffsetEntryKind, crc,
-};
+use crate::format::{BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, OffsetEntry, OffsetEntryKind};
 use crate::offsets::state::blank;
 
 /// A file of these bodies, each with its count of entries.
@@ -20,22 +18,13 @@ fn file(bodies: &[(Vec<u8>, u32)]) -> Vec<u8> {
     for (body, count) in bodies {
         let position = bytes.len() as u64;
         let batch = BatchHeader {
-            length: (BATCH_HEADER_BYTES + body.len()) as u32,
-            body_crc: crc(body),
             base_offset,
             durable_before: base_offset,
             offset_count: *count,
             record_count: *count,
-            base_timestamp: 0,
-            max_timestamp: 0,
             appended_ms: 5,
-            producer_id: 0,
-            base_sequence: 0,
-            producer_epoch: 0,
-            attributes: Attributes::new(BatchKind::Offsets),
-            term: 0,
             epoch: 1,
-            uncompressed_length: 0,
+            ..BatchHeader::of(BatchKind::Offsets, body)
         };
         bytes.extend_from_slice(&batch.encode(header.seed(), position));
         bytes.extend_from_slice(body);
@@ -236,16 +225,9 @@ fn headers_at_every_step_do_not_make_it_slow() {
             durable_before: 9,
             offset_count: 1,
             record_count: 1,
-            base_timestamp: 0,
-            max_timestamp: 0,
             appended_ms: 5,
-            producer_id: 0,
-            base_sequence: 0,
-            producer_epoch: 0,
-            attributes: Attributes::new(BatchKind::Offsets),
-            term: 0,
             epoch: 1,
-            uncompressed_length: 0,
+            ..BatchHeader::of(BatchKind::Offsets, &[])
         };
         bytes.extend_from_slice(&batch.encode(header.seed(), position));
     }

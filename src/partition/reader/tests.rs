@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::*;
-use crate::format::{Attributes, crc, example_header};
+use crate::format::example_header;
 use crate::lock::{Mutex, lock};
 
 const HEADER: u64 = BATCH_HEADER_BYTES as u64;
@@ -50,22 +50,10 @@ impl Batches {
         let (number, position) = (self.positions.len() as u64, self.end());
         let count = u32::from(kind != BatchKind::Filler);
         let header = BatchHeader {
-            length: BATCH_HEADER_BYTES as u32 + body.len() as u32,
-            body_crc: crc(body),
             base_offset: 1_000 + number,
-            durable_before: 0,
             offset_count: count,
             record_count: count,
-            base_timestamp: 0,
-            max_timestamp: 0,
-            appended_ms: 0,
-            producer_id: 0,
-            base_sequence: 0,
-            producer_epoch: 0,
-            attributes: Attributes::new(kind),
-            term: 0,
-            epoch: 0,
-            uncompressed_length: 0,
+            ..BatchHeader::of(kind, body)
         };
         self.positions.push(position);
         self.bytes.extend_from_slice(&header.encode(example_header().seed(), position));

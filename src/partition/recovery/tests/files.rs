@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::config::TopicConfig;
 use crate::disk::Disk;
 use crate::format::{
-    Attributes, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, Mark, Previous, crc,
-    example_header,
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, Mark, Previous, example_header,
 };
 use crate::partition::recovery::{Doubt, Recovered, recover};
 use crate::segment::log_name;
@@ -50,22 +49,11 @@ pub(super) fn next_header(header: &FileHeader, base_offset: u64, batches: u64) -
 
 pub(super) fn batch(base_offset: u64) -> BatchHeader {
     BatchHeader {
-        length: BATCH_HEADER_BYTES as u32,
-        body_crc: crc(&[]),
         base_offset,
-        durable_before: 0,
         offset_count: 1,
         record_count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        appended_ms: 0,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(BatchKind::Records),
-        term: 0,
         epoch: EPOCH,
-        uncompressed_length: 0,
+        ..BatchHeader::of(BatchKind::Records, &[])
     }
 }
 

@@ -1,28 +1,17 @@
 //! Where a segment is full, and how far blocks are reserved.
 
 use super::*;
-use crate::format::{Attributes, BatchKind};
+use crate::format::BatchKind;
 use crate::sim::Repeat;
 
 /// The header of a batch that is to be placed.
 fn draft(base_offset: u64, length: u64) -> BatchHeader {
     BatchHeader {
         length: length as u32,
-        body_crc: 0,
         base_offset,
-        durable_before: 0,
         offset_count: 1,
         record_count: 1,
-        base_timestamp: 0,
-        max_timestamp: 0,
-        appended_ms: 0,
-        producer_id: 0,
-        base_sequence: 0,
-        producer_epoch: 0,
-        attributes: Attributes::new(BatchKind::Records),
-        term: 0,
-        epoch: 0,
-        uncompressed_length: 0,
+        ..BatchHeader::of(BatchKind::Records, &[])
     }
 }
 

@@ -239,13 +239,34 @@ mod tests {
         over_both(|_, queue| {
             queue.sleep(Some(Duration::from_millis(1)));
             queue.sleep(Some(Duration::ZERO));
-            // It may end early, but not each time.
-            let mut sleeps = || {
-                let began = Instant::now();
-                queue.sleep(Some(Duration::from_millis(20)));
-                began.elapsed() > Duration::from_millis(10)
-            };
-            assert!((0..10).any(|_| sleeps()));
+        });
+    }
+
+    /// As the kernel tells of the thread.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_sleeps_in_a_queue_takes_no_core() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        over_both(|_, queue| {
+            let stat = format!("/proc/self/task/{}/stat", rustix::thread::gettid().as_raw_nonzero());
+            let (waker, over, slept) = (queue.waker(), AtomicBool::new(false), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let began = Instant::now();
+                    while !slept.load(Ordering::SeqCst) && began.elapsed() < FOREVER {
+                        let stat = std::fs::read_to_string(&stat).unwrap();
+                        // The state stands behind the name, which is in parentheses.
+                        slept.store(stat.rsplit(") ").next().unwrap().starts_with('S'), Ordering::SeqCst);
+                        std::thread::yield_now();
+                    }
+                    over.store(true, Ordering::SeqCst);
+                    waker.wake_by_ref();
+                });
+                while !over.load(Ordering::SeqCst) {
+                    queue.sleep(Some(FOREVER));
+                }
+            });
+            assert!(slept.load(Ordering::SeqCst));
         });
     }
 

@@ -7,6 +7,8 @@
 mod queue;
 mod real;
 mod target;
+#[cfg(all(test, feature = "sim"))]
+mod watched;
 
 use std::fmt;
 use std::io;
@@ -18,6 +20,8 @@ use std::time::Duration;
 
 pub(crate) use queue::QueueReport;
 pub(crate) use real::RealDisk;
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use watched::{Step, Watched};
 
 /// What [`Disk::open`] is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

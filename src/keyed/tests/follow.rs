@@ -1,12 +1,10 @@
 //! A reader beside a writer: it sees whole batches, takes nothing unfinished for damage, and finds
 //! the file that the writer put in place of its own.
 
-use std::io::IoSlice;
-use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
-use crate::disk::{Entry, Locked, Queue, View};
+use crate::disk::{Step, Watched};
 
 struct Follower {
     log: KeyedLog,
@@ -172,110 +170,17 @@ fn after_an_error_of_the_replay_everything_is_replayed_again() {
     assert_eq!(follower.refresh(), Ok(false));
 }
 
-/// What the writer does just before the reader's `n`-th opening or reading of a file.
-type Meanwhile = Box<dyn FnMut(u64) + Send>;
-
-/// A reader's disk on which a writer is at work between any two operations.
-#[derive(Clone)]
-pub(super) struct Shared {
-    disk: Arc<dyn Disk>,
-    meanwhile: Arc<Mutex<(u64, Meanwhile)>>,
-}
-
-impl Shared {
-    pub(super) fn new(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Shared {
-        Shared { disk: Arc::new(disk.clone()), meanwhile: Arc::new(Mutex::new((0, Box::new(meanwhile)))) }
-    }
-
-    fn step(&self) {
-        let (step, meanwhile) = &mut *self.meanwhile.lock().unwrap();
+/// A reader's disk on which a writer is at work between any two operations: what it does just before the reader's
+/// `n`-th opening or reading of a file.
+pub(super) fn beside(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Arc<dyn Disk> {
+    let writer = Mutex::new((0, meanwhile));
+    Arc::new(Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| {
+        assert!(matches!(step, Step::Open | Step::Read { .. }), "a reader only reads");
+        let (step, meanwhile) = &mut *writer.lock().unwrap();
         meanwhile(*step);
         *step += 1;
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shared")
-    }
-}
-
-impl Disk for Shared {
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.disk.list(dir)
-    }
-    fn create(&self, _: &Path) -> io::Result<Arc<dyn File>> {
-        unreachable!("a reader changes nothing")
-    }
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        self.step();
-        Ok(Arc::new(SharedFile(self.disk.open(path, access)?, self.clone())))
-    }
-    fn open_dir(&self, _: &Path) -> io::Result<Arc<dyn File>> {
-        unreachable!("a reader syncs nothing")
-    }
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn unlink(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn remove_dir(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn lock(&self, _: &Path, _: &str) -> io::Result<Locked> {
-        unreachable!("a reader takes no lock")
-    }
-    fn lock_holder(&self, _: &Path) -> io::Result<Option<String>> {
-        unreachable!("a reader asks for no lock")
-    }
-    fn queue(&self) -> Box<dyn Queue> {
-        unreachable!("a reader syncs nothing")
-    }
-    fn check(&self, _: &Path) -> io::Result<std::result::Result<(), String>> {
-        unreachable!("a reader checks nothing")
-    }
-}
-
-#[derive(Debug)]
-struct SharedFile(Arc<dyn File>, Shared);
-
-impl File for SharedFile {
-    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.1.step();
-        self.0.read_at(buffer, position)
-    }
-    fn allocate(&self, _: Range<u64>) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn give_back(&self, _: u64) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.0.length()
-    }
-    fn sync(&self) -> io::Result<()> {
-        unreachable!("a reader syncs nothing")
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        unreachable!("it only reads")
-    }
-    fn view(&self, _: u64) -> io::Result<Arc<dyn View>> {
-        unreachable!("a reader of a keyed log maps nothing")
-    }
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
+        Ok(())
+    }))
 }
 
 #[test]
@@ -285,7 +190,7 @@ fn what_the_writer_does_between_two_reads_is_no_damage() {
         let disk = new_disk();
         let mut log = create(&disk).unwrap();
         let mut number = 1;
-        let shared = Shared::new(&disk, move |step| {
+        let shared = beside(&disk, move |step| {
             if step > 40 {
                 return;
             }
@@ -298,7 +203,7 @@ fn what_the_writer_does_between_two_reads_is_no_damage() {
                 rewrite(&mut log, &after(number)).unwrap();
             }
         });
-        let mut follower = Follower::on(Arc::new(shared));
+        let mut follower = Follower::on(shared);
         let mut newest = 0;
         for _ in 0..30 {
             follower.refresh().unwrap();

@@ -1,6 +1,6 @@
 //! What is left of a damaged log, piece by piece: whole batches and holes. Only damage makes a hole.
 
-use super::follow::Shared;
+use super::follow::beside;
 use super::*;
 use crate::format::{Attributes, BLOCK_BYTES};
 use crate::keyed::salvage::Piece;
@@ -9,7 +9,7 @@ use crate::sim::Operation;
 const FILE: &str = "data/catalog-1";
 
 /// The numbers of the entries that are left, and of each hole where it begins.
-fn pieces(disk: impl Disk + 'static) -> Result<(Vec<u64>, Vec<u64>)> {
+fn pieces(disk: Arc<dyn Disk>) -> Result<(Vec<u64>, Vec<u64>)> {
     let (mut entries, mut holes) = (Vec::new(), Vec::new());
     let mut each = |piece: Piece<'_>| {
         match piece {
@@ -18,7 +18,6 @@ fn pieces(disk: impl Disk + 'static) -> Result<(Vec<u64>, Vec<u64>)> {
         }
         Ok(())
     };
-    let disk: Arc<dyn Disk> = Arc::new(disk);
     KeyedLog::salvage(&disk, dir(), PREFIX, FileKind::Catalog, ENGINE, 0, &mut each)?;
     Ok((entries, holes))
 }
@@ -42,15 +41,15 @@ fn sample() -> (SimDisk, Vec<u8>, Vec<u64>) {
 #[test]
 fn every_whole_batch_is_left_and_each_damaged_one_a_hole() {
     let (disk, mut bytes, starts) = sample();
-    assert_eq!(pieces(disk.clone()), Ok((vec![1, 2, 3, 4, 5], vec![])));
+    assert_eq!(pieces(Arc::new(disk.clone())), Ok((vec![1, 2, 3, 4, 5], vec![])));
     for damaged in [1, 3] {
         bytes[starts[damaged] as usize + 100] ^= 1;
     }
     disk.write_file(FILE, &bytes).unwrap();
-    assert_eq!(pieces(disk.clone()), Ok((vec![1, 3, 5], vec![starts[1], starts[3]])));
+    assert_eq!(pieces(Arc::new(disk.clone())), Ok((vec![1, 3, 5], vec![starts[1], starts[3]])));
     bytes[20] ^= 1;
     disk.write_file(FILE, &bytes).unwrap();
-    assert_eq!(pieces(disk), Ok((vec![], vec![0])));
+    assert_eq!(pieces(Arc::new(disk)), Ok((vec![], vec![0])));
 }
 
 #[test]
@@ -58,9 +57,9 @@ fn a_file_that_the_disk_can_not_read_has_no_hole() {
     let (disk, ..) = sample();
     for operation in [Operation::List, Operation::Open, Operation::Read] {
         disk.fail_next(operation, 5);
-        assert_eq!(pieces(disk.clone()).unwrap_err().kind(), &ErrorKind::Io, "{operation:?}");
+        assert_eq!(pieces(Arc::new(disk.clone())).unwrap_err().kind(), &ErrorKind::Io, "{operation:?}");
     }
-    assert_eq!(pieces(disk), Ok((vec![1, 2, 3, 4, 5], vec![])));
+    assert_eq!(pieces(Arc::new(disk)), Ok((vec![1, 2, 3, 4, 5], vec![])));
 }
 
 #[test]
@@ -74,7 +73,7 @@ fn a_batch_of_another_kind_is_a_hole_and_one_of_a_later_version_an_error() {
         let mut crafted = bytes.clone();
         crafted[at as usize..][..BATCH_HEADER_BYTES].copy_from_slice(&changed.encode(header.seed(), at));
         disk.write_file(FILE, &crafted).unwrap();
-        let found = pieces(disk.clone());
+        let found = pieces(Arc::new(disk.clone()));
         if is_newer {
             let error = found.unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::NewerFormat { .. }), "{error}");
@@ -94,7 +93,7 @@ fn what_a_live_writer_finishes_meanwhile_is_no_hole() {
     for step_of_writer in [3, 4, 100] {
         disk.write_file(FILE, &unfinished).unwrap();
         let (writers, whole) = (disk.clone(), bytes.clone());
-        let shared = Shared::new(&disk, move |step| {
+        let shared = beside(&disk, move |step| {
             if step == step_of_writer {
                 writers.write_file(FILE, &whole).unwrap();
             }

@@ -1,73 +1,12 @@
 //! A reader whose writer puts another file in place between any two looks at it.
 
-use std::io;
 use std::sync::Mutex;
 
 use super::*;
-use crate::disk::{Entry, File, Locked, Queue};
+use crate::disk::{Step, Watched};
 use crate::format::BATCH_HEADER_BYTES;
 
 const FILE: &str = "data/offsets-1";
-
-/// What the writer does before the reader opens the file for the `n`-th time.
-type Meanwhile = Box<dyn FnMut(u64) + Send>;
-
-/// A reader's disk.
-struct Watched {
-    disk: SimDisk,
-    opens: Mutex<(u64, Meanwhile)>,
-}
-
-impl std::fmt::Debug for Watched {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watched")
-    }
-}
-
-impl Disk for Watched {
-    fn create_dir_all(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.disk.list(dir)
-    }
-    fn create(&self, _: &Path) -> io::Result<Arc<dyn File>> {
-        unreachable!("a reader changes nothing")
-    }
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let (opens, meanwhile) = &mut *self.opens.lock().unwrap();
-        *opens += 1;
-        meanwhile(*opens);
-        Disk::open(&self.disk, path, access)
-    }
-    fn open_dir(&self, _: &Path) -> io::Result<Arc<dyn File>> {
-        unreachable!("a reader syncs nothing")
-    }
-    fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn link(&self, _: &Path, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn unlink(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn remove_dir(&self, _: &Path) -> io::Result<()> {
-        unreachable!("a reader changes nothing")
-    }
-    fn lock(&self, _: &Path, _: &str) -> io::Result<Locked> {
-        unreachable!("a reader takes no lock")
-    }
-    fn lock_holder(&self, _: &Path) -> io::Result<Option<String>> {
-        unreachable!("a log has no lock of its own")
-    }
-    fn queue(&self) -> Box<dyn Queue> {
-        unreachable!("a reader syncs nothing")
-    }
-    fn check(&self, _: &Path) -> io::Result<std::result::Result<(), String>> {
-        unreachable!("a reader checks nothing")
-    }
-}
 
 /// Two files, of which the first is damaged and the second whole.
 fn two_files() -> (SimDisk, [Vec<u8>; 2], View) {
@@ -85,8 +24,18 @@ fn two_files() -> (SimDisk, [Vec<u8>; 2], View) {
     (disk, [damaged, whole], view(&offsets))
 }
 
+/// Opened by a reader; what the writer does before the reader opens the file for the `n`-th time.
 fn open_beside(disk: &SimDisk, meanwhile: impl FnMut(u64) + Send + 'static) -> Result<Offsets> {
-    let watched = Watched { disk: disk.clone(), opens: Mutex::new((0, Box::new(meanwhile))) };
+    let writer = Mutex::new((0, meanwhile));
+    let watched = Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| {
+        assert!(matches!(step, Step::Open | Step::Read { .. }), "a reader only reads");
+        if step == Step::Open {
+            let (opens, meanwhile) = &mut *writer.lock().unwrap();
+            *opens += 1;
+            meanwhile(*opens);
+        }
+        Ok(())
+    });
     Offsets::open(Arc::new(watched), dir(), ENGINE, 9, Access::Read, 0).map(|(offsets, _)| offsets)
 }
 

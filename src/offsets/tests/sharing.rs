@@ -1,21 +1,14 @@
 //! Many threads: each commit is in the log and in the state, one sync serves all who wait, and
 //! appends go on while the disk syncs.
 
-use std::io::{self, IoSlice};
-use std::ops::Range;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use super::*;
-use crate::disk::{Disk, Entry, File, Locked, Queue, View as DiskView};
+use crate::disk::{Disk, Step, Watched};
 
-/// A disk whose syncs of files wait while the gate is shut, and are counted.
-#[derive(Debug)]
-struct Gated {
-    disk: SimDisk,
-    gate: Arc<Gate>,
-}
-
+/// Where syncs of files wait while it is shut, and are counted.
 #[derive(Debug, Default)]
 struct Gate {
     shut: Mutex<bool>,
@@ -54,90 +47,14 @@ impl Gate {
     }
 }
 
-#[derive(Debug)]
-struct GatedFile {
-    file: Arc<dyn File>,
-    gate: Arc<Gate>,
-}
-
-impl Disk for Gated {
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        Disk::list(&self.disk, dir)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(GatedFile { file: self.disk.create(path)?, gate: self.gate.clone() }))
-    }
-    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(GatedFile { file: Disk::open(&self.disk, path, access)?, gate: self.gate.clone() }))
-    }
-    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
-        self.disk.open_dir(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk.link(from, to)
-    }
-    fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.disk.unlink(path)
-    }
-    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.disk.remove_dir(dir)
-    }
-    fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
-        self.disk.lock(path, holder)
-    }
-    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
-        self.disk.lock_holder(path)
-    }
-    fn queue(&self) -> Box<dyn Queue> {
-        self.disk.queue()
-    }
-    fn check(&self, dir: &Path) -> io::Result<std::result::Result<(), String>> {
-        self.disk.check(dir)
-    }
-}
-
-impl File for GatedFile {
-    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.file.write_at(parts, position)
-    }
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, position)
-    }
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.file.allocate(range)
-    }
-    fn give_back(&self, length: u64) -> io::Result<()> {
-        self.file.give_back(length)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.gate.pass()?;
-        self.file.sync()
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        self.file.forget()
-    }
-    fn view(&self, reserved: u64) -> io::Result<Arc<dyn DiskView>> {
-        self.file.view(reserved)
-    }
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-}
-
 /// With a group "a" in it, durable.
 fn gated() -> (Arc<Gate>, SimDisk, Offsets) {
     let (disk, gate) = (new_disk(), Arc::new(Gate::default()));
-    let gated = Gated { disk: disk.clone(), gate: gate.clone() };
+    let passes = gate.clone();
+    let gated = Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| match step {
+        Step::Sync => passes.pass(),
+        _ => Ok(()),
+    });
     let (offsets, _) = Offsets::open(Arc::new(gated), dir(), ENGINE, 1, Access::Write, 0).unwrap();
     offsets.commit("a", 1, &[new(0, 1)], 1).unwrap();
     gate.begun.store(0, Ordering::SeqCst);

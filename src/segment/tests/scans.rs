@@ -147,23 +147,23 @@ fn a_search_goes_to_the_end_of_the_file_and_stops_there() {
     let rest = 3 * BATCH_BYTES;
     let length = BLOCK_BYTES + WINDOW_BYTES - BATCH_BYTES + rest;
     let file = Read::of(empty(length));
-    put(&file, length - BATCH_BYTES, &batch(3, 0), &[]);
+    put(&file.file, length - BATCH_BYTES, &batch(3, 0), &[]);
     // Longer than it is: its writer gave space back meanwhile.
     for (told, last_read) in [(length, rest as usize), (length + 1_000, rest as usize + 1_000), (9 * MIB, window)] {
         let reads = [(BLOCK_BYTES, window), (length - rest, last_read)];
-        assert!(search(&file, told, seed(), BLOCK_BYTES, 2).unwrap().any_valid);
+        assert!(search(&file.file, told, seed(), BLOCK_BYTES, 2).unwrap().any_valid);
         assert_eq!(file.taken(), reads, "{told}");
-        assert!(search(&file, told, seed(), length - 8, 2).unwrap().written_end <= length);
+        assert!(search(&file.file, told, seed(), length - 8, 2).unwrap().written_end <= length);
         file.taken();
 
         // Its epoch is too old, so that nothing is found.
         let after = Place { epoch: 3, ..place(BLOCK_BYTES - 8, 0) };
-        assert_eq!(next_batch(&file, told, seed(), after).unwrap(), None);
+        assert_eq!(next_batch(&file.file, told, seed(), after).unwrap(), None);
         assert_eq!(file.taken(), reads, "{told}");
     }
     // There is nothing behind the end.
-    assert_eq!(search(&file, length, seed(), length, 2).unwrap().written_end, length);
-    assert_eq!(next_batch(&file, length, seed(), place(length - 8, 0)).unwrap(), None);
+    assert_eq!(search(&file.file, length, seed(), length, 2).unwrap().written_end, length);
+    assert_eq!(next_batch(&file.file, length, seed(), place(length - 8, 0)).unwrap(), None);
     assert_eq!(file.taken(), []);
 }
 

@@ -1,66 +1,32 @@
 //! What is read of a file for a scan, and how often: no byte is looked for twice, and none is missed.
 
-use std::io;
-use std::ops::Range;
 use std::sync::Mutex;
 
 use super::*;
-use crate::disk::View;
+use crate::disk::{Step, Watched};
 
 /// A file that notes what is read of it.
-#[derive(Debug)]
 pub(super) struct Read {
-    file: Arc<dyn File>,
-    reads: Mutex<Vec<(u64, usize)>>,
+    pub(super) file: Watched<dyn File>,
+    reads: Arc<Mutex<Vec<(u64, usize)>>>,
 }
 
 impl Read {
     pub(super) fn of(file: Arc<dyn File>) -> Read {
-        Read { file, reads: Mutex::default() }
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let noted = reads.clone();
+        let file = Watched::new(file, move |step| {
+            if let Step::Read { position, bytes } = step {
+                noted.lock().unwrap().push((position, bytes));
+            }
+            Ok(())
+        });
+        Read { file, reads }
     }
 
     /// Where it was read and how much was asked for, since this was asked last.
     pub(super) fn taken(&self) -> Vec<(u64, usize)> {
         std::mem::take(&mut self.reads.lock().unwrap())
-    }
-}
-
-impl File for Read {
-    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.file.write_at(parts, position)
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.reads.lock().unwrap().push((position, buffer.len()));
-        self.file.read_at(buffer, position)
-    }
-
-    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
-        self.file.allocate(range)
-    }
-
-    fn give_back(&self, length: u64) -> io::Result<()> {
-        self.file.give_back(length)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        self.file.length()
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-
-    fn forget(&self) -> io::Result<()> {
-        self.file.forget()
-    }
-
-    fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {
-        self.file.view(reserved)
-    }
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
     }
 }
 
@@ -78,7 +44,7 @@ fn numbered() -> (Read, Vec<u8>) {
 fn a_window_reads_more_each_time_and_nothing_that_it_holds() {
     const KIB: usize = 1 << 10;
     let (file, bytes) = numbered();
-    let mut window = Window::new(&file, LENGTH);
+    let mut window = Window::new(&file.file, LENGTH);
     let end = LENGTH as usize;
     for (position, wanted, read) in [
         (0, 96, Some(16 * KIB)),
@@ -109,7 +75,7 @@ fn a_window_reads_more_each_time_and_nothing_that_it_holds() {
 #[test]
 fn a_window_of_a_file_that_became_shorter_ends_with_it() {
     let (file, bytes) = numbered();
-    let mut window = Window::new(&file, 2 * LENGTH);
+    let mut window = Window::new(&file.file, 2 * LENGTH);
     let end = LENGTH as usize;
     assert_eq!(window.at(LENGTH - 10, 96).unwrap(), &bytes[end - 10..]);
     assert_eq!(window.at(LENGTH - 4, 96).unwrap(), &bytes[end - 4..]);

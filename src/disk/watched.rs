@@ -1,0 +1,133 @@
+//! For tests: a disk and a file that ask before each step, and then do what another disk does.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Access, Disk, Entry, File, Locked, Queue, View};
+
+/// What is about to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    Open,
+    Read {
+        position: u64,
+        bytes: usize,
+    },
+    /// Of a file.
+    Sync,
+    /// All else but listing names and asking for a length or a random number.
+    Other,
+}
+
+type Asked = dyn Fn(Step) -> io::Result<()> + Send + Sync;
+
+/// See the module: of a disk, then also of the files that are opened and created on it, or of a file. An error of
+/// who is asked is that step's.
+#[derive(Clone)]
+pub(crate) struct Watched<T: ?Sized> {
+    of: Arc<T>,
+    asked: Arc<Asked>,
+}
+
+impl<T: ?Sized> Watched<T> {
+    pub(crate) fn new(of: Arc<T>, asked: impl Fn(Step) -> io::Result<()> + Send + Sync + 'static) -> Watched<T> {
+        Watched { of, asked: Arc::new(asked) }
+    }
+
+    fn step(&self, step: Step) -> io::Result<&T> {
+        (self.asked)(step)?;
+        Ok(&self.of)
+    }
+}
+
+impl Watched<dyn Disk> {
+    fn file(&self, file: Arc<dyn File>) -> Arc<dyn File> {
+        Arc::new(Watched { of: file, asked: self.asked.clone() })
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for Watched<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watched").field(&&self.of).finish()
+    }
+}
+
+impl Disk for Watched<dyn Disk> {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.step(Step::Other)?.create_dir_all(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.of.list(dir)
+    }
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.step(Step::Other)?.create(path).map(|file| self.file(file))
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        self.step(Step::Open)?.open(path, access).map(|file| self.file(file))
+    }
+    fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        self.step(Step::Other)?.open_dir(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Step::Other)?.rename(from, to)
+    }
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Step::Other)?.link(from, to)
+    }
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.step(Step::Other)?.unlink(path)
+    }
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.step(Step::Other)?.remove_dir(dir)
+    }
+    fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
+        self.step(Step::Other)?.lock(path, holder)
+    }
+    fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
+        self.step(Step::Other)?.lock_holder(path)
+    }
+    fn queue(&self) -> Box<dyn Queue> {
+        // A queue's syncs would pass the files by.
+        unimplemented!("queues aren't watched")
+    }
+    fn random(&self) -> io::Result<u64> {
+        self.of.random()
+    }
+    fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
+        self.step(Step::Other)?.check(dir)
+    }
+}
+
+impl File for Watched<dyn File> {
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.step(Step::Other)?.write_at(parts, position)
+    }
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.step(Step::Read { position, bytes: buffer.len() })?.read_at(buffer, position)
+    }
+    fn allocate(&self, range: Range<u64>) -> io::Result<()> {
+        self.step(Step::Other)?.allocate(range)
+    }
+    fn give_back(&self, length: u64) -> io::Result<()> {
+        self.step(Step::Other)?.give_back(length)
+    }
+    fn length(&self) -> io::Result<u64> {
+        self.of.length()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.step(Step::Sync)?.sync()
+    }
+    fn forget(&self) -> io::Result<()> {
+        self.step(Step::Other)?.forget()
+    }
+    fn view(&self, reserved: u64) -> io::Result<Arc<dyn View>> {
+        self.step(Step::Other)?.view(reserved)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -51,6 +51,11 @@ fn one(number: usize, mutant: &Value) -> Option<Mutant> {
         "StructField" => Kind::Field,
         _ => return None,
     };
+    let answers = mutant["function"]["return_type"].as_str().unwrap_or_default();
+    if kind == Kind::Body && answers.contains("impl ") {
+        // Two answers of an `impl Trait` would have to be of one type.
+        return None;
+    }
     Some(Mutant {
         number,
         file: text("file")?,
@@ -59,4 +64,26 @@ fn one(number: usize, mutant: &Value) -> Option<Mutant> {
         replacement: text("replacement")?,
         start: (start["line"].as_u64()? as usize, start["column"].as_u64()? as usize),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_impl_trait_keeps_its_body() {
+        let mutant = |genre: &str, answers: &str| {
+            format!(
+                r#"{{"file": "src/x.rs", "name": "src/x.rs:1:2: replace y", "genre": "{genre}", "replacement": "z",
+                "span": {{"start": {{"line": 1, "column": 2}}}}, "function": {{"return_type": "{answers}"}}}}"#
+            )
+        };
+        let all = [("FnValue", "-> impl Iterator<Item =u8>"), ("BinaryOperator", "-> impl Copy"), ("FnValue", "-> u8")];
+        let read = read(&format!("[{}]", all.map(|(genre, answers)| mutant(genre, answers)).join(",")));
+        assert_eq!(
+            read.iter().map(|mutant| (mutant.number, mutant.kind)).collect::<Vec<_>>(),
+            [(1, Kind::Binary), (2, Kind::Body)]
+        );
+        assert_eq!(read[0].place(), "src/x.rs: replace y");
+    }
 }

@@ -4,11 +4,11 @@
 //! sees every byte. Drivers: [`real`] (explicit writes, mapped reads; syncs through an io_uring
 //! ring or through threads) and `sim`.
 
+#[cfg(all(test, feature = "sim"))]
+mod for_tests;
 mod queue;
 mod real;
 mod target;
-#[cfg(all(test, feature = "sim"))]
-mod watched;
 
 use std::fmt;
 use std::io;
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+#[cfg(all(test, feature = "sim"))]
+pub(crate) use for_tests::{Step, Watched};
 pub(crate) use queue::QueueReport;
 pub(crate) use real::RealDisk;
-#[cfg(all(test, feature = "sim"))]
-pub(crate) use watched::{Step, Watched};
 
 /// What [`Disk::open`] is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -206,7 +206,8 @@ impl Partition {
     /// earlier.
     ///
     /// # Errors
-    /// `Corrupt` or `Io` where the log can't be read.
+    /// `Corrupt` or `Io` where the log can't be read: on the way to that record, or anywhere behind the records that
+    /// can be read if all of those are earlier.
     pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<u64>> {
         self.inner.refresh()?;
         Reader::new(self.inner.clone(), self.log_start_offset(), self.topic.current().config.read_durable)

@@ -101,7 +101,7 @@ pub(super) fn batch_length(body_bytes: usize, entries: u32) -> Result<u32> {
     let length = (BATCH_HEADER_BYTES + body_bytes) as u64;
     if !length.is_multiple_of(8) || length > MAX_BATCH_BYTES || entries == 0 {
         return Err(Error::invalid(format!(
-            "a batch of {entries} entries in {body_bytes} bytes: there is at least one, and their bytes are a multiple of 8 below 1 GiB",
+            "a batch of {entries} entries in {body_bytes} bytes: there is at least one, and their bytes are a multiple of 8 and, with the header, 1 GiB at most",
         )));
     }
     Ok(length as u32)

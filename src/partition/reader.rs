@@ -172,6 +172,9 @@ impl Reader {
 
     /// The offset of the first record with a timestamp of at least `timestamp`, at or after the next
     /// offset; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Reader::next_batch), also if only what lies behind damage could have it.
     pub(crate) fn offset_for_timestamp(mut self, timestamp: i64) -> Result<Option<u64>> {
         let env = self.partition.env.clone();
         let earlier = |segment: &Arc<Segment>| {
@@ -199,7 +202,11 @@ impl Reader {
                 return Ok(Some(record.offset()));
             }
         }
-        Ok(None)
+        // Behind damage there may be one.
+        match self.partition.damage() {
+            Some(error) => Err(error.at_partition(&self.partition.topic, self.partition.number)),
+            None => Ok(None),
+        }
     }
 
     fn check_range(&mut self, limit: u64) -> Result<()> {

@@ -154,3 +154,22 @@ fn the_first_record_of_a_later_epoch_is_found_in_whichever_segment_it_is() {
     assert_eq!(Reader::epoch_before(&partition, 0).unwrap(), 0);
     assert_eq!(Reader::epoch_before(&partition, 9).unwrap(), 0);
 }
+
+#[test]
+fn a_lookup_by_time_does_not_take_damage_for_the_end() {
+    let disk = SimDisk::new();
+    let engine = with_times(&disk);
+    engine.sync().unwrap();
+    let third = inner(&engine).segments()[2].path().to_path_buf();
+    engine.close().unwrap();
+    let mut bytes = disk.read_file(&third).unwrap();
+    bytes[20] ^= 1;
+    disk.write_file(&third, bytes).unwrap();
+    let engine = builder(&disk).open().unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(partition.offset_for_timestamp(60).unwrap(), Some(5));
+    for wanted in [61, 71] {
+        let error = partition.offset_for_timestamp(wanted).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+    }
+}

@@ -67,32 +67,32 @@ fn mutants(args: &Args) -> Result<bool, String> {
     let woven = tree.weave(&mutants)?;
     let runner = Runner { root: tree.root(), scratch, budget: Duration::from_secs(args.seconds) };
     let tests = runner.measure(&tree.build()?)?;
-    let alive: Vec<_> = mutants.iter().filter(|mutant| woven.contains(&mutant.number)).collect();
-    println!("{} of them compile; {} tests", alive.len(), tests.len());
-    let verdicts = runner.run(&alive, &tests);
+    let (explained, asked): (Vec<_>, Vec<_>) =
+        mutants.iter().filter(|mutant| woven.contains(&mutant.number)).partition(|mutant| known::has_reason(mutant));
+    println!(
+        "{} of them compile, {} have a reason in known.txt; {} tests",
+        asked.len() + explained.len(),
+        explained.len(),
+        tests.len()
+    );
+    let verdicts = runner.run(&asked, &tests);
 
     let count = |which: fn(&Verdict) -> bool| verdicts.iter().filter(|verdict| which(verdict)).count();
     let caught = count(|verdict| verdict == &Verdict::Caught);
     let hung = count(|verdict| verdict == &Verdict::Hung);
-    let mut explained = 0;
-    let mut unexplained = Vec::new();
-    for (mutant, verdict) in alive.iter().zip(&verdicts) {
+    let mut left = Vec::new();
+    for (mutant, verdict) in asked.iter().zip(&verdicts) {
         let why = match verdict {
             Verdict::Left => "no test fails",
             Verdict::NotReached => "no test comes by it",
             Verdict::Caught | Verdict::Hung => continue,
         };
-        match known::reason(mutant) {
-            Some(_) => explained += 1,
-            None => unexplained.push(format!("{why}: {}", mutant.name)),
-        }
+        left.push(format!("{why}: {}", mutant.name));
     }
-    println!(
-        "{caught} caught by a test that fails, {hung} by one that hangs, {explained} left with a reason in known.txt"
-    );
-    println!("{} left without a reason", unexplained.len());
-    for line in &unexplained {
+    println!("{caught} caught by a test that fails, {hung} by one that hangs");
+    println!("{} left without a reason", left.len());
+    for line in &left {
         println!("  {line}");
     }
-    Ok(unexplained.is_empty())
+    Ok(left.is_empty())
 }

@@ -122,7 +122,7 @@ impl Runner<'_> {
             }
             let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
             let ran = |limit| self.tests(worker, &tests[0].binary, &names, ("MUTANT", &number), limit);
-            let patient = Duration::from_secs(8) + 6 * time;
+            let patient = Duration::from_secs(4) + 6 * time;
             match ran(patient) {
                 Ran::Passed => {}
                 Ran::Failed => return Verdict::Caught,

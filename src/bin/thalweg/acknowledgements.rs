@@ -14,12 +14,20 @@ use thalweg::Receipt;
 
 use crate::failure::Failure;
 use crate::output;
-use crate::produce::Receipts;
 
 /// Receipts handed to the printer at a time.
 const CHUNK: usize = 1_024;
 /// Chunks that may wait for the printer.
 const CHUNKS_WAITING: usize = 256;
+
+/// Who looks after the receipts of what was sent.
+pub(crate) trait Receipts {
+    /// The next record's; an error stops the sending.
+    fn take(&mut self, receipt: Receipt) -> Result<(), Failure>;
+
+    /// Nothing may follow for a while.
+    fn pause(&mut self);
+}
 
 /// The sender's end: takes receipts, gives them to the printing thread.
 pub(crate) struct Acknowledgements {

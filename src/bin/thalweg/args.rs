@@ -8,10 +8,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use thalweg::{Acks, ResetTo};
 
 use crate::bench::BenchArgs;
+use crate::directory::DEFAULT_DIR;
 use crate::torture::TortureCommand;
-
-/// The data directory unless told otherwise.
-pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
 
 /// An embedded log engine: topics, partitions and consumers on your own disk
 #[derive(Debug, Parser)]
@@ -206,7 +204,7 @@ pub(crate) struct ProduceArgs {
     pub(crate) key_separator: Option<String>,
     /// When a record counts as acknowledged: at once, when written (survives the process), when
     /// synced (survives power loss) [default: the topic's] [possible values: none, written, synced]
-    #[arg(long, value_name = "LEVEL", hide_possible_values = true, value_parser = acks)]
+    #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
     pub(crate) acks: Option<Acks>,
 }
 
@@ -301,10 +299,6 @@ fn reset_to(text: &str) -> Result<ResetTo, String> {
         Ok(Start::Timestamp(ms)) => Ok(ResetTo::Timestamp(ms)),
         Ok(Start::Last(_)) | Err(_) => Err("it is earliest, latest, an offset such as 42, or @MILLISECONDS".to_owned()),
     }
-}
-
-pub(crate) fn acks(text: &str) -> Result<Acks, String> {
-    text.parse().map_err(|_| "it is none, written or synced".to_owned())
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use thalweg::{Engine, Error, ErrorKind, Event};
 
-use crate::args::DEFAULT_DIR;
 use crate::failure::Failure;
 use crate::output::tell;
+
+/// The data directory unless told otherwise.
+pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
 
 /// Where the data is.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use thalweg::{Acks, Clock, Engine, ErrorKind, Producer, Receipt, Record, SystemClock, TopicDescription};
 
-use crate::acknowledgements::Acknowledgements;
+use crate::acknowledgements::{Acknowledgements, Receipts};
 use crate::args::ProduceArgs;
 use crate::directory::Directory;
 use crate::failure::Failure;
@@ -108,15 +108,6 @@ fn settle(
         end.saturating_sub(before.end_offset)
     });
     Ok(Settled { acknowledged: reached.sum(), failure: stopped.or(waited.err().map(Failure::from)) })
-}
-
-/// Who looks after the receipts of what was sent.
-pub(crate) trait Receipts {
-    /// The next record's; an error stops the sending.
-    fn take(&mut self, receipt: Receipt) -> Result<(), Failure>;
-
-    /// Nothing may follow for a while.
-    fn pause(&mut self);
 }
 
 /// Of each partition, the receipt of its latest record: a record that doesn't get the offset behind

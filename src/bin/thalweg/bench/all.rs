@@ -5,15 +5,32 @@ use std::time::Duration;
 use thalweg::Acks;
 
 use super::args::AllArgs;
+use super::context::Bench;
+use super::figures::{Row, Scaling};
 use super::settings::Settings;
 use super::values::RecordSize;
-use super::{Bench, Outcome, Part, workloads};
+use super::workloads;
 use crate::failure::Failure;
 
 /// How long it takes, about, unless told otherwise.
 const TIME: Duration = Duration::from_secs(60);
 /// Bytes of values in a workload at most, unless told otherwise.
 const TOTAL_BYTES: u64 = 6 << 30;
+
+/// Something to be measured.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) settings: Settings,
+    /// About how long it takes.
+    pub(super) time: Duration,
+    pub(super) kind: Kind,
+}
+
+/// What a part gave.
+pub(super) enum Outcome {
+    Rows(Vec<Row>),
+    Scaling(Vec<Scaling>),
+}
 
 /// A workload: what it does, and how much of the disk it takes at most.
 pub(super) struct Kind {

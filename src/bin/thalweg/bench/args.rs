@@ -10,7 +10,6 @@ use thalweg::{Acks, SyncMode};
 
 use super::settings::Settings;
 use super::values::{self, RecordSize};
-use crate::args::acks;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -220,7 +219,7 @@ pub(crate) struct AppendArgs {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     partitions: u32,
     /// What counts as done: none, written or synced; all wait for it at the end
-    #[arg(long, value_name = "LEVEL", default_value = "written", value_parser = acks)]
+    #[arg(long, value_name = "LEVEL", default_value = "written")]
     acks: Acks,
     /// Send so many records a second by the clock, and measure how long each takes to be acknowledged
     /// from the time at which it was due
@@ -325,7 +324,7 @@ pub(crate) struct PartitionsArgs {
     #[arg(long, value_name = "N", default_value = "600", value_parser = clap::value_parser!(u32).range(2..=100_000))]
     partitions: u32,
     /// What counts as done: none, written or synced; all wait for it at the end
-    #[arg(long, value_name = "LEVEL", default_value = "written", value_parser = acks)]
+    #[arg(long, value_name = "LEVEL", default_value = "written")]
     acks: Acks,
     #[command(flatten)]
     time: TimeArgs,

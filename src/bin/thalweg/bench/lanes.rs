@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Bench;
+use super::context::Bench;
 use super::figures::{Latencies, Run, Series};
 use crate::failure::Failure;
 

@@ -3,6 +3,7 @@
 
 mod all;
 mod args;
+mod context;
 mod environment;
 mod figures;
 mod floor;
@@ -16,16 +17,15 @@ mod values;
 mod workloads;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Mutex;
+use std::time::{Instant, SystemTime};
 
 pub(crate) use args::{BenchArgs, json_into_file};
 
-use all::Kind;
+use all::{Kind, Outcome, Part};
 use args::{AllArgs, Workload};
+use context::{Bench, Stage};
 use environment::Environment;
-use figures::{Row, Scaling};
 use memory::Peak;
 use report::Report;
 use scratch::Scratch;
@@ -39,59 +39,6 @@ use crate::progress::StageBar;
 
 /// What a shell says of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-
-/// What every workload works with.
-struct Bench {
-    scratch: Scratch,
-    interrupted: Arc<AtomicBool>,
-    /// The most memory while the engine was at work, since the last line.
-    peak: Peak,
-    stage: Mutex<Option<Stage>>,
-}
-
-/// What is shown while it is on.
-struct Stage {
-    bar: StageBar,
-    begun: Instant,
-    /// About how long it will take.
-    time: Duration,
-}
-
-impl Bench {
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
-    }
-
-    /// Shows how far the stage is.
-    fn tick(&self) {
-        if let Some(stage) = &*self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
-            stage.bar.is_at(stage.begun.elapsed().as_secs_f64() / stage.time.as_secs_f64().max(1e-3));
-        }
-    }
-
-    /// A stage begins, or with `None` the last one ends.
-    fn show(&self, stage: Option<Stage>) {
-        let mut shown = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = std::mem::replace(&mut *shown, stage) {
-            old.bar.done();
-        }
-    }
-}
-
-/// Something to be measured.
-struct Part {
-    name: String,
-    settings: Settings,
-    /// About how long it takes.
-    time: Duration,
-    kind: Kind,
-}
-
-/// What a part gave.
-enum Outcome {
-    Rows(Vec<Row>),
-    Scaling(Vec<Scaling>),
-}
 
 /// Where the results go besides, or instead of, the table.
 struct Results {

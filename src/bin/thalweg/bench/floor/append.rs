@@ -15,7 +15,7 @@ use thalweg::Acks;
 use super::frame::{self, Framer};
 use super::syncs::Syncs;
 use super::{failed, reserve};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::lanes::{self, CHUNK, Lane, Plan};
 use crate::bench::payload::Payloads;

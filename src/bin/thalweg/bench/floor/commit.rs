@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use super::failed;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::failure::Failure;
 

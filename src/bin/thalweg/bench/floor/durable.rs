@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use super::{failed, reserve, single_record_bytes};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::lanes::{self, Lane, Plan};
 use crate::bench::payload::Payloads;

@@ -8,7 +8,7 @@ use thalweg::floors::MappedFile;
 
 use super::failed;
 use super::frame::{self, Framer};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::lanes::{self, Lane, Plan};
 use crate::bench::payload::Payloads;

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::frame::{self, Framer};
 use super::{failed, reserve};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Latencies, Run};
 use crate::bench::lanes::{self, Lane, Plan, Schedule};
 use crate::bench::payload::Payloads;

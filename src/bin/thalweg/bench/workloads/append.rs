@@ -1,7 +1,7 @@
 //! `append`: records written a second, beside a floor that writes the same bytes.
 
 use super::{ENGINE, Line, TIMES, VALUES, send, take_turns};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Measure, Row};
 use crate::bench::floor;
 use crate::bench::payload::Payloads;

@@ -3,7 +3,7 @@
 use thalweg::Engine;
 
 use super::TOPIC;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::payload::{Checker, Payloads, Spread};
 use crate::failure::Failure;
 

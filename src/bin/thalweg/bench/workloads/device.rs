@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use thalweg::floors::{Direct, write_direct};
 
 use super::Line;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Figures, Measure, Row, Run};
 use crate::bench::floor::reserve;
 use crate::bench::payload::Payloads;

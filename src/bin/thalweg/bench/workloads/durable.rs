@@ -5,7 +5,7 @@ use std::time::Instant;
 use thalweg::Record;
 
 use super::{ENGINE, Line, TIMES, TOPIC, VALUES, checked, send, take_turns};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Measure, Row, Run};
 use crate::bench::floor::durable::{self as floor, Blocks};
 use crate::bench::lanes::{self, Lane};

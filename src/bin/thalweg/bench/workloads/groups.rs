@@ -7,7 +7,7 @@ use thalweg::{Acks, Batch, Consumer, Engine, Partition, Record};
 
 use super::rebalance::{self, Newcomer};
 use super::{ENGINE, Line, TOPIC, send};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Figures, Floor, Measure, Row, Run};
 use crate::bench::floor;
 use crate::bench::settings::Settings;

@@ -14,9 +14,9 @@ pub(super) mod send;
 pub(super) mod tail;
 pub(super) mod victim;
 
-use super::Bench;
 use super::figures::{Figures, Floor, Measure, Row, Run};
 use super::settings::Settings;
+use crate::bench::context::Bench;
 use crate::failure::Failure;
 
 /// The topic of every workload.

@@ -2,7 +2,7 @@
 //! same producers.
 
 use super::{ENGINE, Line, TIMES, VALUES, send, take_turns};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Measure, Row};
 use crate::bench::payload::Payloads;
 use crate::bench::settings::Settings;

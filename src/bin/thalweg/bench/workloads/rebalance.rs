@@ -10,7 +10,7 @@ use thalweg::assignor::{Assignor, Sticky, Subscriptions};
 use thalweg::{Consumer, Engine, RebalanceListener, Wakeup};
 
 use super::TOPIC;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::settings::Settings;
 use crate::failure::Failure;

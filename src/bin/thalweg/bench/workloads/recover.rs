@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use thalweg::Record;
 
 use super::{ENGINE, Line, TOPIC, VALUES, send};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Figures, Floor, Measure, Row, Run};
 use crate::bench::floor;
 use crate::bench::payload::{Payloads, Spread};

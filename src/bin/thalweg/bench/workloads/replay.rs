@@ -7,7 +7,7 @@ use std::time::Duration;
 use thalweg::Engine;
 
 use super::{ENGINE, Line, TIMES, TOPIC, VALUES, send, take_turns};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Measure, Row, Run};
 use crate::bench::floor;
 use crate::bench::lanes::{self, Lane, Plan};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::send;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::Scaling;
 use crate::bench::payload::Payloads;
 use crate::bench::settings::Settings;

@@ -9,7 +9,7 @@ use thalweg::{Acks, Engine, Producer, Receipt, Record};
 
 use super::TOPIC;
 use super::checked;
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Latencies, Run};
 use crate::bench::lanes::{self, CHUNK, Lane, Plan, Schedule};
 use crate::bench::payload::{Payloads, Spread};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thalweg::{Consumer, Record};
 
 use super::{ENGINE, Line, TIMES, TOPIC, VALUES, send, take_turns};
-use crate::bench::Bench;
+use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Latencies, Measure, Row, Run};
 use crate::bench::floor;
 use crate::bench::lanes::{self, Lane, Schedule};

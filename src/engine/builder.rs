@@ -175,7 +175,7 @@ impl Builder {
             Some(seed) => seed,
             None => disk.random().map_err(Error::io)?,
         };
-        let options = super::open::Options {
+        let options = super::options::Options {
             dir: self.dir,
             config: self.config,
             clock: self.clock,

@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::lock_file::{LOCK_NAME, note_again, parse_closed};
 use super::lost_entries;
-use super::open::{Options, TOPICS_NAME};
+use super::options::Options;
 use crate::clock::precise_wall_ms;
 use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::partition::SET_ASIDE;
 use crate::topic::{Catalog, DELETED_PREFIX};
+
+pub(crate) const TOPICS_NAME: &str = "topics";
 
 /// Refuses a catalogue that ends before the place where it ended, synced, when the directory was closed: a
 /// catalogue that was cut behind a batch looks whole. The note stays for who looks next.

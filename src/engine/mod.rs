@@ -14,6 +14,7 @@ mod groups;
 mod lock_file;
 pub(crate) mod lost_entries;
 mod open;
+mod options;
 mod partition_handle;
 mod producer;
 mod receipt;
@@ -30,9 +31,9 @@ use crate::teeth::bites;
 use crate::topic::{check_topic_name, deleted_dir, topic_dir, topics_dir};
 
 pub(crate) use self::core::{Core, Topic};
+pub(crate) use directory::TOPICS_NAME;
 pub(crate) use directory::take_lock;
 pub(crate) use lock_file::{LOCK_NAME, Left, left, parse_closed};
-pub(crate) use open::TOPICS_NAME;
 
 pub use builder::Builder;
 pub use consumer::{

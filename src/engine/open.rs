@@ -1,7 +1,7 @@
 //! Opening a directory: whose is it, the lock, the catalogue, a new epoch, every partition.
 
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::background::{Background, Threads};
@@ -11,12 +11,12 @@ use super::directory::{
 };
 use super::groups::Groups;
 use super::lock_file::{Left, left, note_failed_sync};
+use super::options::Options;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
-use crate::clock::Clock;
-use crate::config::{EngineConfig, TopicConfig, Writers};
-use crate::disk::{Access, Disk, QueueReport};
+use crate::config::{TopicConfig, Writers};
+use crate::disk::{Access, QueueReport};
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Event, Events};
+use crate::events::Event;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
@@ -29,22 +29,8 @@ use crate::segment::Views;
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, partition_dir, topics_dir};
 
-pub(crate) const TOPICS_NAME: &str = "topics";
 /// Mappings at a time; the kernel's default limit for a process is 65,530.
 const MAPPED_SEGMENTS: usize = 16_384;
-
-/// What [`super::Builder`] gathered.
-pub(crate) struct Options {
-    pub(crate) dir: PathBuf,
-    pub(crate) config: EngineConfig,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) events: Events,
-    pub(crate) seed: u64,
-    pub(crate) read_only: bool,
-    pub(crate) create: bool,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) driver: Option<QueueReport>,
-}
 
 pub(crate) fn open(options: Options) -> Result<Engine> {
     let dir = options.dir.clone();

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::report::{Damage, Unfinished, Verification};
-use super::verify::{Meter, prevents};
+use super::meter::Meter;
+use super::report::{Damage, Unfinished, Verification, prevents};
 use super::walk::{Step, Walk, first_written, header_block, last_written};
 use crate::disk::{Access, Disk, File};
 use crate::engine::parse_closed;

@@ -5,10 +5,12 @@
 //! read-only media, and beside a live writer. What counts is decided by the same recovery that
 //! opening runs; here every byte is read as well.
 
+mod check;
 mod dump;
 mod dumped;
 mod index;
 mod keyed_file;
+mod meter;
 mod partition;
 mod repair;
 mod report;

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::index::{IndexFile, IndexRead};
-use super::report::{Damage, Unfinished};
-use super::verify::{Meter, prevents};
+use super::meter::Meter;
+use super::report::{Damage, Unfinished, Verification, prevents};
 use super::walk::{Step, Walk, header_block, last_written};
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, Entry, EntryKind};
@@ -47,6 +47,20 @@ pub(super) struct Found {
     pub(super) ignored: Vec<PathBuf>,
     /// The newest that stands in it.
     pub(super) epoch: u32,
+}
+
+impl Found {
+    /// Adds it to what was found in the whole directory.
+    pub(super) fn add_to(self, all: &mut Verification) {
+        all.epoch = all.epoch.max(self.epoch);
+        all.segments += self.segments;
+        all.batches += self.batches;
+        all.records += self.records;
+        all.bytes += self.bytes;
+        all.damage.extend(self.damage);
+        all.unfinished.extend(self.unfinished);
+        all.ignored.extend(self.ignored);
+    }
 }
 
 /// Checks a partition.

@@ -1,10 +1,10 @@
 //! What checking a data directory found.
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::partition::Found;
 use super::repair::Repair;
 use crate::error::{Error, ErrorKind};
 
@@ -62,18 +62,6 @@ impl Verification {
         if !self.damage.iter().any(|known| known.path == damage.path && known.position == damage.position) {
             self.damage.push(damage);
         }
-    }
-
-    /// Takes in what was found in a partition.
-    pub(super) fn take(&mut self, found: Found) {
-        self.epoch = self.epoch.max(found.epoch);
-        self.segments += found.segments;
-        self.batches += found.batches;
-        self.records += found.records;
-        self.bytes += found.bytes;
-        self.damage.extend(found.damage);
-        self.unfinished.extend(found.unfinished);
-        self.ignored.extend(found.ignored);
     }
 }
 
@@ -151,4 +139,10 @@ impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, position {}: {} bytes of an unfinished tail", self.path.display(), self.position, self.bytes)
     }
+}
+
+/// Whether an error says nothing about the files but that they can't be checked.
+pub(super) fn prevents(error: &Error) -> bool {
+    let forbidden = error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    forbidden || error.kind() == &ErrorKind::NoRoom
 }

@@ -20,10 +20,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Damage;
+use super::check::{files_of, verify_disk};
 use super::keyed_file;
+use super::meter::Meter;
 use super::partition;
-use super::report::{Progress, Verification};
-use super::verify::{Meter, files_of, prevents, verify_disk};
+use super::report::{Progress, Verification, prevents};
 use crate::clock::precise_wall_ms;
 use crate::config::SyncMode;
 use crate::disk::{Access, Disk, RealDisk};

@@ -45,6 +45,32 @@ fn d7_a_missing_or_cut_catalogue_is_rebuilt() {
 }
 
 #[test]
+fn d3_without_a_catalogue_all_that_is_whole_stays_and_gaps_are_lost() {
+    let sample = Sample::in_one_go();
+    let catalog = sample.named("catalog-");
+    let segments = sample.segments(0);
+    assert_eq!(segments.len(), 3);
+    for (number, segment) in segments.iter().enumerate() {
+        let length = sample.disk.read_file(segment).unwrap().len();
+        // Of the last one the first batch: what is missing at the end, nothing tells.
+        let places = (0..512).step_by(67).chain((4096..4800).step_by(29)).chain((4800..length).step_by(1_501));
+        for place in places.filter(|&place| number < 2 || (4096..54_000).contains(&place)) {
+            let disk = sample.copy();
+            disk.remove_file(&catalog).unwrap();
+            change(&disk, segment, |bytes| bytes[place] ^= 1 << (place % 8));
+            repaired(&sample, &disk, &format!("without a catalogue, segment {number} flipped at {place}"));
+        }
+        if number < 2 {
+            let disk = sample.copy();
+            disk.remove_file(&catalog).unwrap();
+            disk.remove_file(segment).unwrap();
+            let done = repaired(&sample, &disk, &format!("without a catalogue and segment {number}"));
+            assert_eq!(lost(&done), 3, "{done:#?}");
+        }
+    }
+}
+
+#[test]
 fn d5_commits_survive_a_damaged_offset_log() {
     let sample = Sample::new();
     let path = sample.named("offsets-");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use thalweg::inspect::{Repair, repair_sim, verify_sim};
 use thalweg::sim::{CrashPolicy, SimClock, SimDisk};
-use thalweg::{Engine, Record, ResetTo, TopicConfig, Writers};
+use thalweg::{Acks, Engine, Record, ResetTo, TopicConfig, Writers};
 
 pub(crate) const TOPIC: &str = "quotes";
 pub(crate) const DATA: &str = "data";
@@ -23,13 +23,29 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Partition 0 has four segments, partition 1 two; two lives, both closed; two groups.
-    pub(crate) fn new() -> Sample {
-        let mut sample =
+    /// A topic without records.
+    fn empty(config: TopicConfig) -> (Sample, Engine) {
+        let sample =
             Sample { disk: SimDisk::new(), clock: SimClock::new(), sent: BTreeMap::new(), batches: BTreeMap::new() };
         let engine = sample.open();
-        let config = TopicConfig::default().partitions(2).segment_ms(Some(1_000)).index_interval_bytes(4096);
-        engine.create_topic(TOPIC, config).unwrap();
+        engine.create_topic(TOPIC, config.index_interval_bytes(4096)).unwrap();
+        (sample, engine)
+    }
+
+    /// Three segments, written in one go: only the catalogue says that any of it was durable.
+    pub(crate) fn in_one_go() -> Sample {
+        let (mut sample, engine) = Sample::empty(TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written));
+        for _ in 0..3 {
+            sample.append(&engine, 0, &[50_000]);
+            sample.append(&engine, 0, &[20, 30]);
+        }
+        engine.close().unwrap();
+        sample
+    }
+
+    /// Partition 0 has four segments, partition 1 two; two lives, both closed; two groups.
+    pub(crate) fn new() -> Sample {
+        let (mut sample, engine) = Sample::empty(TopicConfig::default().partitions(2).segment_ms(Some(1_000)));
         sample.append(&engine, 0, &[40, 30]);
         sample.append(&engine, 0, &[700]);
         sample.append(&engine, 1, &[10, 20]);

@@ -61,6 +61,11 @@ impl Candidate {
             && next.epoch >= header.epoch
     }
 
+    /// End of the offsets that it holds something of.
+    pub(super) fn end(&self) -> u64 {
+        self.end_below(u64::MAX)
+    }
+
     /// End of the offsets below `limit` that it holds something of.
     fn end_below(&self, limit: u64) -> u64 {
         let whole = self.header.as_ref().map_or(0, |header| header.rewritten_end_offset);
@@ -234,7 +239,7 @@ fn without_overlap(gathered: &mut Gathered, sorted: Vec<Candidate>) {
                 break;
             };
             let base = file.base_offset;
-            let end = last.end_below(u64::MAX);
+            let end = last.end();
             let (before, epoch) = (last.epoch_below(base), file.epoch());
             let overlaps = end > base && !last.is_continued_by(&file);
             let holder = last.path.display().to_string();

@@ -106,6 +106,9 @@ pub(super) fn rebuild(
         let lost = "what the damaged part of the catalogue said is forgotten: newer settings and deletions of topics";
         shown.notes.push(lost.to_owned());
     }
+    let unproven = "how far the logs were durable isn't known any more: all that is whole of them stays, what is missing \
+                    before it counts as lost, and what is missing behind it can't be named";
+    shown.notes.push(unproven.to_owned());
     let mut entries = vec![CatalogEntry::Engine { engine_id: engine, created_ms }];
     if left.state.offsets_end() > 0 && epoch > 1 {
         let epoch = epoch - 1;

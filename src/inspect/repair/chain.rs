@@ -26,7 +26,8 @@ pub(super) struct PartitionPlan {
     pub(super) impossible: Vec<Damage>,
 }
 
-/// Plans a partition. `wrong_indexes`: index files known to be damaged.
+/// Plans a partition. `wrong_indexes`: index files known to be damaged. `all_counts`: the catalogue was damaged,
+/// and with it may be gone what it said of how far the log was durable: then everything that is whole counts.
 ///
 /// # Errors
 /// Of the disk, where they say nothing about the files.
@@ -34,6 +35,7 @@ pub(super) fn plan(
     disk: &dyn Disk,
     files: &PartitionFiles<'_>,
     wrong_indexes: &[PathBuf],
+    all_counts: bool,
     now_ms: i64,
 ) -> Result<PartitionPlan> {
     let mut gathered = gather(disk, &files.dir, &files.log)?;
@@ -44,6 +46,9 @@ pub(super) fn plan(
         return Ok(plan);
     }
     let mut build = Build::new(disk, files, gathered, chain, now_ms);
+    if all_counts {
+        build.evidence = build.chain.iter().map(Candidate::end).fold(build.evidence, u64::max);
+    }
     build.run()?;
     build.finish(wrong_indexes, &mut plan);
     Ok(plan)

@@ -203,6 +203,7 @@ impl Planner<'_> {
         if epoch > known_epoch && opened.is_some() {
             reason.get_or_insert_with(|| format!("it knows epochs up to {known_epoch}, and there is epoch {epoch}"));
         }
+        let mut rebuilt = None;
         let (state, engine_id) = match (opened, reason) {
             (Some(catalog), None) => (catalog.state().clone(), catalog.engine_id()),
             (_, reason) => {
@@ -216,14 +217,21 @@ impl Planner<'_> {
                     now_ms: self.now_ms,
                     files: catalog,
                 };
-                let (state, work) = catalog::rebuild(disk, self.dir, found, &mut self.plan.shown)?;
+                let mut said = Repair::default();
+                let (state, work) = catalog::rebuild(disk, self.dir, found, &mut said)?;
                 let engine_id = work.header.log.engine_id;
-                self.plan.works.push(Work::Keyed(work));
+                rebuilt = Some((work, said));
                 (state, engine_id)
             }
         };
+        self.partitions(&state, engine_id, &directories, rebuilt.is_some(), progress)?;
         self.offset_log(offsets, engine_id, &state)?;
-        self.partitions(&state, engine_id, &directories, progress)?;
+        // Last: as long as it is damaged, everything whole of a partition counts.
+        if let Some((work, said)) = rebuilt {
+            self.plan.works.push(Work::Keyed(work));
+            self.plan.shown.steps.extend(said.steps);
+            self.plan.shown.notes.extend(said.notes);
+        }
         Ok(self.plan)
     }
 
@@ -275,6 +283,7 @@ impl Planner<'_> {
         state: &CatalogState,
         engine_id: EngineId,
         directories: &Directories,
+        all_counts: bool,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<()> {
         let disk = &**self.disk;
@@ -284,7 +293,7 @@ impl Planner<'_> {
                 let files = files_of(self.dir, engine_id, topic, number, u32::MAX);
                 let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));
                 let found = partition::check(disk, &files, &mut meter)?;
-                if found.damage.is_empty() && !blocked {
+                if found.damage.is_empty() && !blocked && !all_counts {
                     continue;
                 }
                 let indexes: Vec<PathBuf> = found
@@ -293,7 +302,7 @@ impl Planner<'_> {
                     .filter(|damage| damage.path.extension().is_some_and(|extension| extension == "index"))
                     .map(|damage| damage.path.clone())
                     .collect();
-                let planned = chain::plan(disk, &files, &indexes, self.now_ms)?;
+                let planned = chain::plan(disk, &files, &indexes, all_counts, self.now_ms)?;
                 self.plan.shown.steps.extend(planned.steps);
                 self.plan.shown.lost.extend(planned.lost);
                 self.plan.shown.impossible.extend(planned.impossible);

@@ -61,13 +61,8 @@ impl Candidate {
             && next.epoch >= header.epoch
     }
 
-    /// End of the offsets that it holds something of.
-    pub(super) fn end(&self) -> u64 {
-        self.end_below(u64::MAX)
-    }
-
     /// End of the offsets below `limit` that it holds something of.
-    fn end_below(&self, limit: u64) -> u64 {
+    pub(super) fn end_below(&self, limit: u64) -> u64 {
         let whole = self.header.as_ref().map_or(0, |header| header.rewritten_end_offset);
         let last = self.source.batches.iter().rev().find(|batch| batch.header.base_offset < limit);
         last.map_or(self.base_offset, |batch| batch.header.end_offset()).max(whole)
@@ -239,7 +234,7 @@ fn without_overlap(gathered: &mut Gathered, sorted: Vec<Candidate>) {
                 break;
             };
             let base = file.base_offset;
-            let end = last.end();
+            let end = last.end_below(u64::MAX);
             let (before, epoch) = (last.epoch_below(base), file.epoch());
             let overlaps = end > base && !last.is_continued_by(&file);
             let holder = last.path.display().to_string();

@@ -27,7 +27,8 @@ pub(super) struct PartitionPlan {
 }
 
 /// Plans a partition. `wrong_indexes`: index files known to be damaged. `all_counts`: the catalogue was damaged,
-/// and with it may be gone what it said of how far the log was durable: then everything that is whole counts.
+/// and with it may be gone what it said of how far the log was durable: then everything that is whole counts, and
+/// what a header speaks of was there.
 ///
 /// # Errors
 /// Of the disk, where they say nothing about the files.
@@ -47,7 +48,9 @@ pub(super) fn plan(
     }
     let mut build = Build::new(disk, files, gathered, chain, now_ms);
     if all_counts {
-        build.evidence = build.chain.iter().map(Candidate::end).fold(build.evidence, u64::max);
+        let ends = build.chain.iter().map(|file| file.end_below(u64::MAX));
+        let told = build.chain.last().map(|file| file.source.told_end);
+        build.evidence = ends.chain(told).fold(build.evidence, u64::max);
     }
     build.run()?;
     build.finish(wrong_indexes, &mut plan);

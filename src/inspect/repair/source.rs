@@ -45,6 +45,8 @@ pub(super) struct Source {
     pub(super) newer: Option<String>,
     /// Everything below this was durable once.
     pub(super) evidence: u64,
+    /// End of the offsets that any header speaks of, whether its batch is whole or not.
+    pub(super) told_end: u64,
     pub(super) epoch: u32,
     /// Where nothing fits any more, or the end.
     pub(super) length: u64,
@@ -69,7 +71,8 @@ pub(super) fn read_seeded(
     let length = file.length()?;
     let place = Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
     let mut walk = Walk::new(file, length, kind, seed, place).sparse(sparse);
-    let mut source = Source { batches: Vec::new(), damage: Vec::new(), newer: None, evidence: 0, epoch, length };
+    let mut source =
+        Source { batches: Vec::new(), damage: Vec::new(), newer: None, evidence: 0, told_end: 0, epoch, length };
     let (mut behind_damage, mut gap) = (false, None);
     while let Some(step) = walk.next()? {
         match step {
@@ -85,6 +88,7 @@ pub(super) fn read_seeded(
                     behind_damage = true;
                 }
                 source.evidence = source.evidence.max(header.durable_before);
+                source.told_end = source.told_end.max(header.end_offset());
                 source.epoch = source.epoch.max(header.epoch);
                 match problem {
                     None => {

@@ -96,15 +96,15 @@ pub(super) fn allocation_for(end: u64) -> u64 {
     (end + 2 * AHEAD_BYTES + (end / 8).min(MAX_STEP_BYTES)).next_multiple_of(BLOCK_BYTES)
 }
 
-/// The length of a batch with so many bytes of entries, if there may be one.
-pub(super) fn batch_length(body_bytes: usize, entries: u32) -> Result<u32> {
+/// Whether there may be a batch with so many bytes of entries.
+pub(super) fn check_batch_length(body_bytes: usize, entries: u32) -> Result<()> {
     let length = (BATCH_HEADER_BYTES + body_bytes) as u64;
     if !length.is_multiple_of(8) || length > MAX_BATCH_BYTES || entries == 0 {
         return Err(Error::invalid(format!(
             "a batch of {entries} entries in {body_bytes} bytes: there is at least one, and their bytes are a multiple of 8 and, with the header, 1 GiB at most",
         )));
     }
-    Ok(length as u32)
+    Ok(())
 }
 
 pub(super) fn batch_header(
@@ -115,12 +115,11 @@ pub(super) fn batch_header(
     entries: u32,
     now_ms: i64,
 ) -> Result<BatchHeader> {
-    let length = batch_length(body.len(), entries)?;
+    check_batch_length(body.len(), entries)?;
     if end.next_offset + u64::from(entries) > MAX_OFFSET {
         return Err(used_up("offsets"));
     }
     Ok(BatchHeader {
-        length,
         base_offset: end.next_offset,
         durable_before,
         offset_count: entries,

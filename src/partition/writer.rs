@@ -86,8 +86,6 @@ pub(crate) struct PartitionWriter {
     previous: Previous,
     /// What the first sync has to prove.
     tail: Vec<TailPart>,
-    /// Whether the tail's files are among those to be synced.
-    tail_opened: bool,
     /// Sealed files that aren't synced yet, oldest first.
     sealed: Vec<Arc<dyn File>>,
     directory: Option<Arc<dyn File>>,
@@ -139,7 +137,6 @@ impl PartitionWriter {
             }),
             previous: start.previous,
             tail: start.tail,
-            tail_opened: false,
             sealed: Vec::new(),
             directory: None,
             // A file of an earlier life may have a name that was never synced.

@@ -220,8 +220,7 @@ impl Walk<'_> {
             {
                 Place { position: mark.position, next_offset: mark.durable_offset, epoch: epoch.max(mark.epoch) }
             }
-            mark if is_first
-                && header.rewrite > 0
+            mark if header.rewrite > 0
                 && header.rewritten_length == length
                 && header.rewritten_end_offset <= self.evidence =>
             {
@@ -356,13 +355,13 @@ impl Walk<'_> {
         self.publish_whole(&last.0, last.1, last.2)
     }
 
-    /// Publishes file `number`, of which nothing says where it ends, up to its last whole batch.
+    /// Publishes file `number`, of which nothing says where it ends, up to its last whole batch, whatever is left out
+    /// before it.
     fn publish_whole(&mut self, segment: &Segment, number: usize, mut from: Place) -> Result<()> {
         let file = &self.files[number];
         let io = |error| Error::io(error).at_path(&file.path);
         loop {
-            let rewritten = segment.header().rewrite > 0;
-            let mut scan = Scan::new(&*file.file, file.length, segment.seed(), from).sparse(rewritten);
+            let mut scan = Scan::new(&*file.file, file.length, segment.seed(), from).sparse(true);
             while let Found::Batch { .. } = scan.next().map_err(io)? {
                 segment.publish(scan.place().position);
                 self.recovered.end_offset = self.recovered.end_offset.max(scan.place().next_offset);

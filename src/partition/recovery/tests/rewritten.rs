@@ -63,3 +63,13 @@ fn d3_behind_damage_its_batches_are_found_though_offsets_are_left_out() {
     assert_eq!(damage(&recovered).0, Some(0));
     assert_eq!((recovered.end_offset, segments(&recovered)), (6, vec![(0, place(3), u64::MAX)]));
 }
+
+/// It is of no use to be strict there: what is left out nobody gets, and what is whole is to be had.
+#[test]
+fn d3_behind_damage_each_whole_batch_counts_though_offsets_are_left_out_before_it() {
+    for header in [header(0), rewritten(9, 4)] {
+        let recovered = found([(0, spoiled(file(&header, [0, 1, 3].map(batch)), 0))], Some(mark(9, 0, 4)));
+        assert_eq!(damage(&recovered).0, Some(0));
+        assert_eq!((recovered.end_offset, segments(&recovered)), (4, vec![(0, place(3), u64::MAX)]));
+    }
+}

@@ -13,7 +13,7 @@ use crate::config::{Acks, EngineConfig, TopicConfig};
 use crate::disk::Disk;
 use crate::partition::tests::bare::{Bare, batch_bytes};
 use crate::segment::{Found, Scan};
-use crate::sim::Operation;
+use crate::sim::{CrashPolicy, Operation};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -26,9 +26,17 @@ struct Writing {
 
 impl Writing {
     fn new(config: EngineConfig, topic: TopicConfig, first_offset: u64) -> Writing {
-        let bare = Bare::new(config, topic, first_offset);
+        Writing::over(Bare::new(config, topic, first_offset))
+    }
+
+    fn over(bare: Bare) -> Writing {
         let (writer, queue) = (bare.writer(0), bare.disk.queue());
         Writing { bare, writer, queue }
+    }
+
+    /// The next life, after a crash.
+    fn after(&self, policy: CrashPolicy) -> Writing {
+        Writing::over(self.bare.after(policy))
     }
 
     /// With small segments, if a size is given.
@@ -82,6 +90,13 @@ impl Writing {
     fn active(&self) -> &Active {
         self.writer.active.as_ref().unwrap()
     }
+}
+
+/// A value that makes a batch of just so many bytes.
+fn value_of_batch(bytes: u64) -> usize {
+    let value = bytes - (batch_bytes(8) - 8);
+    assert_eq!(batch_bytes(value as usize), bytes);
+    value as usize
 }
 
 #[test]

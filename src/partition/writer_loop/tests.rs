@@ -1,11 +1,12 @@
 //! A loop's turns over partitions that have no engine around them.
 
 use super::*;
-use crate::config::{EngineConfig, TopicConfig};
-use crate::disk::{Disk, File};
-use crate::lock::{Mutex, lock};
+use crate::config::{Acks, EngineConfig, TopicConfig};
+use crate::disk::{Disk, File, Step, Watched};
+use crate::lock::{Mutex, Parker, lock};
 use crate::partition::tests::Sleeps;
 use crate::partition::tests::bare::Bare;
+use crate::sim::{SimClock, SimDisk};
 
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 
@@ -59,6 +60,53 @@ fn without_a_thread_a_partition_that_is_alone_is_never_held_back() {
     writers.turn();
     assert_eq!(bare.ends(), (offset + 1, offset + 1), "alone, it waits for its sync itself");
     assert!(!writers.is_syncing());
+}
+
+/// A loop in which slot 0 has just synced, alone, for as many as are worth waiting for.
+fn with_a_crowd() -> (Bare, WriterLoop) {
+    let (disk, clock) = (SimDisk::new(), SimClock::new());
+    let goes_on = clock.clone();
+    // A sync takes its time.
+    let over = Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| {
+        if step == Step::Sync {
+            goes_on.advance(Duration::from_micros(100));
+        }
+        Ok(())
+    });
+    let bare = Bare::on(Arc::new(over), disk, clock, EngineConfig::default(), TopicConfig::default(), 0);
+    let mut writers = with(&bare, 0, bare.disk.queue());
+    (0..20).for_each(|_| write(&mut writers, &bare, 0, false));
+    let end_offset = bare.send(10, true) + 1;
+    for _ in 0..8 {
+        bare.partition.progress.register(&mut None, Acks::Synced, end_offset, Waker::noop());
+    }
+    writers.handle().ready(0);
+    writers.turn();
+    assert_eq!(bare.ends(), (end_offset, end_offset));
+    writers.turn();
+    assert!(!writers.is_busy());
+    (bare, writers)
+}
+
+#[test]
+fn a_partition_is_held_back_for_a_crowd_by_a_thread_that_has_no_other() {
+    for (has_thread, has_other, waits) in
+        [(true, false, true), (true, true, false), (false, false, false), (false, true, false)]
+    {
+        let (bare, mut writers) = with_a_crowd();
+        if has_thread {
+            let _ = writers.inbox.thread.set(Parker::new().unparker().clone());
+        }
+        if has_other {
+            writers.handle().ready(1);
+        }
+        let end_offset = bare.send(10, false) + 1;
+        writers.handle().ready(0);
+        writers.turn();
+        assert_eq!(bare.ends().0, end_offset - u64::from(waits), "{has_thread}, {has_other}");
+        assert_eq!(writers.gathers, waits);
+        assert!(writers.is_busy());
+    }
 }
 
 #[test]

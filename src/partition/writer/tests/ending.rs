@@ -31,6 +31,26 @@ fn closing_writes_and_syncs_what_there_is_and_leaves_the_log_tidy() {
 }
 
 #[test]
+fn it_does_not_end_while_something_is_left_to_write_or_to_sync() {
+    let mut writing = Writing::of(None);
+    writing.write(10);
+    writing.writer.end(false);
+    writing.writer.end_if_done();
+    assert!(!writing.writer.is_done(), "it isn't durable");
+    writing.turn();
+    writing.end_syncs();
+    assert_eq!(writing.bare.ends(), (1, 1));
+    writing.bare.send(10, false);
+    writing.writer.end_if_done();
+    assert!(!writing.writer.is_done(), "it isn't written");
+    writing.turn();
+    writing.end_syncs();
+    writing.turn();
+    assert_eq!(writing.bare.ends(), (2, 2));
+    assert!(writing.writer.is_done());
+}
+
+#[test]
 fn what_is_dropped_has_failed_and_holds_no_buffer() {
     let mut writing = Writing::of(None);
     writing.write(10);

@@ -46,13 +46,6 @@ fn with_an_empty_segment(bytes: usize) -> (Writing, u64) {
     (writing, reserved_bytes)
 }
 
-/// A value that makes a batch of just so many bytes.
-fn value_of_batch(bytes: u64) -> usize {
-    let value = bytes - (batch_bytes(8) - 8);
-    assert_eq!(batch_bytes(value as usize), bytes);
-    value as usize
-}
-
 #[test]
 fn an_empty_segment_takes_what_its_reserved_length_holds() {
     // Longer than segments are meant to be.

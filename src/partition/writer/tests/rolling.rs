@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::partition::FileChore;
-use crate::sim::Repeat;
+use crate::sim::{CrashPolicy, Repeat};
 
 /// How many times it was asked for the next segment's file; the chores are done with.
 fn asked(writing: &Writing) -> usize {
@@ -29,6 +29,15 @@ fn the_next_file_is_asked_for_once_when_half_is_full_and_the_rest_lasts_for_seco
 }
 
 #[test]
+fn the_next_file_is_asked_for_when_just_half_is_full() {
+    for (bytes, expected) in [((512 << 10) - 8, 0), (512 << 10, 1)] {
+        let mut writing = Writing::of(1 << 20);
+        writing.write(value_of_batch(bytes - BLOCK_BYTES));
+        assert_eq!((writing.active().position, asked(&writing)), (bytes, expected));
+    }
+}
+
+#[test]
 fn a_roll_takes_the_file_that_was_made_ahead() {
     let mut writing = Writing::of(64 << 10);
     let disk = writing.bare.disk.clone();
@@ -45,6 +54,16 @@ fn a_roll_takes_the_file_that_was_made_ahead() {
     writing.write(50_000);
     assert_eq!(disk.count(Operation::Create), made + 1);
     assert_eq!(writing.bare.partition.segment_count(), 3);
+}
+
+#[test]
+fn the_steps_after_a_large_file_made_ahead_are_no_longer_than_the_longest() {
+    for (made, step) in [(LAST_STEP_BYTES / 4, LAST_STEP_BYTES / 2), (LAST_STEP_BYTES, LAST_STEP_BYTES)] {
+        let mut writing = Writing::of(None);
+        prepare_next(&writing.bare.partition, made);
+        writing.write(10);
+        assert_eq!((writing.active().allocated, writing.active().step_bytes), (made, step));
+    }
 }
 
 #[test]
@@ -113,4 +132,23 @@ fn a_segment_names_the_one_before_it_whatever_was_set_aside_between() {
     assert_eq!((second.base_offset, second.previous), (1, previous));
     assert_ne!(second.file_id, empty.file_id);
     assert_eq!((writing.bare.ends().0, writing.whole()), (2, 2));
+}
+
+/// The earlier life's last segment got no batch and is too small for this one's first: another takes its place.
+#[test]
+fn d1_the_first_sync_covers_what_lies_before_a_segment_that_was_set_aside() {
+    let mut writing = Writing::of(64 << 10);
+    writing.write(50_000);
+    writing.bare.disk.fail_after(1, Operation::Allocate, ENOSPC, Repeat::Forever);
+    writing.write(100_000);
+    assert_eq!((writing.active().segment.base_offset(), writing.bare.ends()), (1, (1, 0)));
+    let mut writing = writing.after(CrashPolicy::Kill);
+    assert_eq!((writing.active().segment.base_offset(), writing.writer.tail.len()), (1, 2));
+    writing.write(200_000);
+    assert_eq!(writing.bare.partition.segment_count(), 2);
+    writing.bare.partition.want_sync(2);
+    writing.turn();
+    writing.end_syncs();
+    assert_eq!(writing.bare.ends(), (2, 2), "{:?}", writing.bare.partition.stopped());
+    assert_eq!(writing.after(CrashPolicy::PowerLoss).bare.ends().0, 2);
 }

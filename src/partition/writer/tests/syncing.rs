@@ -109,7 +109,7 @@ fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
     let mut writing = Writing::of(1 << 20);
     let disk = writing.bare.disk.clone();
     let mut seen = Vec::new();
-    for bytes in [10, 10, 20_000, 20_000, 30_000, 40_000, 10] {
+    for bytes in [10, 10, 20_000, 20_000, 30_000, 10, 40_000, 10] {
         let before = disk.count(Operation::Write);
         writing.bare.send(bytes, true);
         writing.turn_alone();
@@ -119,11 +119,28 @@ fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
         assert_eq!(writing.whole(), writing.bare.ends().0);
     }
     // The header, the batch, zeros up to what is reserved; batches alone while there are enough zeros; when more
-    // is reserved, 64 KiB more of them, and more again when less than half of that is left.
+    // is reserved, 64 KiB more of them, and more again when less than half of that is left, not before.
     let end = BLOCK_BYTES + 2 * batch_bytes(10) + 2 * batch_bytes(20_000) + batch_bytes(30_000);
     let zeroed = (end.next_multiple_of(BLOCK_BYTES) + (64 << 10)) >> 10;
     assert_eq!(seen[..5], [(3, 64, 64), (1, 64, 64), (1, 64, 64), (1, 64, 64), (2, zeroed, 192)]);
-    assert_eq!(seen[5..], [(2, 192, 192), (1, 192, 192)]);
+    assert_eq!(seen[5..], [(1, zeroed, 192), (2, 192, 192), (1, 192, 192)]);
+}
+
+#[test]
+fn as_many_zeros_are_written_as_it_takes_to_be_there() {
+    let mut writing = Writing::of(None);
+    let disk = writing.bare.disk.clone();
+    writing.write(10);
+    let path = writing.active().segment.path().to_owned();
+    let (from, to) = (2 * BLOCK_BYTES as usize, 64 << 10);
+    let mut bytes = disk.read_file(&path).unwrap();
+    assert_eq!(bytes.len(), to);
+    bytes[from..].fill(1);
+    disk.write_file(&path, bytes).unwrap();
+    writing.bare.partition.want_sync(1);
+    writing.turn_alone();
+    assert_eq!((writing.bare.ends(), writing.active().zeroed), ((1, 1), to as u64));
+    assert_eq!(disk.read_file(&path).unwrap()[from..], vec![0; to - from]);
 }
 
 #[test]
@@ -150,4 +167,82 @@ fn behind_a_half_done_write_no_zeros_are_written() {
     writing.turn_alone();
     assert!(writing.writer.must_renew);
     assert_eq!((writing.bare.ends(), writing.active().zeroed), ((1, 1), 0));
+}
+
+/// Three segments of an earlier life of which nothing was synced, after its process died; this one has written
+/// nothing yet.
+fn of_an_earlier_life() -> Writing {
+    let mut writing = Writing::of(64 << 10);
+    for bytes in [40_000, 40_000, 40_000, 10] {
+        writing.write(bytes);
+    }
+    assert_eq!(writing.bare.ends(), (4, 0));
+    let writing = writing.after(CrashPolicy::Kill);
+    assert_eq!((writing.bare.ends(), writing.writer.tail.len()), ((4, 0), 3));
+    writing
+}
+
+#[test]
+fn d1_the_first_sync_covers_all_that_an_earlier_life_wrote() {
+    for records in [0, 1] {
+        let mut writing = of_an_earlier_life();
+        (0..records).for_each(|_| writing.write(10));
+        let end = 4 + records;
+        writing.bare.partition.want_sync(end);
+        writing.turn();
+        assert_eq!(writing.writer.sealed.len(), 2);
+        writing.end_syncs();
+        assert_eq!((writing.bare.ends(), writing.writer.sealed.len()), ((end, end), 0));
+        assert_eq!(writing.after(CrashPolicy::PowerLoss).bare.ends().0, end);
+        // The next one has nothing to do with it.
+        let opened = writing.bare.disk.count(Operation::Open);
+        writing.bare.send(10, true);
+        writing.turn();
+        assert!(writing.writer.sealed.is_empty());
+        writing.end_syncs();
+        assert_eq!((writing.bare.ends(), writing.bare.disk.count(Operation::Open)), ((end + 1, end + 1), opened));
+    }
+}
+
+#[test]
+fn what_retention_dropped_before_the_first_sync_is_not_missed_and_all_else_is() {
+    // The first segment's file is gone, when the log starts here.
+    for (log_start, counts) in [(0, false), (1, true), (2, true)] {
+        // Before the sync begins, or while it goes on.
+        for gone_before in [true, false] {
+            let mut writing = of_an_earlier_life();
+            let first = writing.bare.partition.segments()[0].clone();
+            assert_eq!(first.end_offset(), 1);
+            writing.bare.partition.progress.raise_log_start(log_start);
+            writing.bare.partition.want_sync(4);
+            let gone = |writing: &Writing| writing.bare.disk.unlink(first.path()).unwrap();
+            if gone_before {
+                gone(&writing);
+            }
+            writing.turn();
+            if !gone_before {
+                gone(&writing);
+            }
+            writing.end_syncs();
+            assert_eq!(writing.bare.partition.progress.is_failed(), !counts, "{log_start}, {gone_before}");
+            assert_eq!(writing.bare.ends().1, if counts { 4 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_there_and_cannot_be_opened_fails_the_first_sync_though_it_was_dropped() {
+    for log_start in [0, 1] {
+        for passing in [0, 3] {
+            let mut writing = of_an_earlier_life();
+            writing.bare.partition.progress.raise_log_start(log_start);
+            writing.bare.disk.fail_after(passing, Operation::Open, EIO, Repeat::Once);
+            writing.bare.partition.want_sync(4);
+            writing.turn();
+            writing.end_syncs();
+            assert_eq!(writing.bare.disk.errors_given(), 1);
+            assert!(writing.bare.partition.progress.is_failed(), "{log_start}, {passing}");
+            assert_eq!(writing.bare.ends(), (4, 0));
+        }
+    }
 }

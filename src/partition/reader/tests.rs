@@ -136,6 +136,34 @@ fn damage_before_an_offset_is_stepped_over_and_no_further() {
 }
 
 #[test]
+fn damage_is_not_stepped_over_to_a_batch_that_is_not_written_as_a_whole() {
+    let mut batches = Batches::new();
+    for _ in 0..3 {
+        batches.add(BatchKind::Records, &[0; 16]);
+    }
+    let end = batches.end();
+    batches.bytes[batches.positions[1] as usize] ^= 1;
+    for published in [end, end - 8, end - 16, end - 24] {
+        let mut at = batches.at(1);
+        let (goes_on, position) = (published == end, batches.positions[1 + usize::from(published == end)]);
+        assert_eq!((at.skip_damage(1_009, published).unwrap(), at.position), (goes_on, position), "{published}");
+    }
+}
+
+#[test]
+fn looking_on_behind_damage_fills_no_more_than_the_window_it_looks_at() {
+    let mut batches = Batches::new();
+    for body in [&[][..], &[], &vec![0; 3 * WINDOW_BYTES as usize]] {
+        batches.add(BatchKind::Filler, body);
+    }
+    let (damaged, end) = (batches.positions[0], batches.end());
+    let view = Arc::new(Bytes { bytes: batches.bytes.clone(), ..Bytes::default() });
+    assert!(at(view.clone(), damaged).skip_damage(1_009, end).unwrap());
+    let filled: Vec<_> = lock(&view.populated).clone();
+    assert_eq!(filled, std::slice::from_ref(&(damaged..damaged + 8 + WINDOW_BYTES)));
+}
+
+#[test]
 fn the_batch_behind_long_damage_is_found_wherever_it_begins() {
     let body = vec![0; (WINDOW_BYTES + 8 - HEADER) as usize];
     // How much of its header the first look sees.

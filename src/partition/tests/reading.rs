@@ -5,7 +5,7 @@ use crate::config::{Acks, TopicConfig};
 use crate::engine::{Engine, Record};
 use crate::error::{ErrorKind, Result};
 use crate::partition::Reader;
-use crate::sim::{Operation, SimDisk};
+use crate::sim::{CrashPolicy, Operation, SimDisk};
 
 fn open(disk: &SimDisk, config: TopicConfig) -> Engine {
     let engine = builder(disk).open().unwrap();
@@ -89,6 +89,29 @@ fn a_time_is_found_in_whichever_segment_it_is() {
                 assert_eq!(partition.offset_for_timestamp(wanted).unwrap(), expected);
             }
         }
+    }
+}
+
+#[test]
+fn a_lookup_by_time_looks_where_only_the_times_of_a_part_are_known() {
+    let disk = SimDisk::new();
+    let send = |engine: &Engine, timestamp: i64| {
+        let record = [b'x'; 20_000];
+        engine.partition("t", 0).unwrap().append(&Record::new(&record).timestamp(timestamp)).unwrap().wait().unwrap();
+    };
+    let engine = open(&disk, TopicConfig::default().segment_bytes(64 << 10));
+    send(&engine, 50);
+    engine.close().unwrap();
+    let engine = builder(&disk).open().unwrap();
+    [10, 20, 30].iter().for_each(|&timestamp| send(&engine, timestamp));
+    // The next life reads on from where the first one ended.
+    let engine = builder(&disk.crash(CrashPolicy::Kill)).open().unwrap();
+    let segments = inner(&engine).segments();
+    assert_eq!(segments.len(), 2);
+    assert!(segments[0].is_sealed() && !segments[0].knows_times() && segments[0].max_timestamp() == 20);
+    let partition = engine.partition("t", 0).unwrap();
+    for (wanted, found) in [(40, Some(0)), (50, Some(0)), (51, None), (30, Some(0))] {
+        assert_eq!(partition.offset_for_timestamp(wanted).unwrap(), found, "{wanted}");
     }
 }
 

@@ -96,6 +96,14 @@ fn two_files_for_the_same_offsets_are_damage_unless_one_is_of_an_older_life() {
     assert!(older.damage.is_none() && older.active.is_some());
 }
 
+#[test]
+fn a_file_that_begins_where_the_log_ends_and_does_not_continue_it_is_set_aside() {
+    let recovered = found([(0, file(&header(0), (0..3).map(batch))), (3, file(&header(3), [batch(3)]))], None);
+    assert!(recovered.damage.is_none(), "{:?}", recovered.damage);
+    assert_eq!((recovered.end_offset, recovered.set_aside), (3, vec![(path(3), 4)]));
+    assert!(recovered.active.is_some());
+}
+
 /// The next file would bear the same name, and what validates in this one is never written over.
 #[test]
 fn a_file_whose_first_batch_is_torn_and_a_later_one_whole_is_set_aside() {

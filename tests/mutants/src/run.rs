@@ -112,16 +112,20 @@ impl Runner<'_> {
         if rounds.is_empty() {
             return Verdict::NotReached;
         }
-        let mut spent = Duration::ZERO;
+        let mut left = self.budget;
         let number = mutant.number.to_string();
-        for (_, tests) in rounds {
+        for mut tests in rounds.into_values() {
+            tests.sort_by_key(|test| test.time);
+            let mut time = Duration::ZERO;
+            tests.retain(|test| {
+                time += test.time;
+                time <= left
+            });
+            let Some(first) = tests.first() else { break };
             let time: Duration = tests.iter().map(|test| test.time).sum();
-            spent += time;
-            if spent > self.budget {
-                break;
-            }
+            left -= time;
             let names: Vec<&str> = tests.iter().map(|test| test.name.as_str()).collect();
-            let ran = |limit| self.tests(worker, &tests[0].binary, &names, ("MUTANT", &number), limit);
+            let ran = |limit| self.tests(worker, &first.binary, &names, ("MUTANT", &number), limit);
             let patient = Duration::from_secs(4) + 6 * time;
             match ran(patient) {
                 Ran::Passed => {}

@@ -54,8 +54,10 @@ fn d3_without_a_catalogue_all_that_is_whole_stays_and_gaps_are_lost() {
         let length = sample.disk.read_file(segment).unwrap().len();
         // Not the last batch's header: what is missing at the end is told by that alone.
         let header = length - 200..length - 80;
-        let places = (0..512).step_by(67).chain((4096..4800).step_by(29)).chain((4800..length).step_by(1_501));
-        for place in places.chain(length - 300..length).filter(|place| number < 2 || !header.contains(place)) {
+        let places = (0..512).step_by(67).chain((4096..4800).step_by(61)).chain((4800..length).step_by(9_001));
+        for place in
+            places.chain((length - 300..length).step_by(11)).filter(|place| number < 2 || !header.contains(place))
+        {
             let disk = sample.copy();
             disk.remove_file(&catalog).unwrap();
             change(&disk, segment, |bytes| bytes[place] ^= 1 << (place % 8));

@@ -309,21 +309,25 @@ impl Partition {
         self.subscriber_count.store(subscribers.len() as u32, Ordering::SeqCst);
     }
 
-    fn tell_subscribers(&self) {
+    /// Whether one that slept was woken.
+    fn tell_subscribers(&self) -> bool {
         fence(Ordering::SeqCst);
         if self.subscriber_count.load(Ordering::Relaxed) == 0 {
-            return;
+            return false;
         }
         let told: Vec<_> =
             read(&self.subscribers).iter().filter_map(|subscriber| subscriber.ready.set(subscriber.bit)).collect();
+        let woke = !told.is_empty();
         for waker in told {
             waker.wake();
         }
+        woke
     }
 
-    fn publish_written(&self, end_offset: u64) {
+    /// Whether a reader that slept was woken.
+    fn publish_written(&self, end_offset: u64) -> bool {
         self.progress.set_written(end_offset);
-        self.tell_subscribers();
+        self.tell_subscribers()
     }
 
     /// How many waited until now, for this or more.

@@ -84,6 +84,8 @@ pub(crate) struct PartitionWriter {
     epoch: u32,
     active: Option<Active>,
     previous: Previous,
+    /// A reader slept and was woken by what was written.
+    pub(super) woke_reader: bool,
     /// What the first sync has to prove.
     tail: Vec<TailPart>,
     /// Sealed files that aren't synced yet, oldest first.
@@ -136,6 +138,7 @@ impl PartitionWriter {
                 prepare_asked: false,
             }),
             previous: start.previous,
+            woke_reader: false,
             tail: start.tail,
             sealed: Vec::new(),
             directory: None,
@@ -355,7 +358,7 @@ impl PartitionWriter {
         self.dirty_since.get_or_insert(now.monotonic);
         pending.parts.clear();
         pending.bytes = 0;
-        self.partition.publish_written(end_offset);
+        self.woke_reader |= self.partition.publish_written(end_offset);
         self.prepare_if_soon(now);
         Ok(())
     }

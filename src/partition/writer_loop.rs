@@ -37,6 +37,8 @@ pub(crate) struct WriterLoop {
     stopping: bool,
     /// It waits for others to come, for the one partition that has something to do.
     pub(super) gathers: bool,
+    /// It woke a reader that slept.
+    pub(super) woke_reader: bool,
     /// When its thread will look again.
     pub(super) planned: Option<Duration>,
 }
@@ -59,6 +61,7 @@ impl WriterLoop {
             syncing: 0,
             stopping: false,
             gathers: false,
+            woke_reader: false,
             planned: None,
         }
     }
@@ -134,6 +137,7 @@ impl WriterLoop {
             self.busy.push_back(slot);
         }
         self.syncing += usize::from(!was_syncing && writer.is_syncing());
+        self.woke_reader |= std::mem::take(&mut writer.woke_reader);
         if writer.is_done() {
             self.slots[slot] = None;
         } else if !self.timed[slot]

@@ -65,6 +65,10 @@ impl WriterLoop {
             if self.is_stopped() {
                 return;
             }
+            if std::mem::take(&mut self.woke_reader) {
+                // So may a reader that has just been woken.
+                thread::yield_now();
+            }
             let news = (0..SPINS).any(|_| {
                 std::hint::spin_loop();
                 self.has_news()

@@ -160,7 +160,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The most records that a poll returns, 1 or more. Default: as many as there are in about 4 MiB.
+    /// The most records that a poll returns, 1 or more. Default: as many as there are in about 256 KiB.
     pub fn max_poll_records(mut self, records: u64) -> ConsumerBuilder {
         self.settings.max_poll_records = records;
         self

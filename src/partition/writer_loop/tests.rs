@@ -4,6 +4,7 @@ use super::*;
 use crate::config::{Acks, EngineConfig, TopicConfig};
 use crate::disk::{Disk, File, Step, Watched};
 use crate::lock::{Mutex, Parker, lock};
+use crate::partition::ReadySet;
 use crate::partition::tests::Sleeps;
 use crate::partition::tests::bare::Bare;
 use crate::sim::{SimClock, SimDisk};
@@ -228,4 +229,19 @@ fn a_panic_in_a_turn_fails_its_partitions_and_nothing_waits_on() {
     let error = bare.partition.outcome(crate::config::Acks::Written, end_offset, run).unwrap().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Failed);
     assert_eq!(bare.ends(), (0, 0));
+}
+
+#[test]
+fn it_knows_that_a_reader_slept_and_was_woken() {
+    let bare = bare();
+    let mut writers = with(&bare, 0, bare.disk.queue());
+    let set = Arc::new(ReadySet::default());
+    set.grow(1);
+    bare.partition.subscribe(set.clone(), 0);
+    for sleeps in [false, true, false] {
+        assert_eq!(set.take_from(0).is_some(), bare.ends().0 > 0);
+        assert!(!sleeps || set.sleep(Waker::noop()));
+        write(&mut writers, &bare, 0, false);
+        assert_eq!(std::mem::take(&mut writers.woke_reader), sleeps);
+    }
 }

@@ -59,11 +59,11 @@ impl Scratch {
         Ok(Piece { path })
     }
 
-    /// Waits until the file system is done with what was removed: a drive that is told of freed blocks
-    /// would be slow for whoever comes next.
+    /// Waits until the file system is done with what was written and removed, which would slow down whoever comes
+    /// next.
     pub(crate) fn settle(&self) {
         // Only a convenience: what can't be synced isn't waited for.
-        let _ = fs::File::open(&self.dir).and_then(|dir| dir.sync_all());
+        let _ = fs::File::open(&self.dir).map(rustix::fs::syncfs);
     }
 
     /// Fails if there isn't so much room.

@@ -180,19 +180,23 @@ fn the_first_record_of_a_later_epoch_is_found_in_whichever_segment_it_is() {
 
 #[test]
 fn a_lookup_by_time_does_not_take_damage_for_the_end() {
-    let disk = SimDisk::new();
-    let engine = with_times(&disk);
-    engine.sync().unwrap();
-    let third = inner(&engine).segments()[2].path().to_path_buf();
-    engine.close().unwrap();
-    let mut bytes = disk.read_file(&third).unwrap();
-    bytes[20] ^= 1;
-    disk.write_file(&third, bytes).unwrap();
-    let engine = builder(&disk).open().unwrap();
-    let partition = engine.partition("t", 0).unwrap();
-    assert_eq!(partition.offset_for_timestamp(60).unwrap(), Some(5));
-    for wanted in [61, 71] {
-        let error = partition.offset_for_timestamp(wanted).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+    // Among the segments, and at the end, where nothing is left to be read.
+    for (damaged, found, hidden) in [(2, 60, [61, 71]), (3, 61, [70, 71])] {
+        let disk = SimDisk::new();
+        let engine = with_times(&disk);
+        engine.sync().unwrap();
+        let segment = inner(&engine).segments()[damaged].path().to_path_buf();
+        engine.close().unwrap();
+        let mut bytes = disk.read_file(&segment).unwrap();
+        bytes[20] ^= 1;
+        disk.write_file(&segment, bytes).unwrap();
+        let engine = builder(&disk).open().unwrap();
+        let partition = engine.partition("t", 0).unwrap();
+        let offset = TIMES.iter().position(|&time| time >= found).unwrap() as u64;
+        assert_eq!(partition.offset_for_timestamp(found).unwrap(), Some(offset));
+        for wanted in hidden {
+            let error = partition.offset_for_timestamp(wanted).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+        }
     }
 }

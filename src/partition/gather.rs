@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// A crowd has at least so many.
-const CROWD_LEAST: usize = 4;
+const CROWD_LEAST: usize = 2;
 /// The longest wait; else half of what the last sync took.
 const WAIT_MAX: Duration = Duration::from_micros(200);
 /// After waits that were for nothing: the most syncs without one.
@@ -75,10 +75,10 @@ mod tests {
         assert!(gathering.goes_on(30, micros(2_049)) && !gathering.goes_on(30, micros(2_050)));
         gathering.synced(32, micros(3_000), micros(100_000));
         assert!(gathering.goes_on(1, micros(3_199)) && !gathering.goes_on(30, micros(3_200)), "never longer");
-        gathering.synced(3, micros(4_000), micros(100));
-        assert!(!gathering.goes_on(0, micros(4_000)), "too few to wait for");
-        gathering.synced(4, micros(5_000), micros(100));
-        assert!(gathering.goes_on(0, micros(5_000)), "enough");
+        gathering.synced(1, micros(4_000), micros(100));
+        assert!(!gathering.goes_on(0, micros(4_000)), "one is no company");
+        gathering.synced(2, micros(5_000), micros(100));
+        assert!(gathering.goes_on(0, micros(5_000)), "two are");
     }
 
     #[test]

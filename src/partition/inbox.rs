@@ -31,6 +31,8 @@ pub(super) struct Inbox {
     next_slot: AtomicUsize,
     /// Somebody sleeps in the writer's queue.
     sleeping: AtomicBool,
+    /// The slot of the only partition that had work, for some time; else `usize::MAX`.
+    alone: AtomicUsize,
     waker: Waker,
     /// The writer, if it has a thread.
     pub(super) writer: Shared<Option<WriterLoop>>,
@@ -45,6 +47,7 @@ impl Inbox {
             commands: SegQueue::new(),
             next_slot: AtomicUsize::new(0),
             sleeping: AtomicBool::new(false),
+            alone: AtomicUsize::new(usize::MAX),
             waker,
             writer: Shared::new(None),
             thread: OnceLock::new(),
@@ -83,6 +86,21 @@ impl Inbox {
         }
     }
 
+    /// Which partition is the only one with work, if one is.
+    pub(super) fn set_alone(&self, slot: Option<usize>) {
+        self.alone.store(slot.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_alone(&self, slot: usize) -> bool {
+        self.alone.load(Ordering::Relaxed) == slot
+    }
+
+    fn rouse(&self) {
+        if self.writer.rouse() {
+            self.unpark();
+        }
+    }
+
     pub(super) fn unpark(&self) {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
@@ -108,6 +126,12 @@ impl WriterHandle {
     pub(crate) fn send(&self, command: Command) {
         self.0.commands.push(command);
         self.0.wake();
+        self.0.rouse();
+    }
+
+    /// Somebody waits for the writer's thread: it naps no longer.
+    pub(crate) fn rouse(&self) {
+        self.0.rouse();
     }
 
     /// A slot for one more partition.
@@ -115,15 +139,22 @@ impl WriterHandle {
         self.0.next_slot.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Does the writer's work, for one who would only wait for it: if its thread sleeps, and for some time
-    /// the partition in this slot was the only one with any.
+    /// Does the writer's work, for one who would only wait for it: if for some time the partition in this
+    /// slot was the only one with any.
     pub(crate) fn help(&self, slot: usize) {
-        let Some(mut work) = self.0.writer.take() else { return };
+        if !self.0.is_alone(slot) {
+            return;
+        }
+        let Some(mut work) = self.0.writer.take_in_turn() else { return };
         let mut left = false;
         if let Some(writer) = &mut *work
-            && writer.was_alone(slot)
+            && self.0.is_alone(slot)
         {
             left = writer.helped_turn();
+            // A reader that waits for this partition had better have each record at once, whoever sends it.
+            if !std::mem::take(&mut writer.woke_reader) {
+                self.0.writer.helped();
+            }
         }
         if self.0.writer.give_back(work, left, || self.0.has_news()) {
             self.0.unpark();

@@ -1,7 +1,10 @@
 //! Work that has a thread of its own, and that others may do while that thread sleeps.
 //!
-//! Nobody waits for the work: who finds it taken goes his way, and who leaves some of it undone calls
+//! One at most waits for the work; others who find it taken go their way. Who leaves some of it undone calls
 //! the thread. What there is to do is known outside, as *news*: told before anybody is called.
+//!
+//! While one who did the work comes back for more the thread naps, so that news don't wake it. Who waits for
+//! news rouses it.
 
 use crate::lock::{AtomicBool, Mutex, MutexGuard, Ordering, fence, lock, try_lock};
 
@@ -11,11 +14,24 @@ pub(crate) struct Shared<W> {
     asleep: AtomicBool,
     /// There is something for the thread to do that is no news.
     left: AtomicBool,
+    /// Somebody waits for the work to be free.
+    wanted: AtomicBool,
+    /// Another did all there was, and may come back.
+    helped: AtomicBool,
+    /// Its thread naps, or is about to.
+    napping: AtomicBool,
 }
 
 impl<W> Shared<W> {
     pub(crate) fn new(work: W) -> Shared<W> {
-        Shared { work: Mutex::new(work), asleep: AtomicBool::new(false), left: AtomicBool::new(false) }
+        Shared {
+            work: Mutex::new(work),
+            asleep: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
+            helped: AtomicBool::new(false),
+            napping: AtomicBool::new(false),
+        }
     }
 
     /// Gives the thread its work, when it begins.
@@ -28,6 +44,29 @@ impl<W> Shared<W> {
         try_lock(&self.work)
     }
 
+    /// The work, once whoever is at it lets go; `None` if somebody waits for that already.
+    pub(crate) fn take_in_turn(&self) -> Option<MutexGuard<'_, W>> {
+        if let Some(work) = self.take() {
+            return Some(work);
+        }
+        if self.wanted.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        let work = lock(&self.work);
+        self.wanted.store(false, Ordering::SeqCst);
+        Some(work)
+    }
+
+    /// Whether somebody waits for the work to be free: its thread is to let go of it soon.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// Said by one who isn't its thread, with the work in hand: he did it, and may come back for more.
+    pub(crate) fn helped(&self) {
+        self.helped.store(true, Ordering::SeqCst);
+    }
+
     /// Ends what [`take`](Shared::take) began, for one who isn't its thread; with `left` there is more to do.
     /// Whether to wake the thread.
     pub(crate) fn give_back(&self, work: MutexGuard<'_, W>, left: bool, news: impl FnOnce() -> bool) -> bool {
@@ -35,7 +74,29 @@ impl<W> Shared<W> {
             self.leave();
         }
         drop(work);
-        (self.is_left() || news()) && self.call()
+        (self.is_left() || news()) && (self.call() || self.rouse())
+    }
+
+    /// For its thread: `nap` passes the time, if somebody wants the work or has helped since this was called
+    /// last. Whether it did.
+    pub(crate) fn nap(&self, nap: impl FnOnce()) -> bool {
+        // Before the look at what `rouse` takes back: one of the two sees the other.
+        self.napping.swap(true, Ordering::SeqCst);
+        let helped = self.helped.swap(false, Ordering::SeqCst);
+        let naps = helped || self.is_wanted();
+        if naps {
+            nap();
+        }
+        self.napping.store(false, Ordering::SeqCst);
+        naps
+    }
+
+    /// There is something that nobody else will do: no nap. Whether to wake the thread from one.
+    pub(crate) fn rouse(&self) -> bool {
+        if self.helped.load(Ordering::SeqCst) {
+            self.helped.swap(false, Ordering::SeqCst);
+        }
+        self.napping.load(Ordering::SeqCst) && self.napping.swap(false, Ordering::SeqCst)
     }
 
     /// There is something to do: whether its thread sleeps, and is to be woken by the one who asks. What it

@@ -29,10 +29,13 @@ impl Partition {
                 waiting.partition().want_sync(end_offset);
             }
             waiting.register(level, end_offset, context.waker());
-            match waiting.partition().outcome(level, end_offset, run) {
-                Some(outcome) => Poll::Ready(outcome),
-                None => Poll::Pending,
+            let outcome = waiting.partition().outcome(level, end_offset, run);
+            if outcome.is_none()
+                && let Some((handle, _)) = waiting.partition().writer.get()
+            {
+                handle.rouse();
             }
+            outcome.map_or(Poll::Pending, Poll::Ready)
         })
     }
 

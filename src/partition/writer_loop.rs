@@ -152,6 +152,11 @@ impl WriterLoop {
     fn is_alone(&mut self, slot: usize) -> bool {
         let (last, times) = self.last_visited;
         self.last_visited = if last == slot { (slot, times.saturating_add(1)) } else { (slot, 1) };
+        match self.last_visited.1 {
+            1 => self.inbox.set_alone(None),
+            ALONE_AFTER => self.inbox.set_alone(Some(slot)),
+            _ => {}
+        }
         self.last_visited.1 > ALONE_AFTER
     }
 
@@ -183,11 +188,6 @@ impl WriterLoop {
     /// Whether something may have come that [`turn`](WriterLoop::turn) hasn't seen; cheap.
     pub(crate) fn has_news(&self) -> bool {
         self.inbox.has_news()
-    }
-
-    /// Whether this partition has been the only one with something to do, for some time.
-    pub(super) fn was_alone(&self, slot: usize) -> bool {
-        self.last_visited.0 == slot && self.last_visited.1 >= ALONE_AFTER
     }
 
     /// Whether its queue has something to tell before long.

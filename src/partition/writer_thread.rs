@@ -2,7 +2,8 @@
 //!
 //! Where one thread waits for what it sends, two hand-overs between threads cost more than the write. So
 //! the work lies open while the thread sleeps: who waits alone does it himself
-//! ([`WriterHandle::help`](super::WriterHandle::help)).
+//! ([`WriterHandle::help`](super::WriterHandle::help)). While he comes back the thread naps, so that sending
+//! doesn't wake it: what nobody waits for, neither sender nor reader, may lie for [`NAP`] then.
 
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -15,6 +16,9 @@ use crate::lock::{Parker, thread};
 
 const SPINS: u32 = 200;
 
+/// For how long news are left to one who helps, each time.
+const NAP: Duration = Duration::from_millis(1);
+
 impl WriterLoop {
     /// The life of its thread: until it is told to stop and all its partitions have ended.
     pub(crate) fn run(self) {
@@ -26,6 +30,13 @@ impl WriterLoop {
         let mut due: Option<Duration> = None;
         loop {
             let is_due = due.is_some_and(|due| due <= clock.monotonic());
+            let nap = || {
+                let until_due = due.map_or(NAP, |due| due.saturating_sub(clock.monotonic()));
+                parker.park_timeout(until_due.min(NAP));
+            };
+            if !is_due && inbox.writer.nap(nap) {
+                continue;
+            }
             if is_due || inbox.writer.is_left() || inbox.has_news() {
                 match inbox.writer.take() {
                     Some(mut work) => {
@@ -55,7 +66,14 @@ impl WriterLoop {
     /// Works until there is nothing to do but to wait.
     fn work(&mut self) {
         loop {
-            if self.caught_turn() || self.is_busy() {
+            let worked = self.caught_turn();
+            if self.inbox.writer.is_wanted() {
+                if self.is_unfinished() {
+                    self.inbox.writer.leave();
+                }
+                return;
+            }
+            if worked || self.is_busy() {
                 if std::mem::take(&mut self.gathers) {
                     // Those it waits for may need this core.
                     thread::yield_now();
@@ -83,13 +101,19 @@ impl WriterLoop {
         }
     }
 
-    /// One turn by another than its thread; whether there is something left that the thread wouldn't know of.
+    /// One turn by another than its thread, and a look whether that was all; whether there is something left
+    /// that the thread wouldn't know of.
     pub(super) fn helped_turn(&mut self) -> bool {
         self.caught_turn();
-        self.is_busy()
-            || self.is_syncing()
-            || self.is_stopping()
-            || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
+        if self.is_busy() {
+            self.caught_turn();
+        }
+        self.is_unfinished() || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
+    }
+
+    /// Whether the thread is to look at once, or in its queue, though there are no news.
+    fn is_unfinished(&self) -> bool {
+        self.is_busy() || self.is_syncing() || self.is_stopping()
     }
 
     fn caught_turn(&mut self) -> bool {

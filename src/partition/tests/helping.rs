@@ -1,47 +1,123 @@
 //! Who waits alone does the writer's work himself, while its thread sleeps.
 
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use super::{Sleeps, builder, inner};
-use crate::config::{Acks, TopicConfig};
-use crate::partition::append::Terms;
-use crate::partition::inbox::Command;
-use crate::partition::intake::Incoming;
-use crate::partition::recovery::Recovered;
-use crate::partition::{Partition, PartitionPlace, PartitionWriter, WriterLoop};
-use crate::sim::{SimClock, SimDisk};
+use super::bare::Bare;
+use crate::config::{Acks, EngineConfig, TopicConfig};
+use crate::disk::Disk;
+use crate::lock::{Parker, thread};
+use crate::partition::inbox::{Command, Inbox};
+use crate::partition::{ReadySet, WriterLoop};
+
+/// Partitions of one writer, each in its own slot: for some time the first was the only one with work, and one
+/// alone waited for it. The thread sleeps for ever.
+fn alone(partitions: &[Bare]) -> Arc<Inbox> {
+    let first = &partitions[0];
+    let mut writers = WriterLoop::new(first.disk.queue(), Arc::new(first.clock.clone()));
+    let (inbox, handle) = (writers.inbox.clone(), writers.handle());
+    for (slot, bare) in partitions.iter().enumerate() {
+        bare.partition.set_writer(handle.clone(), slot);
+        handle.send(Command::Add(slot, Box::new(bare.writer(slot))));
+    }
+    for _ in 0..9 {
+        handle.ready(0);
+        writers.turn();
+        first.partition.progress.register(&mut None, Acks::Written, 0, Waker::noop());
+        first.partition.progress.set_written(0);
+    }
+    assert!(first.partition.progress.has_lone_waiters());
+    writers.planned = Some(Duration::ZERO);
+    inbox.writer.put(Some(writers));
+    inbox
+}
+
+fn bare() -> Bare {
+    Bare::new(EngineConfig::default(), TopicConfig::default(), 0)
+}
+
+fn naps(inbox: &Inbox) -> bool {
+    inbox.writer.nap(|| ())
+}
 
 #[test]
 fn who_waits_alone_and_without_a_limit_does_the_work_himself() {
-    let engine = builder(&SimDisk::new()).open().unwrap();
-    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
-    // The same partition once more, whose writer's thread sleeps for ever.
-    let first = inner(&engine);
-    let place =
-        PartitionPlace { topic: first.topic.clone(), log: first.log, config: first.config(), dir: first.dir.clone() };
-    let partition = Arc::new(Partition::new(first.env.clone(), place, &Recovered::empty(), None));
-    let queue = Sleeps { noted: Arc::default(), waker: Waker::noop().clone() };
-    let mut writers = WriterLoop::new(Box::new(queue), Arc::new(SimClock::new()));
-    let (inbox, handle) = (writers.inbox.clone(), writers.handle());
-    let writer = PartitionWriter::new(partition.clone(), 0, Recovered::empty().into_start(1), Duration::ZERO);
-    partition.set_writer(handle.clone(), 0);
-    handle.send(Command::Add(0, Box::new(writer)));
-    // For some time nobody else had any work, and nobody else waited.
-    for _ in 0..8 {
-        handle.ready(0);
-        writers.turn();
-        partition.progress.register(&mut None, Acks::Written, 0, Waker::noop());
-        partition.progress.set_written(0);
+    for level in [Acks::Written, Acks::Synced] {
+        let partitions = [bare()];
+        let inbox = alone(&partitions);
+        let [bare] = partitions;
+        bare.send(10, false);
+        // With a limit he does nothing that could take longer.
+        assert!(bare.partition.wait(level, 1, 0, Some(Duration::ZERO)).is_none());
+        assert_eq!(bare.ends(), (0, 0));
+        assert_eq!(bare.partition.wait(level, 1, 0, None), Some(Ok(())));
+        assert_eq!(bare.ends(), (1, u64::from(level == Acks::Synced)));
+        assert!(!inbox.writer.is_left() && !inbox.has_news(), "and nothing is left");
+        assert_eq!([naps(&inbox), naps(&inbox)], [true, false], "he may come back");
     }
-    assert!(partition.progress.has_lone_waiters());
-    inbox.writer.put(Some(writers));
-    let record = Incoming { timestamp: 0, key: None, value: Some(b"value"), headers: &[] };
-    partition.try_append(&[record], false, Terms::default()).unwrap();
-    // With a limit he does nothing that could take longer.
-    assert!(partition.wait(Acks::Written, 1, 0, Some(Duration::ZERO)).is_none());
-    assert_eq!(partition.progress.written(), 0);
-    assert_eq!(partition.wait(Acks::Written, 1, 0, None), Some(Ok(())));
-    assert_eq!(partition.progress.written(), 1);
+}
+
+#[test]
+fn who_waits_for_another_does_not_help() {
+    let partitions = [bare(), bare()];
+    let inbox = alone(&partitions);
+    for bare in &partitions {
+        let offset = bare.send(10, false);
+        bare.partition.writer.get().unwrap().0.help(1);
+        assert_eq!((bare.ends().0, naps(&inbox)), (offset, false));
+    }
+}
+
+#[test]
+fn the_thread_does_not_nap_while_a_reader_waits_for_what_comes() {
+    let partitions = [bare()];
+    let inbox = alone(&partitions);
+    let [bare] = partitions;
+    let set = Arc::new(ReadySet::default());
+    set.grow(1);
+    bare.partition.subscribe(set.clone(), 0);
+    for sleeps in [false, true, false] {
+        set.take_from(0);
+        assert!(!sleeps || set.sleep(Waker::noop()));
+        let offset = bare.send(10, false);
+        assert_eq!(bare.partition.wait(Acks::Written, offset + 1, 0, None), Some(Ok(())));
+        assert_eq!(naps(&inbox), !sleeps);
+    }
+}
+
+#[test]
+fn nor_while_somebody_waits_who_does_not_help() {
+    let partitions = [bare()];
+    let inbox = alone(&partitions);
+    let [bare] = partitions;
+    let offset = bare.send(10, false);
+    let mut waits = std::pin::pin!(bare.partition.acknowledged(Acks::Written, offset + 1, 0));
+    inbox.writer.helped();
+    assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(!naps(&inbox));
+    inbox.writer.helped();
+    bare.partition.end_writer(false);
+    assert!(!naps(&inbox), "its end is waited for");
+}
+
+#[test]
+fn who_helped_wakes_the_thread_from_its_nap_if_there_is_more() {
+    let partitions = [bare()];
+    let inbox = alone(&partitions);
+    let [bare] = partitions;
+    let parker = Parker::new();
+    let _ = inbox.thread.set(parker.unparker().clone());
+    // The time at which it must be synced, of which the thread doesn't know.
+    inbox.writer.take().unwrap().as_mut().unwrap().planned = None;
+    bare.send(10, false);
+    inbox.writer.helped();
+    let napped = inbox.writer.nap(|| {
+        thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(bare.partition.wait(Acks::Written, 1, 0, None), Some(Ok(()))));
+            parker.park();
+        });
+    });
+    assert!(napped && inbox.writer.is_left());
+    assert!(!naps(&inbox), "it is for the thread");
 }

@@ -1,5 +1,7 @@
 //! Work that others may do while its thread sleeps, with one thread; with several: tests/loom.
 
+use std::cell::Cell;
+
 use crate::partition::shared::Shared;
 
 const NO_NEWS: fn() -> bool = || false;
@@ -42,4 +44,46 @@ fn who_gives_the_work_back_wakes_the_thread_if_it_sleeps_and_something_is_left()
     assert!(shared.may_sleep(NO_NEWS));
     assert!(wakes(true, NO_NEWS) && shared.is_left());
     assert!(!wakes(true, NEWS), "it was called before");
+}
+
+#[test]
+fn a_thread_naps_once_for_each_time_that_somebody_helped() {
+    let shared = Shared::new(());
+    let napped = Cell::new(0);
+    let naps = || shared.nap(|| napped.set(napped.get() + 1));
+    assert!(!naps());
+    shared.helped();
+    shared.helped();
+    assert_eq!([naps(), naps()], [true, false]);
+    assert_eq!(napped.get(), 1);
+    shared.helped();
+    assert!(!shared.rouse(), "it does not nap yet");
+    assert!(!naps(), "and won't");
+    assert_eq!(napped.get(), 1);
+    shared.helped();
+    assert!(shared.nap(|| assert_eq!([shared.rouse(), shared.rouse()], [true, false])));
+    shared.helped();
+    assert!(shared.nap(|| assert!(shared.give_back(shared.take().unwrap(), false, NEWS))), "he left some");
+    assert!(!shared.rouse(), "it naps no longer");
+}
+
+#[test]
+fn one_waits_for_the_work_and_has_it_next() {
+    let shared = Shared::new(0);
+    drop(shared.take_in_turn().unwrap());
+    let mut work = shared.take().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| *shared.take_in_turn().unwrap());
+        while !shared.is_wanted() {
+            std::thread::yield_now();
+        }
+        assert!(shared.take_in_turn().is_none(), "one is enough");
+        let naps = shared.nap(|| {
+            *work = 7;
+            drop(work);
+            assert_eq!(waiting.join().unwrap(), 7);
+        });
+        assert!(naps, "it leaves the work to him");
+    });
+    assert!(!shared.is_wanted() && !shared.nap(|| ()));
 }

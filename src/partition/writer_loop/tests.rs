@@ -44,8 +44,8 @@ fn a_partition_counts_as_alone_when_it_was_visited_often_and_no_other() {
     for slot in [0, 3] {
         for times in 1..=20 {
             assert_eq!(writers.is_alone(slot), times > 8);
-            assert_eq!(writers.was_alone(slot), times >= 8);
-            assert!(!writers.was_alone(slot + 1));
+            assert_eq!(writers.inbox.is_alone(slot), times >= 8);
+            assert!(!writers.inbox.is_alone(slot + 1));
         }
     }
 }

@@ -34,17 +34,38 @@ impl Writer {
         self.wake_if(self.shared.call());
     }
 
-    /// What one does who waits; with `leaves`, he can't do all of it.
+    /// What one does who waits alone; with `leaves`, he can't do all of it.
     fn help(&self, leaves: bool) {
-        if let Some(mut work) = self.shared.take() {
+        if let Some(mut work) = self.shared.take_in_turn() {
             *work += self.news.swap(0, loom::sync::atomic::Ordering::SeqCst);
+            self.shared.helped();
             self.wake_if(self.shared.give_back(work, leaves, || self.has_news()));
         }
     }
 
-    /// What its thread does, until it sleeps: then nothing is undone, or it was called.
-    fn run_until_asleep(&self) {
+    /// What the others do who wait.
+    fn wait(&self) {
+        // As when they enter themselves among those who wait.
+        loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
+        self.wake_if(self.shared.rouse());
+    }
+
+    /// What its thread does, until it sleeps or naps, and nobody else does anything any more: then nothing is
+    /// undone, or it was called.
+    fn run_until_asleep(&self, others: Vec<thread::JoinHandle<()>>) {
+        let asleep = || {
+            for other in others {
+                other.join().unwrap();
+            }
+            let woken = self.woken.load(loom::sync::atomic::Ordering::SeqCst);
+            assert!(woken || !self.has_news(), "asleep, and nobody tells it of the news");
+            assert!(woken || !self.shared.is_left(), "asleep, and nobody tells it of what was left");
+        };
+        let mut asleep = Some(asleep);
         loop {
+            if self.shared.nap(|| asleep.take().unwrap()()) {
+                return;
+            }
             if (self.shared.is_left() || self.has_news())
                 && let Some(mut work) = self.shared.take()
             {
@@ -52,16 +73,10 @@ impl Writer {
                 *work += self.news.swap(0, loom::sync::atomic::Ordering::SeqCst);
             }
             if self.shared.may_sleep(|| self.has_news()) {
-                return;
+                return asleep.take().unwrap()();
             }
             loom::thread::yield_now();
         }
-    }
-
-    fn check_nothing_is_forgotten(&self) {
-        let woken = self.woken.load(loom::sync::atomic::Ordering::SeqCst);
-        assert!(woken || !self.has_news(), "asleep, and nobody tells it of the news");
-        assert!(woken || !self.shared.is_left(), "asleep, and nobody tells it of what was left");
     }
 }
 
@@ -75,9 +90,7 @@ fn who_helps_a_writer_leaves_nothing_undone_behind_its_back() {
                 helper.send();
                 helper.help(leaves);
             });
-            writer.run_until_asleep();
-            helper.join().unwrap();
-            writer.check_nothing_is_forgotten();
+            writer.run_until_asleep(vec![helper]);
         });
     }
 }
@@ -92,10 +105,26 @@ fn what_comes_while_somebody_helps_is_not_forgotten() {
             helper.help(false);
         });
         let sender = writer.clone();
-        let sender = thread::spawn(move || sender.send());
-        writer.run_until_asleep();
-        helper.join().unwrap();
-        sender.join().unwrap();
-        writer.check_nothing_is_forgotten();
+        let sender = thread::spawn(move || {
+            sender.send();
+            sender.wait();
+        });
+        writer.run_until_asleep(vec![helper, sender]);
+    });
+}
+
+#[test]
+fn two_who_want_the_work_do_not_wait_for_each_other() {
+    explore_up_to(3, || {
+        let writer = Writer::new();
+        let helpers = [(); 2].map(|()| {
+            let helper = writer.clone();
+            thread::spawn(move || {
+                helper.send();
+                helper.help(false);
+                helper.wait();
+            })
+        });
+        writer.run_until_asleep(helpers.into());
     });
 }

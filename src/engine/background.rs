@@ -1,6 +1,9 @@
 //! Work that no record waits for: *files* (index files, giving back space, making the next
 //! segment, unlinking) and *upkeep* (marks, retention). And the threads that do it and the writing.
 
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
@@ -176,7 +179,7 @@ impl Background {
             let key = (partition.log.topic_id, partition.number);
             moving.entry(key).or_insert(Moving { partition, seen: u64::MAX });
         }
-        let mut due = Vec::new();
+        let mut due = self.far_marks();
         moving.retain(|_, Moving { partition, seen }| {
             let (mark, again) = partition.due_mark(seen, all);
             due.extend(mark.map(|mark| (partition.log.topic_id, partition.number, mark)));
@@ -184,13 +187,30 @@ impl Background {
         });
         let any = !moving.is_empty();
         drop(moving);
-        if !due.is_empty() {
-            let stored = lock(&self.catalog).put_marks(&due, self.env.clock.wall_ms(), false);
-            if let Err(error) = stored {
-                self.env.events.emit(Event::Background { what: "storing marks", error });
-            }
-        }
+        self.put_marks(&due);
         any
+    }
+
+    /// Stores the marks of partitions that went far, and leaves the others in peace.
+    fn store_far_marks(&self) {
+        self.put_marks(&self.far_marks());
+    }
+
+    fn far_marks(&self) -> Vec<(TopicId, u32, Mark)> {
+        let far = std::iter::from_fn(|| self.env.chores.next_far());
+        let mark = |partition: Arc<Partition>| {
+            let (mark, _) = partition.due_mark(&mut 0, true);
+            Some((partition.log.topic_id, partition.number, mark?))
+        };
+        far.filter_map(mark).collect()
+    }
+
+    fn put_marks(&self, marks: &[(TopicId, u32, Mark)]) {
+        if !marks.is_empty()
+            && let Err(error) = lock(&self.catalog).put_marks(marks, self.env.clock.wall_ms(), false)
+        {
+            self.env.events.emit(Event::Background { what: "storing marks", error });
+        }
     }
 
     /// Has the partition's limits kept from now on, if it has some.
@@ -294,6 +314,7 @@ impl Threads {
                 busy.set(background.keep_limits() || moving);
                 next_look.set(now + UPKEEP_EVERY);
             }
+            background.store_far_marks();
             let groups = background.keep_groups();
             let look = (busy.get() || background.env.chores.has_marks()).then(|| next_look.get().saturating_sub(now));
             match look.into_iter().chain(groups).min() {

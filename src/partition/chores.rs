@@ -16,6 +16,7 @@ use crate::segment::Segment;
 pub(crate) struct Chores {
     files: SegQueue<FileChore>,
     marks: SegQueue<Arc<Partition>>,
+    far: SegQueue<Arc<Partition>>,
     wakers: OnceLock<[Waker; 2]>,
 }
 
@@ -52,6 +53,16 @@ impl Chores {
         if let Some([_, upkeep]) = self.wakers.get() {
             upkeep.wake_by_ref();
         }
+    }
+
+    /// Its mark had better be stored now: much has become durable since the last.
+    pub(super) fn add_far(&self, partition: Arc<Partition>) {
+        self.far.push(partition);
+        self.wake_upkeep();
+    }
+
+    pub(crate) fn next_far(&self) -> Option<Arc<Partition>> {
+        self.far.pop()
     }
 
     pub(crate) fn wake_upkeep(&self) {

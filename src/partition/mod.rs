@@ -365,16 +365,22 @@ impl Partition {
 
     // ---- marks
 
-    /// Notes a place that is durable now; queued for the catalogue when it is worth an entry.
+    /// Notes a place that is durable now; queued for the catalogue when it is worth an entry. What no mark covers is
+    /// read when the log is opened after a crash, so that after `sync_bytes` it is.
     fn note_durable(self: &Arc<Partition>, mark: Mark, bytes: u64) {
-        let queue = {
+        let (queue, far) = {
             let mut state = lock(&self.mark);
+            let (before, limit) = (state.unmarked_bytes, self.env.config.sync_bytes);
             state.current = Some(mark);
             state.unmarked_bytes += bytes;
-            !std::mem::replace(&mut state.queued, true)
+            let far = before < limit && state.unmarked_bytes >= limit;
+            (!std::mem::replace(&mut state.queued, true), far)
         };
         if queue {
             self.env.chores.add_mark(self.clone());
+        }
+        if far {
+            self.env.chores.add_far(self.clone());
         }
     }
 

@@ -26,7 +26,11 @@ fn a_place_is_stored_when_much_has_come_or_nothing_more_comes() {
     partition.note_durable(mark(1), 40 << 10);
     assert!(partition.env.chores.has_marks());
     assert_eq!(partition.due_mark(&mut seen, false), (None, true));
+    assert!(partition.env.chores.next_far().is_none());
     partition.note_durable(mark(2), 24 << 10);
+    assert!(partition.env.chores.next_far().is_some(), "much has come");
+    partition.note_durable(mark(2), 24 << 10);
+    assert!(partition.env.chores.next_far().is_none(), "it is known");
     assert_eq!(partition.due_mark(&mut seen, false), (Some(mark(2)), false), "64 KiB have come");
     assert_eq!(partition.due_mark(&mut seen, true), (None, false), "it is stored");
 
@@ -61,4 +65,7 @@ fn whoever_has_work_for_a_background_thread_wakes_that_thread() {
     assert_eq!(rung(), (1, 2));
     assert!(chores.has_marks());
     assert!(chores.next_mark().is_some() && !chores.has_marks());
+    chores.add_far(inner(&engine));
+    assert_eq!(rung(), (1, 3));
+    assert!(chores.next_far().is_some() && chores.next_far().is_none());
 }

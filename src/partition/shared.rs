@@ -91,6 +91,11 @@ impl<W> Shared<W> {
         naps
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_napping(&self) -> bool {
+        self.napping.load(Ordering::SeqCst)
+    }
+
     /// There is something that nobody else will do: no nap. Whether to wake the thread from one.
     pub(crate) fn rouse(&self) -> bool {
         if self.helped.load(Ordering::SeqCst) {

@@ -146,7 +146,12 @@ fn what_nobody_waits_for_is_written_when_its_nap_is_over() {
     let (inbox, handle) = (writers.inbox.clone(), writers.handle());
     let thread = std::thread::spawn(move || writers.run());
     for end in 1..4 {
-        inbox.writer.helped();
+        // It may be just looking for the last time before it sleeps.
+        wait_until(|| {
+            inbox.writer.helped();
+            inbox.unpark();
+            inbox.writer.is_napping()
+        });
         bare.send(10, false);
         handle.ready(0);
         wait_until(|| bare.ends().0 == end);

@@ -118,6 +118,9 @@ impl File for Watched<dyn File> {
     fn length(&self) -> io::Result<u64> {
         self.of.length()
     }
+    fn stored_end(&self, from: u64) -> io::Result<u64> {
+        self.of.stored_end(from)
+    }
     fn sync(&self) -> io::Result<()> {
         self.step(Step::Sync)?.sync()
     }

@@ -108,6 +108,9 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Cuts off what was allocated beyond `length`.
     fn give_back(&self, length: u64) -> io::Result<()>;
     fn length(&self) -> io::Result<u64>;
+    /// From where on it reads as zeros because nothing was ever written there, as far as that is known, at least
+    /// `from`; else its length. Asked before that is read: what memory holds counts as written.
+    fn stored_end(&self, from: u64) -> io::Result<u64>;
     /// Makes all written bytes and the length durable; returns when done.
     fn sync(&self) -> io::Result<()>;
     /// Forgets what memory holds of the file and the drive has, or is taken to have: reads then say what it has.

@@ -159,7 +159,7 @@ impl KeyedLog {
         loop {
             let reason = self.replay_batches(length, replay)?;
             let end = self.end;
-            let beyond = search(&*file, length, self.seed, end.position, end.epoch)
+            let beyond = search(&*file, length, self.seed, end.position..length, end.epoch)
                 .map_err(|error| Error::io(error).at_path(&self.path))?;
             self.durable_offset = self.durable_offset.max(beyond.durable_before);
             if self.durable_offset <= end.next_offset {

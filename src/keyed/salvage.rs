@@ -89,7 +89,7 @@ impl KeyedLog {
             place = scan.place();
             if !searched {
                 // It holds for all that follows: what was durable once was durable.
-                let beyond = search(file, length, self.seed, place.position, place.epoch).map_err(at_file)?;
+                let beyond = search(file, length, self.seed, place.position..length, place.epoch).map_err(at_file)?;
                 durable = durable.max(beyond.durable_before);
             }
             if durable <= place.next_offset {

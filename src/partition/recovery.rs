@@ -151,6 +151,12 @@ impl Walk<'_> {
             let start = self.start_in(&header, at == first, length, epoch);
             let index = SegmentIndex::new(self.config.index_interval_bytes);
             let segment = self.add(at, header, start.position, None, Some((index, start.position)));
+            // Where nobody writes meanwhile.
+            let written = match (self.doubt, end) {
+                (Doubt::Tail | Doubt::Memory, None) => file.stored_end(start.position),
+                _ => Ok(self.files[at].length),
+            };
+            let written = written.map_err(|error| Error::io(error).at_path(segment.path()))?;
             let mut scan = Scan::new(&*file, length, segment.seed(), start).sparse(rewritten.is_some());
             let misfit = loop {
                 let before = scan.place();
@@ -198,7 +204,7 @@ impl Walk<'_> {
                 at += 1;
                 continue;
             }
-            return self.finish(at, &segment, stopped, &misfit, &above);
+            return self.finish(at, &segment, stopped, written, &misfit, &above);
         }
         // Only files with a valid header are entered.
         Ok(self.recovered)
@@ -237,6 +243,7 @@ impl Walk<'_> {
         at: usize,
         segment: &Arc<Segment>,
         stopped: Place,
+        written: u64,
         misfit: &FormatError,
         above: &VecDeque<Above>,
     ) -> Result<Recovered> {
@@ -259,7 +266,7 @@ impl Walk<'_> {
             self.recovered.end_at_once();
             return Ok(self.recovered);
         }
-        let (beyond, written_bytes) = self.look_beyond(at, stopped)?;
+        let (beyond, written_bytes) = self.look_beyond(at, stopped, written)?;
         let evidence = self.evidence.max(beyond.durable_before);
         let below_start = evidence <= self.recovered.log_start && !bites("retained-rest-is-damage");
         if stopped.next_offset < evidence && below_start {
@@ -311,8 +318,9 @@ impl Walk<'_> {
     }
 
     /// Searches the rest of file `at` and all later ones. What is said of valid headers holds for
-    /// file `at`; the evidence for all; also how many bytes were written there.
-    fn look_beyond(&self, at: usize, stopped: Place) -> Result<(Beyond, u64)> {
+    /// file `at`, from whose byte `written` on there are only zeros; the evidence for all; also how many bytes were
+    /// written there.
+    fn look_beyond(&self, at: usize, stopped: Place, written: u64) -> Result<(Beyond, u64)> {
         let mut result = Beyond::default();
         let mut written_bytes = 0;
         for (number, file) in self.files.iter().enumerate().skip(at) {
@@ -321,8 +329,9 @@ impl Walk<'_> {
                 written_bytes += file.length;
                 continue;
             };
-            let from = if number == at { stopped.position } else { BLOCK_BYTES };
-            let beyond = search(&*file.file, file.length, header.seed(), from, stopped.epoch)
+            let places = if number == at { stopped.position..written } else { BLOCK_BYTES..file.length };
+            let from = places.start;
+            let beyond = search(&*file.file, file.length, header.seed(), places, stopped.epoch)
                 .map_err(|error| Error::io(error).at_path(&file.path))?;
             written_bytes += beyond.written_end - from;
             result.durable_before = result.durable_before.max(beyond.durable_before);

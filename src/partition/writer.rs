@@ -31,6 +31,9 @@ use sync::Job;
 /// Blocks are reserved ahead in steps that double from the first to the second.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 const LAST_STEP_BYTES: u64 = 32 << 20;
+/// What is reserved before a sync, at most.
+const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
+
 /// Where a partition's writer begins.
 #[derive(Debug)]
 pub(crate) struct Start {
@@ -64,6 +67,21 @@ struct Active {
     step_bytes: u64,
     began: Duration,
     prepare_asked: bool,
+}
+
+impl Active {
+    /// Reserves blocks of its file up to `end`, all or none.
+    fn allocate(&mut self, file: &dyn File, end: u64) -> std::io::Result<()> {
+        match file.allocate(self.allocated..end) {
+            Ok(()) => self.allocated = end,
+            Err(error) => {
+                // It may have taken what room there was, which others need.
+                let _ = file.give_back(self.allocated);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -382,20 +400,26 @@ impl PartitionWriter {
         if end <= active.allocated {
             return Ok(());
         }
-        let from = active.allocated;
-        let ahead = (from + active.step_bytes).min(active.segment.reserved_bytes()).max(end);
-        let mut result = file.allocate(from..ahead).map(|()| ahead);
+        let ahead = (active.allocated + active.step_bytes).min(active.segment.reserved_bytes()).max(end);
+        let mut result = active.allocate(&*file, ahead);
         if result.is_err() && ahead > end {
-            let least = end.next_multiple_of(BLOCK_BYTES);
-            result = file.allocate(from..least).map(|()| least);
+            result = active.allocate(&*file, end.next_multiple_of(BLOCK_BYTES));
         }
-        match result {
-            Ok(allocated) => {
-                active.allocated = allocated;
-                active.step_bytes = (active.step_bytes * 2).min(LAST_STEP_BYTES);
-                Ok(())
-            }
-            Err(error) => Err(self.error(error)),
+        active.step_bytes = (active.step_bytes * 2).min(LAST_STEP_BYTES);
+        result.map_err(|error| self.error(error))
+    }
+
+    /// Reserves what is going to be written while a sync of what is written now is under way: a file system that
+    /// has to read something for it (ext4 a bitmap of blocks) would wait behind all that the sync writes.
+    fn allocate_for_sync(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        let Some(file) = active.file.clone() else { return };
+        // A writer may be faster than the drive.
+        let ahead = (4 * self.unsynced_bytes).min(SYNC_AHEAD_MAX_BYTES);
+        let to = (active.position + ahead).next_multiple_of(BLOCK_BYTES).min(active.segment.reserved_bytes());
+        if ahead > active.step_bytes && to > active.allocated {
+            // Without it what comes is reserved in steps, with an error that matters.
+            let _ = active.allocate(&*file, to);
         }
     }
 

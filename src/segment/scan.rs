@@ -4,6 +4,7 @@
 //! caller, from evidence. It never maps a file and never trusts a length it has not checked.
 
 use std::io;
+use std::ops::Range;
 
 use crate::disk::File;
 use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Seed, find_magic};
@@ -171,16 +172,22 @@ pub(crate) struct Beyond {
     pub(crate) durable_before: u64,
     /// Whether any header validates, of whatever epoch: its place must not be written over.
     pub(crate) any_valid: bool,
-    /// End of the last byte that isn't zero; `from` if there is none.
+    /// End of the last byte that isn't zero; the first place if there is none.
     pub(crate) written_end: u64,
 }
 
-/// Looks at every 8 bytes from `from` to `length` for batch headers of this file.
-pub(crate) fn search(file: &dyn File, length: u64, seed: Seed, from: u64, min_epoch: u32) -> io::Result<Beyond> {
+/// Looks at every 8 bytes of `places` for headers of batches that end within the first `length` bytes of this file.
+pub(crate) fn search(
+    file: &dyn File,
+    length: u64,
+    seed: Seed,
+    places: Range<u64>,
+    min_epoch: u32,
+) -> io::Result<Beyond> {
     let mut window = Window::new(file, length);
-    let mut beyond = Beyond { written_end: from, ..Beyond::default() };
-    let mut at = from.next_multiple_of(8);
-    while at < length {
+    let mut beyond = Beyond { written_end: places.start, ..Beyond::default() };
+    let mut at = places.start.next_multiple_of(8);
+    while at < places.end {
         let bytes = window.at(at, WINDOW_BYTES)?;
         if let Some(last) = last_nonzero(bytes) {
             beyond.written_end = at + last as u64 + 1;

@@ -102,7 +102,7 @@ fn d3_beyond_the_end_an_older_epoch_is_no_evidence() {
     let said = |number: u64, epoch: u32, durable_before: u64| BatchHeader { epoch, durable_before, ..batch(number, 0) };
     let file = write(&disk, [said(0, 4, 990), said(1, 3, 1_001), said(2, 4, 995), said(3, 2, 1_003)]);
     let beyond = |from: u64, epoch: u32| {
-        let found = search(&*file, 1 << 16, example_header().seed(), position_of(from), epoch).unwrap();
+        let found = search(&*file, 1 << 16, example_header().seed(), position_of(from)..1 << 16, epoch).unwrap();
         assert!((position_of(3) + 1..=position_of(4)).contains(&found.written_end), "{found:?}");
         (found.durable_before, found.any_valid)
     };

@@ -87,6 +87,10 @@ impl File for SimFile {
         self.handle.disk.state().length(self.handle.node)
     }
 
+    fn stored_end(&self, from: u64) -> io::Result<u64> {
+        self.handle.disk.state().stored_end(self.handle.node).map(|end| end.max(from))
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.handle.disk.state();
         let ticket = state.start_sync(self.handle.node);

@@ -105,6 +105,10 @@ mod tests {
             Ok(0)
         }
 
+        fn stored_end(&self, _: u64) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn sync(&self) -> io::Result<()> {
             Ok(())
         }

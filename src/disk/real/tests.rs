@@ -344,3 +344,39 @@ fn a_write_beyond_the_size_limit_is_an_error_and_no_signal() {
     assert_eq!(refusal(file.write_at(&[IoSlice::new(b"x")], u64::MAX)), ErrorKind::FileTooLarge);
     assert_eq!(file.length().unwrap(), 0);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_never_written_is_known_where_the_file_system_tells_and_reads_as_zeros() {
+    let (disk, dir) = disk();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    let length = 16 << 20;
+    file.allocate(0..length).unwrap();
+    let tells = matches!(rustix::fs::statfs(dir.path()).unwrap().f_type as u64, 0xef53 | 0x5846_5342);
+    let end = |from: u64, written: u64| {
+        let end = file.stored_end(from).unwrap();
+        assert!((written..=length).contains(&end));
+        assert!(!tells || end <= written + (1 << 20), "{end}");
+        let mut rest = vec![1; (length - end) as usize];
+        assert_eq!(file.read_at(&mut rest, end).unwrap() as u64, length - end);
+        assert!(rest.iter().all(|&byte| byte == 0));
+        disk_forgets(&*file);
+    };
+    end(0, 0);
+    file.write_at(&[IoSlice::new(&[7; 10_000])], 4_096).unwrap();
+    end(0, 14_096);
+    end(8_192, 14_096);
+    file.write_at(&[IoSlice::new(b"behind a gap")], 9 << 20).unwrap();
+    end(4_096, (9 << 20) + 12);
+    file.sync().unwrap();
+    end(4_096, (9 << 20) + 12);
+    end(10 << 20, 10 << 20);
+    assert_eq!(file.stored_end(length).unwrap(), length);
+}
+
+/// What memory holds of a file counts as written.
+#[cfg(target_os = "linux")]
+fn disk_forgets(file: &dyn File) {
+    file.sync().unwrap();
+    file.forget().unwrap();
+}

@@ -276,6 +276,10 @@ impl File for Forgiving {
         self.0.length()
     }
 
+    fn stored_end(&self, from: u64) -> io::Result<u64> {
+        self.0.stored_end(from)
+    }
+
     fn write_at(&self, _: &[io::IoSlice<'_>], _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -87,6 +87,7 @@ impl PartitionWriter {
             self.directory_dirty = false;
         }
         if !itself {
+            self.allocate_for_sync();
             files.iter().for_each(|file| queue.start(self.slot, file));
         }
         if bites("acknowledged-at-sync-start") {

@@ -29,18 +29,18 @@ fn d3_evidence_and_whole_batches_are_found_wherever_they_lie() {
     for position in places.into_iter().chain([FROM + 2 * WINDOW, last - 8, last]) {
         let bytes = batch(0, 0).encode(seed, position);
         put(&*file, &bytes, position);
-        let found = search(&*file, LENGTH, seed, FROM, 2).unwrap();
+        let found = search(&*file, LENGTH, seed, FROM..LENGTH, 2).unwrap();
         let written = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
         assert_eq!((found.durable_before, found.any_valid, found.written_end), (900, true, position + written));
         let place = Place { position, ..after };
         assert_eq!(next_batch(&*file, LENGTH, seed, after).unwrap(), Some(place));
         // Half of it is gone.
         put(&*file, &[0; BATCH_HEADER_BYTES / 2], position);
-        let found = search(&*file, LENGTH, seed, FROM, 2).unwrap();
+        let found = search(&*file, LENGTH, seed, FROM..LENGTH, 2).unwrap();
         assert_eq!((found.durable_before, found.any_valid, found.written_end), (0, false, position + written));
         assert_eq!(next_batch(&*file, LENGTH, seed, after).unwrap(), None);
         put(&*file, &[0; BATCH_HEADER_BYTES], position);
-        assert_eq!(search(&*file, LENGTH, seed, FROM, 2).unwrap().written_end, FROM);
+        assert_eq!(search(&*file, LENGTH, seed, FROM..LENGTH, 2).unwrap().written_end, FROM);
     }
 }
 
@@ -52,7 +52,7 @@ fn what_only_begins_like_a_batch_hides_none_behind_it() {
     let bytes = batch(0, 0).encode(seed, position);
     put(&*file, &bytes[..8], position - 8);
     put(&*file, &bytes, position);
-    assert!(search(&*file, LENGTH, seed, FROM, 2).unwrap().any_valid);
+    assert!(search(&*file, LENGTH, seed, FROM..LENGTH, 2).unwrap().any_valid);
     let after = Place { position: FROM, next_offset: 1_000, epoch: 2 };
     assert_eq!(next_batch(&*file, LENGTH, seed, after).unwrap(), Some(Place { position, ..after }));
 }
@@ -95,7 +95,7 @@ fn a_file_that_ends_within_a_batch_ends_the_scan_there() {
     assert!(reason.to_string().contains("the file ends within the batch"), "{reason}");
     assert_eq!(scan.place(), start);
     let beyond = position + BATCH_BYTES;
-    let found = search(&*file, 1 << 16, seed, beyond, 2).unwrap();
+    let found = search(&*file, 1 << 16, seed, beyond..1 << 16, 2).unwrap();
     assert_eq!((found.any_valid, found.written_end), (false, beyond + 8));
     let after = Place { position: beyond - 8, ..start };
     assert_eq!(next_batch(&*file, 1 << 16, seed, after).unwrap(), None);
@@ -107,7 +107,7 @@ fn a_header_whose_batch_would_end_behind_the_file_is_none() {
     let (seed, position) = (example_header().seed(), LENGTH - BATCH_BYTES);
     let header = BatchHeader { length: BATCH_HEADER_BYTES as u32 + 8, ..batch(0, 0) };
     put(&*file, &header.encode(seed, position), position);
-    assert!(!search(&*file, LENGTH, seed, position, 2).unwrap().any_valid);
+    assert!(!search(&*file, LENGTH, seed, position..LENGTH, 2).unwrap().any_valid);
     let after = Place { position: position - 8, next_offset: 1_000, epoch: 2 };
     let mut budget = 1_000;
     assert_eq!(next_batch_within(&*file, LENGTH, seed, after, &mut budget).unwrap(), None);

@@ -119,7 +119,7 @@ fn d3_evidence_is_found_wherever_its_header_lies() {
         // What looks like a header's beginning, in the body before it.
         put(&*file, position - 8, &batch(3, 0), &[]);
         put(&*file, position, &BatchHeader { durable_before: 950, ..batch(0, 0) }, &[]);
-        let found = search(&*file, 4 * MIB, seed(), from, 2).unwrap();
+        let found = search(&*file, 4 * MIB, seed(), from..4 * MIB, 2).unwrap();
         // The last byte of it that isn't zero is its epoch's.
         let expected = super::super::Beyond { durable_before: 950, any_valid: true, written_end: position + 89 };
         assert_eq!(found, expected, "{position} from {from}");
@@ -151,9 +151,9 @@ fn a_search_goes_to_the_end_of_the_file_and_stops_there() {
     // Longer than it is: its writer gave space back meanwhile.
     for (told, last_read) in [(length, rest as usize), (length + 1_000, rest as usize + 1_000), (9 * MIB, window)] {
         let reads = [(BLOCK_BYTES, window), (length - rest, last_read)];
-        assert!(search(&file.file, told, seed(), BLOCK_BYTES, 2).unwrap().any_valid);
+        assert!(search(&file.file, told, seed(), BLOCK_BYTES..told, 2).unwrap().any_valid);
         assert_eq!(file.taken(), reads, "{told}");
-        assert!(search(&file.file, told, seed(), length - 8, 2).unwrap().written_end <= length);
+        assert!(search(&file.file, told, seed(), length - 8..told, 2).unwrap().written_end <= length);
         file.taken();
 
         // Its epoch is too old, so that nothing is found.
@@ -162,7 +162,7 @@ fn a_search_goes_to_the_end_of_the_file_and_stops_there() {
         assert_eq!(file.taken(), reads, "{told}");
     }
     // There is nothing behind the end.
-    assert_eq!(search(&file.file, length, seed(), length, 2).unwrap().written_end, length);
+    assert_eq!(search(&file.file, length, seed(), length..length, 2).unwrap().written_end, length);
     assert_eq!(next_batch(&file.file, length, seed(), place(length - 8, 0)).unwrap(), None);
     assert_eq!(file.taken(), []);
 }
@@ -172,8 +172,8 @@ fn a_header_of_more_than_the_file_has_room_for_is_no_evidence() {
     let file = empty(1 << 16);
     let long = BatchHeader { length: (1 << 16) - BLOCK_BYTES as u32, ..batch(0, 0) };
     put(&*file, BLOCK_BYTES, &long, &[]);
-    assert!(search(&*file, 1 << 16, seed(), BLOCK_BYTES, 2).unwrap().any_valid);
-    let found = search(&*file, (1 << 16) - 8, seed(), BLOCK_BYTES, 2).unwrap();
+    assert!(search(&*file, 1 << 16, seed(), BLOCK_BYTES..1 << 16, 2).unwrap().any_valid);
+    let found = search(&*file, (1 << 16) - 8, seed(), BLOCK_BYTES..(1 << 16) - 8, 2).unwrap();
     assert_eq!((found.any_valid, found.durable_before), (false, 0));
     assert_eq!(found.written_end, BLOCK_BYTES + 89, "its place is written all the same");
 }

@@ -92,12 +92,11 @@ impl State {
         if range.end > LENGTH_MAX {
             return Err(Errno::FBIG.into());
         }
-        if self.room_end(node, range.end)? < range.end {
-            return Err(Errno::NOSPC.into());
-        }
+        // As ext4 does: what room there is has been taken when it turns out not to be enough.
+        let end = self.room_end(node, range.end)?;
         let moment = self.next_moment();
-        self.file_mut(node)?.contents.set_length(moment, range.end);
-        Ok(())
+        self.file_mut(node)?.contents.set_length(moment, end);
+        if end < range.end { Err(Errno::NOSPC.into()) } else { Ok(()) }
     }
 
     pub(in crate::sim) fn give_back(&mut self, node: NodeId, length: u64) -> io::Result<()> {
@@ -118,6 +117,11 @@ impl State {
 
     pub(in crate::sim) fn length(&self, node: NodeId) -> io::Result<u64> {
         Ok(self.file(node)?.contents.length())
+    }
+
+    pub(in crate::sim) fn stored_end(&self, node: NodeId) -> io::Result<u64> {
+        let cache = self.file(node)?.contents.cache();
+        Ok(cache.stored_end().min(cache.length()))
     }
 
     pub(in crate::sim) fn start_sync(&mut self, node: NodeId) -> Ticket {

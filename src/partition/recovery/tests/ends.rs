@@ -1,9 +1,14 @@
 //! Where what counts ends: what is cut and set aside, what is damage, what the first sync has to prove.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::files::*;
+use crate::disk::{Access, Disk, Step, Watched};
 use crate::format::{BLOCK_BYTES, BatchHeader};
 use crate::partition::recovery::{Doubt, Recovered, TailCut};
 use crate::segment::index_path;
+use crate::sim::SimDisk;
 
 const OPEN: u64 = u64::MAX;
 
@@ -139,4 +144,46 @@ fn d3_behind_damage_each_segment_is_read_as_far_as_it_is_known_to_go() {
     assert_eq!(damage(&missing).0, Some(1));
     assert_eq!((segments(&missing), missing.end_offset), (vec![(0, place(4), 4), (4, place(2), OPEN)], 6));
     assert!(whole.set_aside.is_empty() && missing.set_aside.is_empty());
+}
+
+/// Blocks that were reserved and never written lie behind these bytes.
+fn with_reserved(bytes: Vec<u8>, reserved: u64) -> SimDisk {
+    let disk = disk_with([(0, bytes)]);
+    let file = disk.open(&path(0), Access::Write).unwrap();
+    let length = file.length().unwrap();
+    file.allocate(length..length + reserved).unwrap();
+    disk
+}
+
+#[test]
+fn what_was_reserved_and_never_written_is_not_read_in_a_directory_that_is_ours() {
+    let reserved = 64 << 20;
+    let disk = with_reserved(file(&header(0), (0..3).map(batch)), reserved);
+    for (doubt, reads_all) in [(Doubt::Tail, false), (Doubt::Memory, false), (Doubt::Nothing, true)] {
+        let read = Arc::new(AtomicU64::new(0));
+        let end = read.clone();
+        let watched = Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| {
+            if let Step::Read { position, bytes } = step {
+                end.fetch_max(position + bytes as u64, Ordering::SeqCst);
+            }
+            Ok(())
+        });
+        let found = recovered(&watched, None, doubt);
+        assert_eq!((found.end_offset, found.cut), (3, None), "{doubt:?}");
+        assert_eq!(found.active.unwrap().1, place(3) + reserved, "it is written there");
+        assert_eq!(read.load(Ordering::SeqCst) > 4 << 20, reads_all, "{doubt:?}");
+    }
+}
+
+#[test]
+fn d3_a_header_whose_batch_reaches_into_what_was_never_written_is_evidence() {
+    // Of four batches two are whole, the third is torn, and of the last there is the header only.
+    let mut bytes = spoiled(file(&header(0), (0..3).map(batch)), 2);
+    let last = BatchHeader { durable_before: 3, length: 8 << 10, ..batch(3) };
+    bytes.extend_from_slice(&last.encode(header(0).seed(), place(3)));
+    let disk = with_reserved(bytes, 1 << 20);
+    for doubt in [Doubt::Nothing, Doubt::Tail, Doubt::Memory] {
+        let (at, said) = damage(&recovered(&disk, None, doubt));
+        assert_eq!(at, Some(2), "{doubt:?}: {said}");
+    }
 }

@@ -106,3 +106,61 @@ fn where_there_is_no_room_to_reserve_ahead_what_is_needed_does() {
     assert_eq!(writing.bare.ends().0, 3);
     assert_eq!(disk.list_files().len(), 1, "in the same file, as nothing was half written");
 }
+
+/// So many bytes unsynced begin a sync; also where that begins.
+fn syncing_after(sync_bytes: u64, segment_bytes: u64) -> (Writing, u64) {
+    let config = EngineConfig { sync_bytes, ..EngineConfig::default() };
+    let mut writing = Writing::new(config, TopicConfig::default().segment_bytes(segment_bytes), 0);
+    while !writing.writer.is_syncing() {
+        writing.write(100_000);
+    }
+    let unsynced = writing.active().position - BLOCK_BYTES;
+    (writing, unsynced)
+}
+
+#[test]
+fn what_is_written_while_a_sync_is_under_way_was_reserved_before() {
+    let (mut writing, unsynced) = syncing_after(1 << 20, 64 << 20);
+    let disk = writing.bare.disk.clone();
+    let Active { position, allocated, .. } = *writing.active();
+    assert_eq!(allocated, (position + 4 * unsynced).next_multiple_of(BLOCK_BYTES));
+    let asked = disk.count(Operation::Allocate);
+    while writing.active().position + batch_bytes(100_000) <= allocated {
+        writing.write(100_000);
+    }
+    assert_eq!(disk.count(Operation::Allocate), asked);
+    // Not more than a segment, and nothing where a step is more.
+    let (writing, _) = syncing_after(1 << 20, 2 << 20);
+    assert_eq!(writing.active().allocated, 2 << 20);
+    let mut writing = Writing::of(64 << 20);
+    writing.write(30_000);
+    let Active { position, allocated, .. } = *writing.active();
+    assert!(position + 4 * batch_bytes(30_000) > allocated);
+    writing.bare.partition.want_sync(1);
+    writing.turn();
+    assert_eq!(writing.active().allocated, allocated, "a step is more");
+}
+
+#[test]
+fn room_that_is_too_little_to_reserve_ahead_is_left_to_others() {
+    const ROOM: u64 = 1 << 20;
+    let (mut writing, _) = syncing_after(1 << 20, 64 << 20);
+    let disk = writing.bare.disk.clone();
+    let allocated = writing.active().allocated;
+    let capacity = disk.used_bytes() + ROOM;
+    disk.set_capacity(capacity);
+    let mut syncs = 0;
+    while writing.active().position + batch_bytes(100_000) <= allocated {
+        writing.end_syncs();
+        writing.write(100_000);
+        syncs += u64::from(writing.writer.is_syncing());
+        assert_eq!((writing.active().allocated, disk.used_bytes()), (allocated, capacity - ROOM));
+    }
+    assert!(syncs > 1, "before each there was too little");
+    // Nor is there room for a step, but for what is written.
+    writing.write(100_000);
+    let Active { position, allocated, .. } = *writing.active();
+    assert_eq!(allocated, position.next_multiple_of(BLOCK_BYTES));
+    assert!(capacity - disk.used_bytes() >= ROOM - batch_bytes(100_000) - BLOCK_BYTES);
+    assert_eq!(writing.whole(), writing.bare.ends().0);
+}

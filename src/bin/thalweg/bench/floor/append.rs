@@ -1,6 +1,6 @@
 //! Appending: producers frame records into buffers of 256 KiB, writers checksum each batch once and write
 //! each buffer with one call into files whose blocks are reserved in steps of 32 MiB; 64 MiB that aren't
-//! synced are, beside the writing. One buffer after the other goes to one file after the other.
+//! synced are, beside the writing, and what is written meanwhile is reserved before. One buffer after the other goes to one file after the other.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -27,6 +27,7 @@ const STEP_BYTES: u64 = 32 << 20;
 /// What waits to be written at most, over all producers.
 const BUFFERS: usize = 64;
 const SYNC_BYTES: u64 = 64 << 20;
+const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
 const SYNC_TIME: Duration = Duration::from_secs(1);
 
 /// A full buffer on its way to a file, and whose it is.
@@ -186,7 +187,7 @@ impl Writer {
             log.write(&full.buffer, self.segment_bytes, self.kept_bytes, &syncs)
                 .map_err(|error| failed(&log.path, &error))?;
             let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
-            log.sync(&syncs, due_bytes);
+            log.sync(&syncs, due_bytes, self.segment_bytes).map_err(|error| failed(&log.path, &error))?;
             full.buffer.clear();
             self.empties[full.producer].give(full.buffer);
         }
@@ -235,13 +236,22 @@ impl Log {
         Ok(())
     }
 
-    fn sync(&mut self, syncs: &Syncs, due_bytes: u64) {
+    fn sync(&mut self, syncs: &Syncs, due_bytes: u64, segment_bytes: u64) -> std::io::Result<()> {
         let due = self.unsynced >= due_bytes || (self.unsynced > 0 && self.synced_at.elapsed() >= SYNC_TIME);
         if due
             && let Some(file) = &self.file
-            && syncs.start_if_idle(file)
+            && syncs.begins_if_idle()
         {
+            // As the engine does.
+            let ahead = (4 * self.unsynced).min(SYNC_AHEAD_MAX_BYTES);
+            let end = (self.position + ahead).min(segment_bytes);
+            if ahead > STEP_BYTES && end > self.reserved {
+                reserve(file, self.reserved, end - self.reserved)?;
+                self.reserved = end;
+            }
+            syncs.start_one(file);
             (self.unsynced, self.synced_at) = (0, Instant::now());
         }
+        Ok(())
     }
 }

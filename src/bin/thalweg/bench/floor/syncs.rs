@@ -32,13 +32,9 @@ impl Syncs {
         Syncs { files: Some(files), idle, error, thread: Some(thread) }
     }
 
-    /// Syncs it unless another sync is on; whether it does.
-    pub(super) fn start_if_idle(&self, file: &Arc<File>) -> bool {
-        let begins = self.idle.swap(false, Ordering::AcqRel);
-        if begins {
-            self.start_one(file);
-        }
-        begins
+    /// Whether none is on; then one is to be started.
+    pub(super) fn begins_if_idle(&self) -> bool {
+        self.idle.swap(false, Ordering::AcqRel)
     }
 
     /// Syncs it when its turn comes.

@@ -54,6 +54,13 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
 }
 
+/// The plain checksum of what had the checksum `before` (0 of nothing) and these bytes behind it.
+pub(crate) fn crc_on(before: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(before);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

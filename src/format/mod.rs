@@ -17,7 +17,7 @@ mod record;
 
 pub(crate) use batch::{Attributes, BATCH_HEADER_BYTES, BatchHeader, BatchKind, find_magic, seed_behind};
 pub(crate) use catalog_entry::{CatalogEntry, Mark};
-pub(crate) use checksum::{Seed, crc};
+pub(crate) use checksum::{Seed, crc, crc_on};
 #[cfg(test)]
 pub(crate) use file_header::tests::example as example_header;
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};

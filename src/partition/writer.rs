@@ -20,7 +20,7 @@ use super::gather::Gathering;
 use super::intake::Group;
 use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Previous, crc};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Previous};
 use crate::lock::lock;
 use crate::segment::{Place, Segment};
 use crate::teeth::bites;
@@ -329,9 +329,7 @@ impl PartitionWriter {
             pending.position = active.position;
         }
         let position = pending.position + pending.bytes;
-        let (head, body) = bytes.split_at_mut(BATCH_HEADER_BYTES);
         let header = BatchHeader {
-            body_crc: crc(body),
             durable_before: match bites("evidence-before-it-is-durable") {
                 false => self.partition.progress.durable(),
                 true => self.partition.progress.written(),
@@ -340,7 +338,7 @@ impl PartitionWriter {
             epoch: self.epoch,
             ..draft
         };
-        head.copy_from_slice(&header.encode(active.segment.seed(), position));
+        bytes[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode(active.segment.seed(), position));
         pending.bytes += u64::from(header.length);
         pending.headers.push((header, position));
     }

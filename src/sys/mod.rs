@@ -1,4 +1,4 @@
-//! The only unsafe code: mapped files, the io_uring ring, and the simulated disk's shared memory.
+//! The only unsafe code: mapped files, the io_uring ring, the simulated disk's shared memory, a hint to the processor.
 //!
 //! Everything here has a safe face whose conditions are checked where they can be; what the caller
 //! must keep is said at the item. Knows nothing of the rest of the crate.
@@ -7,6 +7,7 @@ pub(crate) mod affinity;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod direct;
 pub(crate) mod map;
+pub(crate) mod prefetch;
 pub(crate) mod ring;
 #[cfg(feature = "sim")]
 pub(crate) mod shared_buffer;

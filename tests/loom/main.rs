@@ -38,6 +38,13 @@ mod shared;
 #[allow(dead_code, unreachable_pub)]
 mod error;
 
+#[path = "../../src/sys/prefetch.rs"]
+mod prefetch;
+
+mod sys {
+    pub(crate) use crate::prefetch;
+}
+
 mod config {
     pub(crate) use thalweg::Acks;
 }

@@ -1,10 +1,10 @@
-//! Appending: producers frame records into buffers of 256 KiB, writers checksum each batch once and write
+//! Appending: producers frame records into buffers of 256 KiB and checksum each batch once, writers write
 //! each buffer with one call into files whose blocks are reserved in steps of 32 MiB; 64 MiB that aren't
 //! synced are, beside the writing, and what is written meanwhile is reserved before. One buffer after the other goes to one file after the other.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -77,7 +77,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings, payloads: &Payloads, plan:
     for number in 0..writer_count {
         let (sender, full) = mpsc::sync_channel::<Full>(BUFFERS);
         to_writers.push(sender);
-        let mut writer = Writer::new(piece.path().to_owned(), settings, number, writer_count, empties.clone());
+        let mut writer = Writer::new(piece.path(), settings, number, writer_count, empties.clone());
         writers.push(thread::spawn(move || writer.work(full)));
     }
     // Each producer's own; the last one gone, writers end.
@@ -87,13 +87,21 @@ pub(crate) fn run(bench: &Bench, settings: &Settings, payloads: &Payloads, plan:
         produce(lane, payloads, settings, &empties[lane.number], &senders);
         Ok(())
     };
+    let mut syncing = Vec::new();
     let settle = || {
         to_writers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let outcomes: Vec<_> = writers.into_iter().map(JoinHandle::join).collect();
-        let failed = |_| Err(Failure::new("a floor's thread panicked"));
-        outcomes.into_iter().try_for_each(|outcome| outcome.unwrap_or_else(failed))
+        for outcome in outcomes {
+            syncing.push(outcome.unwrap_or_else(|_| Err(Failure::new("a floor's thread panicked")))?);
+        }
+        Ok(())
     };
-    lanes::run(bench, plan, settings.producers, work, settle).map(|(run, _)| run)
+    let run = lanes::run(bench, plan, settings.producers, work, settle).map(|(run, _)| run)?;
+    for syncs in syncing {
+        // Nobody waits for these: as in the engine they end beside what comes next.
+        syncs.finish().map_err(|error| failed(piece.path(), &error))?;
+    }
+    Ok(run)
 }
 
 /// Frames values until it is over. If a writer has failed, it ends early.
@@ -123,6 +131,7 @@ fn produce(
             goes_on = lane.did(CHUNK - (until - n), bytes);
         }
         framer.close(&mut buffer);
+        frame::seal(&mut buffer);
         let producer = lane.number;
         if writers[file % writers.len()].send(Full { buffer, file, producer }).is_err() {
             return;
@@ -133,7 +142,6 @@ fn produce(
 
 /// One thread that writes its share of the files.
 struct Writer {
-    dir: PathBuf,
     segment_bytes: u64,
     kept_bytes: u64,
     acks: Acks,
@@ -158,16 +166,16 @@ struct Log {
 }
 
 impl Writer {
-    fn new(dir: PathBuf, settings: &Settings, number: usize, count: usize, empties: Arc<[Empties]>) -> Writer {
+    fn new(dir: &Path, settings: &Settings, number: usize, count: usize, empties: Arc<[Empties]>) -> Writer {
         let logs = (0..settings.partitions as usize).filter(|file| file % count == number);
         let logs = logs.map(|file| Log::new(dir.join(file.to_string()))).collect();
         let kept_bytes = KEPT_BYTES / u64::from(settings.partitions);
         let (segment_bytes, acks, pin) = (settings.segment_bytes, settings.acks, settings.pin);
-        Writer { dir, segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
+        Writer { segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
     }
 
-    /// Writes until nobody sends any more. If it fails, nobody waits for it.
-    fn work(&mut self, full: Receiver<Full>) -> Result<(), Failure> {
+    /// Writes until nobody sends any more; the syncs that are on then. If it fails, nobody waits for it.
+    fn work(&mut self, full: Receiver<Full>) -> Result<Syncs, Failure> {
         let outcome = self.write_all(full);
         if outcome.is_err() {
             self.empties.iter().for_each(Empties::end);
@@ -175,14 +183,13 @@ impl Writer {
         outcome
     }
 
-    fn write_all(&mut self, full: Receiver<Full>) -> Result<(), Failure> {
+    fn write_all(&mut self, full: Receiver<Full>) -> Result<Syncs, Failure> {
         if self.pin {
             // Where it can't be, the engine's threads run free too.
             let _ = thalweg::floors::pin_to(self.number);
         }
-        let syncs = Syncs::start();
+        let mut syncs = Syncs::start();
         for mut full in full {
-            frame::seal(&mut full.buffer);
             let log = &mut self.logs[full.file / self.count];
             log.write(&full.buffer, self.segment_bytes, self.kept_bytes, &syncs)
                 .map_err(|error| failed(&log.path, &error))?;
@@ -193,8 +200,9 @@ impl Writer {
         }
         if self.acks == Acks::Synced {
             self.logs.iter_mut().for_each(|log| log.file.iter().for_each(|file| syncs.start_one(file)));
+            syncs.wait();
         }
-        syncs.finish().map_err(|error| failed(&self.dir, &error))
+        Ok(syncs)
     }
 }
 

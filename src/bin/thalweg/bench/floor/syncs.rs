@@ -45,11 +45,16 @@ impl Syncs {
     }
 
     /// Waits for all of them.
-    pub(super) fn finish(mut self) -> io::Result<()> {
+    pub(super) fn wait(&mut self) {
         self.files = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+
+    /// Waits for all of them; the first error.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.wait();
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
 }

@@ -47,7 +47,7 @@ pub(crate) struct Background {
 /// A partition whose place hasn't been stored, and how far it was when last looked at.
 struct Moving {
     partition: Arc<Partition>,
-    seen: u64,
+    seen: Option<u64>,
 }
 
 impl Background {
@@ -66,6 +66,7 @@ impl Background {
     /// All that there is to do now, for an engine without threads.
     pub(crate) fn round(&self) {
         self.do_files();
+        self.look_at_far();
         self.store_marks(false);
         self.keep_limits();
         self.keep_groups();
@@ -177,37 +178,30 @@ impl Background {
         let mut moving = lock(&self.moving);
         while let Some(partition) = self.env.chores.next_mark() {
             let key = (partition.log.topic_id, partition.number);
-            moving.entry(key).or_insert(Moving { partition, seen: u64::MAX });
+            moving.entry(key).or_insert(Moving { partition, seen: None });
         }
-        let mut due = self.far_marks();
-        moving.retain(|_, Moving { partition, seen }| {
-            let (mark, again) = partition.due_mark(seen, all);
-            due.extend(mark.map(|mark| (partition.log.topic_id, partition.number, mark)));
-            again
-        });
+        let idle = moving.extract_if(|_, Moving { partition, seen }| all || partition.is_idle(seen));
+        let idle: Vec<_> = idle.map(|(_, Moving { partition, .. })| partition).collect();
         let any = !moving.is_empty();
         drop(moving);
-        self.put_marks(&due);
+        self.put_marks(&idle);
         any
     }
 
-    /// Stores the marks of partitions that went far, and leaves the others in peace.
-    fn store_far_marks(&self) {
-        self.put_marks(&self.far_marks());
+    /// Stores the marks of partitions that went far, and keeps their limits: a fast one would leave them far behind
+    /// in the time between two looks.
+    fn look_at_far(&self) {
+        let far: Vec<_> = std::iter::from_fn(|| self.env.chores.next_far()).collect();
+        self.put_marks(&far);
+        far.iter().for_each(|partition| self.keep_limits_of(partition));
     }
 
-    fn far_marks(&self) -> Vec<(TopicId, u32, Mark)> {
-        let far = std::iter::from_fn(|| self.env.chores.next_far());
-        let mark = |partition: Arc<Partition>| {
-            let (mark, _) = partition.due_mark(&mut 0, true);
-            Some((partition.log.topic_id, partition.number, mark?))
-        };
-        far.filter_map(mark).collect()
-    }
-
-    fn put_marks(&self, marks: &[(TopicId, u32, Mark)]) {
+    fn put_marks(&self, of: &[Arc<Partition>]) {
+        let mark =
+            |partition: &Arc<Partition>| Some((partition.log.topic_id, partition.number, partition.take_mark()?));
+        let marks: Vec<_> = of.iter().filter_map(mark).collect();
         if !marks.is_empty()
-            && let Err(error) = lock(&self.catalog).put_marks(marks, self.env.clock.wall_ms(), false)
+            && let Err(error) = lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), false)
         {
             self.env.events.emit(Event::Background { what: "storing marks", error });
         }
@@ -227,17 +221,19 @@ impl Background {
             limited.retain(|partition| partition.strong_count() > 0);
             limited.iter().filter_map(Weak::upgrade).collect()
         };
-        let now_ms = self.env.clock.wall_ms();
-        for partition in &partitions {
-            let Some(mark) = partition.mark() else { continue };
-            let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
-            if let Some(start) = start
-                && let Err(error) = self.raise_log_start(partition, start)
-            {
-                self.env.events.emit(Event::Background { what: "dropping old segments", error });
-            }
-        }
+        partitions.iter().for_each(|partition| self.keep_limits_of(partition));
         !partitions.is_empty()
+    }
+
+    fn keep_limits_of(&self, partition: &Partition) {
+        let Some(mark) = partition.mark() else { return };
+        let now_ms = self.env.clock.wall_ms();
+        let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
+        if let Some(start) = start
+            && let Err(error) = self.raise_log_start(partition, start)
+        {
+            self.env.events.emit(Event::Background { what: "dropping old segments", error });
+        }
     }
 
     /// Raises the log start, durably, and drops what lies wholly below it. Everything below `offset`
@@ -314,7 +310,7 @@ impl Threads {
                 busy.set(background.keep_limits() || moving);
                 next_look.set(now + UPKEEP_EVERY);
             }
-            background.store_far_marks();
+            background.look_at_far();
             let groups = background.keep_groups();
             let look = (busy.get() || background.env.chores.has_marks()).then(|| next_look.get().saturating_sub(now));
             match look.into_iter().chain(groups).min() {

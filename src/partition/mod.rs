@@ -389,27 +389,20 @@ impl Partition {
         lock(&self.mark).current
     }
 
-    /// The mark to store, if one is due: enough bytes since the last, or nothing new since `seen`.
-    /// `None` and `true`: ask again later.
-    pub(crate) fn due_mark(&self, seen: &mut u64, now: bool) -> (Option<Mark>, bool) {
+    /// The newest mark, to be stored, if it isn't yet.
+    pub(crate) fn take_mark(&self) -> Option<Mark> {
         let mut state = lock(&self.mark);
-        let Some(current) = state.current else {
-            state.queued = false;
-            return (None, false);
-        };
-        if state.stored.as_ref() == Some(&current) {
-            state.queued = false;
-            return (None, false);
-        }
-        let idle = *seen == current.durable_offset;
-        *seen = current.durable_offset;
-        if !now && !idle && state.unmarked_bytes < self.env.config.sync_bytes {
-            return (None, true);
-        }
+        state.queued = false;
+        let current = state.current.filter(|current| state.stored.as_ref() != Some(current))?;
         state.unmarked_bytes = 0;
         state.stored = Some(current);
-        state.queued = false;
-        (Some(Mark { log_start_offset: self.progress.log_start(), ..current }), false)
+        Some(Mark { log_start_offset: self.progress.log_start(), ..current })
+    }
+
+    /// Whether nothing has become durable since this was last asked with the same `seen`.
+    pub(crate) fn is_idle(&self, seen: &mut Option<u64>) -> bool {
+        let durable = self.mark().map(|mark| mark.durable_offset);
+        std::mem::replace(seen, durable) == durable
     }
 
     // ---- followers

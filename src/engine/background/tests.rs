@@ -30,3 +30,23 @@ fn a_place_is_marked_as_soon_as_much_has_become_durable() {
         }
     }
 }
+
+/// Else a fast partition would have much more than its limit between two looks.
+#[test]
+fn limits_are_kept_as_soon_as_much_has_become_durable() {
+    let clock = Arc::new(SimClock::new());
+    let engine = Engine::builder("data").sync_bytes(64 << 10).clock(clock).sim(&SimDisk::new()).open().unwrap();
+    let small = TopicConfig::default().acks(Acks::Synced).segment_bytes(64 << 10).retention_bytes(Some(128 << 10));
+    engine.create_topic("t", small).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let mut start = 0;
+    for _ in 0..3 {
+        // The clock stands still: nothing is due.
+        while partition.log_start_offset() == start {
+            assert!(Instant::now() < give_up, "{start}");
+            partition.append(&Record::new(&[7; 10 << 10])).unwrap().wait().unwrap();
+        }
+        start = partition.log_start_offset();
+    }
+}

@@ -21,30 +21,29 @@ fn a_place_is_stored_when_much_has_come_or_nothing_more_comes() {
     let engine = builder(&SimDisk::new()).sync_bytes(64 << 10).open().unwrap();
     engine.create_topic("t", TopicConfig::default()).unwrap();
     let partition = inner(&engine);
-    let mut seen = u64::MAX;
-    assert_eq!(partition.due_mark(&mut seen, true), (None, false), "nothing is durable yet");
+    let mut seen = None;
+    assert_eq!(partition.take_mark(), None, "nothing is durable yet");
     partition.note_durable(mark(1), 40 << 10);
     assert!(partition.env.chores.has_marks());
-    assert_eq!(partition.due_mark(&mut seen, false), (None, true));
+    assert!(!partition.is_idle(&mut seen));
     assert!(partition.env.chores.next_far().is_none());
     partition.note_durable(mark(2), 24 << 10);
     assert!(partition.env.chores.next_far().is_some(), "much has come");
     partition.note_durable(mark(2), 24 << 10);
     assert!(partition.env.chores.next_far().is_none(), "it is known");
-    assert_eq!(partition.due_mark(&mut seen, false), (Some(mark(2)), false), "64 KiB have come");
-    assert_eq!(partition.due_mark(&mut seen, true), (None, false), "it is stored");
+    assert!(!partition.is_idle(&mut seen));
+    assert_eq!(partition.take_mark(), Some(mark(2)));
+    assert_eq!(partition.take_mark(), None, "it is stored");
 
     partition.note_durable(mark(3), 40 << 10);
-    assert_eq!(partition.due_mark(&mut seen, false), (None, true), "the bytes before it count no more");
-    assert_eq!(partition.due_mark(&mut seen, false), (Some(mark(3)), false), "nothing came since");
-
-    partition.note_durable(mark(4), 1);
-    assert_eq!(partition.due_mark(&mut seen, true), (Some(mark(4)), false), "the log is being closed");
+    assert!(partition.env.chores.next_far().is_none(), "the bytes before it count no more");
+    assert!(!partition.is_idle(&mut seen));
+    assert!(partition.is_idle(&mut seen), "nothing came since");
+    assert_eq!(partition.take_mark(), Some(mark(3)));
 
     partition.note_durable(mark(5), 1);
     partition.progress.raise_log_start(3);
-    let raised = Mark { log_start_offset: 3, ..mark(5) };
-    assert_eq!(partition.due_mark(&mut seen, true), (Some(raised), false));
+    assert_eq!(partition.take_mark(), Some(Mark { log_start_offset: 3, ..mark(5) }));
 }
 
 #[test]

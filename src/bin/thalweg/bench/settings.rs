@@ -60,7 +60,7 @@ impl Default for Settings {
             time: Duration::from_secs(3),
             total_bytes: None,
             warm_up: Duration::ZERO,
-            rounds: 3,
+            rounds: 4,
             rate: None,
             verify: false,
             seed: 1,

@@ -57,7 +57,8 @@ impl Line<'_> {
     }
 }
 
-/// Lets the engine and its floors take turns, until the rounds are done or it is interrupted.
+/// Lets the engine and its floors take turns, until the rounds are done or it is interrupted. In every other round
+/// the last begins: whoever comes first may find memory and drive in another state.
 fn take_turns(
     bench: &Bench,
     rounds: u32,
@@ -65,11 +66,12 @@ fn take_turns(
     count: usize,
 ) -> Result<Vec<Figures>, Failure> {
     let mut all = vec![Figures::default(); count];
-    for _ in 0..rounds {
-        for (turn, figures) in all.iter_mut().enumerate() {
+    for round in 0..rounds {
+        for at in 0..count {
+            let turn = if round % 2 == 0 { at } else { count - 1 - at };
             if !bench.is_interrupted() {
                 bench.scratch.settle();
-                figures.add(&turns(turn)?);
+                all[turn].add(&turns(turn)?);
             }
         }
     }

@@ -112,6 +112,9 @@ impl File for Watched<dyn File> {
     fn allocate(&self, range: Range<u64>) -> io::Result<()> {
         self.step(Step::Other)?.allocate(range)
     }
+    fn room(&self) -> io::Result<u64> {
+        self.of.room()
+    }
     fn give_back(&self, length: u64) -> io::Result<()> {
         self.step(Step::Other)?.give_back(length)
     }

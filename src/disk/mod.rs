@@ -105,6 +105,8 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Reserves blocks for `range` and makes the file at least `range.end` long; new bytes read as zero.
     fn allocate(&self, range: Range<u64>) -> io::Result<()>;
+    /// How many bytes its file system has left to allocate.
+    fn room(&self) -> io::Result<u64>;
     /// Cuts off what was allocated beyond `length`.
     fn give_back(&self, length: u64) -> io::Result<()>;
     fn length(&self) -> io::Result<u64>;

@@ -31,8 +31,9 @@ use sync::Job;
 /// Blocks are reserved ahead in steps that double from the first to the second.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 const LAST_STEP_BYTES: u64 = 32 << 20;
-/// What is reserved before a sync, at most.
+/// What is reserved before a sync, at most; and the part of what the file system has left, as others need it too.
 const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
+const SYNC_AHEAD_PART: u64 = 16;
 
 /// Where a partition's writer begins.
 #[derive(Debug)]
@@ -415,7 +416,10 @@ impl PartitionWriter {
         // A writer may be faster than the drive.
         let ahead = (4 * self.unsynced_bytes).min(SYNC_AHEAD_MAX_BYTES);
         let to = (active.position + ahead).next_multiple_of(BLOCK_BYTES).min(active.segment.reserved_bytes());
-        if ahead > active.step_bytes && to > active.allocated {
+        if ahead > active.step_bytes
+            && to > active.allocated
+            && file.room().is_ok_and(|room| to - active.allocated <= room / SYNC_AHEAD_PART)
+        {
             // Without it what comes is reserved in steps, with an error that matters.
             let _ = active.allocate(&*file, to);
         }

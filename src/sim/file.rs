@@ -78,6 +78,10 @@ impl File for SimFile {
         state.allocate(node, range)
     }
 
+    fn room(&self) -> io::Result<u64> {
+        Ok(self.handle.disk.state().free_bytes())
+    }
+
     fn give_back(&self, length: u64) -> io::Result<()> {
         let (node, mut state) = self.for_writing()?;
         state.give_back(node, length)

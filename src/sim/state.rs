@@ -360,7 +360,7 @@ impl State {
         counted.map(|(_, node)| node.bytes()).sum()
     }
 
-    fn free_bytes(&self) -> u64 {
+    pub(super) fn free_bytes(&self) -> u64 {
         self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
     }
 

@@ -97,6 +97,10 @@ mod tests {
             Ok(())
         }
 
+        fn room(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn give_back(&self, _: u64) -> io::Result<()> {
             Ok(())
         }

@@ -125,6 +125,11 @@ impl File for RealFile {
         self.extend(range.end)
     }
 
+    fn room(&self) -> io::Result<u64> {
+        let found = fs::fstatvfs(self.fd())?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     fn give_back(&self, length: u64) -> io::Result<()> {
         if self.length()? > length {
             self.target.resized();

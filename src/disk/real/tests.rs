@@ -380,3 +380,12 @@ fn disk_forgets(file: &dyn File) {
     file.sync().unwrap();
     file.forget().unwrap();
 }
+
+#[test]
+fn the_room_that_a_file_system_has_is_part_of_its_size() {
+    let (disk, dir) = disk();
+    let file = disk.create(&dir.path().join("file")).unwrap();
+    let room = file.room().unwrap();
+    let told = rustix::fs::statvfs(dir.path()).unwrap();
+    assert!(room > 0 && room <= told.f_blocks * told.f_frsize, "{room}");
+}

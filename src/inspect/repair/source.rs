@@ -288,6 +288,10 @@ impl File for Forgiving {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    fn room(&self) -> io::Result<u64> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     fn give_back(&self, _: u64) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }

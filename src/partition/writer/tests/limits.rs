@@ -142,6 +142,25 @@ fn what_is_written_while_a_sync_is_under_way_was_reserved_before() {
 }
 
 #[test]
+fn before_a_sync_only_a_part_of_the_room_there_is_is_reserved() {
+    for (less, reserves) in [(0, true), (BLOCK_BYTES, false)] {
+        let (mut writing, unsynced) = syncing_after(1 << 20, 64 << 20);
+        writing.end_syncs();
+        let before = writing.active().allocated;
+        while writing.writer.unsynced_bytes + batch_bytes(100_000) < unsynced {
+            writing.write(100_000);
+        }
+        let position = writing.active().position + batch_bytes(100_000);
+        let to = (position + 4 * unsynced).next_multiple_of(BLOCK_BYTES);
+        let disk = writing.bare.disk.clone();
+        disk.set_capacity(disk.used_bytes() + SYNC_AHEAD_PART * (to - before) - less);
+        writing.write(100_000);
+        assert!(writing.writer.is_syncing());
+        assert_eq!(writing.active().allocated, if reserves { to } else { before });
+    }
+}
+
+#[test]
 fn room_that_is_too_little_to_reserve_ahead_is_left_to_others() {
     const ROOM: u64 = 1 << 20;
     let (mut writing, _) = syncing_after(1 << 20, 64 << 20);

@@ -14,7 +14,7 @@ use thalweg::Acks;
 
 use super::frame::{self, Framer};
 use super::syncs::Syncs;
-use super::{failed, reserve};
+use super::{failed, reserve, room};
 use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::lanes::{self, CHUNK, Lane, Plan};
@@ -28,6 +28,7 @@ const STEP_BYTES: u64 = 32 << 20;
 const BUFFERS: usize = 64;
 const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
+const SYNC_AHEAD_PART: u64 = 16;
 const SYNC_TIME: Duration = Duration::from_secs(1);
 
 /// A full buffer on its way to a file, and whose it is.
@@ -253,8 +254,9 @@ impl Log {
             // As the engine does.
             let ahead = (4 * self.unsynced).min(SYNC_AHEAD_MAX_BYTES);
             let end = (self.position + ahead).min(segment_bytes);
-            if ahead > STEP_BYTES && end > self.reserved {
-                reserve(file, self.reserved, end - self.reserved)?;
+            let more = end.saturating_sub(self.reserved);
+            if ahead > STEP_BYTES && more > 0 && more <= room(file)? / SYNC_AHEAD_PART {
+                reserve(file, self.reserved, more)?;
                 self.reserved = end;
             }
             syncs.start_one(file);

@@ -24,6 +24,12 @@ fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::io(path, error)
 }
 
+/// Bytes that its file system has left.
+pub(super) fn room(file: &File) -> io::Result<u64> {
+    let found = rustix::fs::fstatvfs(file)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// Reserves blocks, where the file system can.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: &File, from: u64, bytes: u64) -> io::Result<()> {

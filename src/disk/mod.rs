@@ -105,7 +105,7 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
     /// Reserves blocks for `range` and makes the file at least `range.end` long; new bytes read as zero.
     fn allocate(&self, range: Range<u64>) -> io::Result<()>;
-    /// How many bytes its file system has left to allocate.
+    /// How many bytes its file system has left to reserve; 0 where none can be.
     fn room(&self) -> io::Result<u64>;
     /// Cuts off what was allocated beyond `length`.
     fn give_back(&self, length: u64) -> io::Result<()>;

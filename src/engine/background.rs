@@ -21,6 +21,7 @@ use crate::partition::{
     Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next,
     start_by_limits, write_index_of,
 };
+use crate::segment::index_path;
 use crate::teeth::bites;
 use crate::topic::Catalog;
 
@@ -146,9 +147,16 @@ impl Background {
                     if let Some(file) = file {
                         let _ = file.give_back(segment.published());
                     }
-                    if write_index_of(&partition, &segment) {
-                        segment.forget_index();
-                    }
+                    partition.unless_gone(|| {
+                        if write_index_of(&partition, &segment) {
+                            segment.forget_index();
+                        }
+                    });
+                }
+                FileChore::Dropped { partition, segments } => {
+                    let files = segments.iter().flat_map(|segment| [index_path(segment.path()), segment.path().into()]);
+                    let files: Vec<_> = files.collect();
+                    partition.unless_gone(|| self.remove(&files, &[]));
                 }
                 FileChore::Prepare { partition, bytes } => prepare_next(&partition, bytes),
                 FileChore::Remove { files, dirs } => self.remove(&files, &dirs),
@@ -185,6 +193,10 @@ impl Background {
         let any = !moving.is_empty();
         drop(moving);
         self.put_marks(&idle);
+        if all {
+            // They were among those, and nobody looks at them any more.
+            while self.env.chores.next_far().is_some() {}
+        }
         any
     }
 
@@ -225,12 +237,13 @@ impl Background {
         !partitions.is_empty()
     }
 
-    fn keep_limits_of(&self, partition: &Partition) {
+    fn keep_limits_of(&self, partition: &Arc<Partition>) {
         let Some(mark) = partition.mark() else { return };
         let now_ms = self.env.clock.wall_ms();
         let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
         if let Some(start) = start
             && let Err(error) = self.raise_log_start(partition, start)
+            && !matches!(error.kind(), ErrorKind::UnknownTopic { .. })
         {
             self.env.events.emit(Event::Background { what: "dropping old segments", error });
         }
@@ -238,7 +251,7 @@ impl Background {
 
     /// Raises the log start, durably, and drops what lies wholly below it. Everything below `offset`
     /// is durable.
-    pub(crate) fn raise_log_start(&self, partition: &Partition, offset: u64) -> Result<()> {
+    pub(crate) fn raise_log_start(&self, partition: &Arc<Partition>, offset: u64) -> Result<()> {
         let Some(mark) = partition.mark() else { return Ok(()) };
         let mark = Mark { log_start_offset: offset, ..mark };
         let marks = [(partition.log.topic_id, partition.number, mark)];
@@ -246,7 +259,12 @@ impl Background {
             drop_before(partition, offset);
             self.do_files();
         }
-        lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), !bites("log-start-not-synced"))?;
+        let mut catalog = lock(&self.catalog);
+        if catalog.state().topic_by_id(partition.log.topic_id).is_none() {
+            return Err(Error::new(ErrorKind::UnknownTopic { topic: partition.topic.to_string() }));
+        }
+        catalog.put_marks(&marks, self.env.clock.wall_ms(), !bites("log-start-not-synced"))?;
+        drop(catalog);
         drop_before(partition, offset);
         Ok(())
     }

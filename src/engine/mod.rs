@@ -154,6 +154,7 @@ impl Engine {
         core.groups.forget_topic(id);
         core.tell_groups();
         core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
+        topic.partitions.iter().for_each(|partition| partition.set_gone());
         let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
         let disk = &*core.env.disk;
         disk.rename(&from, &to)

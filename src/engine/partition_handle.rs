@@ -29,7 +29,7 @@ use crate::partition::{Appended, Batch, FetchedRecord, Partition as Inner, Reade
 pub struct Partition {
     engine: Engine,
     topic: Arc<Topic>,
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 impl std::fmt::Debug for Partition {
@@ -218,7 +218,8 @@ impl Partition {
     /// are removed.
     ///
     /// # Errors
-    /// `OffsetOutOfRange` beyond the end; `ReadOnly`; `NoRoom` or `Failed` of the catalogue.
+    /// `OffsetOutOfRange` beyond the end; `ReadOnly`; `UnknownTopic` if it was deleted; `NoRoom` or `Failed` of the
+    /// catalogue.
     pub fn delete_records(&self, offset: u64) -> Result<()> {
         let end = self.end_offset();
         if offset > end {

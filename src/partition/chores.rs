@@ -27,7 +27,9 @@ pub(crate) enum FileChore {
     Sealed { partition: Arc<Partition>, segment: Arc<Segment>, file: Option<Arc<dyn File>> },
     /// Make the next segment's file.
     Prepare { partition: Arc<Partition>, bytes: u64 },
-    /// Unlink files and then directories.
+    /// Unlink the files of segments that lie below the log start.
+    Dropped { partition: Arc<Partition>, segments: Vec<Arc<Segment>> },
+    /// Unlink files and then directories, of names that nothing gets again.
     Remove { files: Vec<PathBuf>, dirs: Vec<PathBuf> },
 }
 
@@ -56,7 +58,7 @@ impl Chores {
     }
 
     /// Its mark had better be stored now: much has become durable since the last.
-    pub(super) fn add_far(&self, partition: Arc<Partition>) {
+    pub(crate) fn add_far(&self, partition: Arc<Partition>) {
         self.far.push(partition);
         self.wake_upkeep();
     }

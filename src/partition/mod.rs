@@ -116,6 +116,9 @@ pub(crate) struct Partition {
     mark: Mutex<MarkState>,
     /// A file made ahead for the next segment.
     prepared: Mutex<Option<Prepared>>,
+    /// Its topic was deleted: under its files' names may stand another's. Held while something is done to a file by
+    /// its name that the writer doesn't do.
+    gone: Mutex<bool>,
     /// Where damage begins, if recovery found some.
     damage: Mutex<Option<Error>>,
     follower: Mutex<Option<Follower>>,
@@ -193,6 +196,7 @@ impl Partition {
                 unmarked_bytes: 0,
             }),
             prepared: Mutex::default(),
+            gone: Mutex::new(false),
             damage: Mutex::new(recovered.damage.clone()),
             follower: Mutex::default(),
             env,
@@ -361,6 +365,21 @@ impl Partition {
             partition: self.number,
             error,
         });
+    }
+
+    // ---- deletion
+
+    /// From now on its files' names may be another's. Waits for what is being done to files by their names.
+    pub(crate) fn set_gone(&self) {
+        *lock(&self.gone) = true;
+    }
+
+    /// Does something to files by their names, unless these may be another's.
+    pub(crate) fn unless_gone(&self, act: impl FnOnce()) {
+        let gone = lock(&self.gone);
+        if !*gone {
+            act();
+        }
     }
 
     // ---- marks

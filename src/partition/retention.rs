@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{FileChore, Partition};
 use crate::config::TopicConfig;
 use crate::lock::write;
-use crate::segment::{Segment, index_path};
+use crate::segment::Segment;
 
 /// The log start that the topic's limits ask for: the base of the oldest segment that stays.
 ///
@@ -47,14 +47,12 @@ pub(crate) fn start_by_limits(
 }
 
 /// Drops what lies wholly below `offset`. The catalogue already says, durably, that the log starts there.
-pub(crate) fn drop_before(partition: &Partition, offset: u64) {
+pub(crate) fn drop_before(partition: &Arc<Partition>, offset: u64) {
     partition.progress.raise_log_start(offset);
-    let dropped = partition.forget_segments_below(offset);
-    if dropped.is_empty() {
-        return;
+    let segments = partition.forget_segments_below(offset);
+    if !segments.is_empty() {
+        partition.env.chores.add(FileChore::Dropped { partition: partition.clone(), segments });
     }
-    let files = dropped.iter().flat_map(|segment| [index_path(segment.path()), segment.path().to_owned()]).collect();
-    partition.env.chores.add(FileChore::Remove { files, dirs: Vec::new() });
 }
 
 impl Partition {

@@ -411,6 +411,11 @@ impl PartitionWriter {
     /// Reserves what is going to be written while a sync of what is written now is under way: a file system that
     /// has to read something for it (ext4 a bitmap of blocks) would wait behind all that the sync writes.
     fn allocate_for_sync(&mut self) {
+        // What comes in a flow goes on coming; what somebody waits for may have been the last.
+        let flows = self.unsynced_bytes >= self.partition.env.config.sync_bytes || !self.sealed.is_empty();
+        if !flows || self.ending != Ending::No {
+            return;
+        }
         let Some(active) = &mut self.active else { return };
         let Some(file) = active.file.clone() else { return };
         // A writer may be faster than the drive.

@@ -1,5 +1,8 @@
 //! Tells the processor what memory is written next, so that it has it by then.
-#![expect(unsafe_code, reason = "only an instruction says it")]
+#![cfg_attr(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    expect(unsafe_code, reason = "only an instruction says it")
+)]
 
 use std::mem::MaybeUninit;
 

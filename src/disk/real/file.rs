@@ -126,6 +126,9 @@ impl File for RealFile {
     }
 
     fn room(&self) -> io::Result<u64> {
+        if self.no_fallocate.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
         let found = fs::fstatvfs(self.fd())?;
         Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
@@ -142,14 +145,14 @@ impl File for RealFile {
         Ok(fs::fstat(self.fd())?.st_size as u64)
     }
 
-    /// Only where the file system is known to tell it right, unwritten blocks among it.
+    /// Only where the file system is known to tell it right, unwritten blocks among it: ext4, XFS, btrfs, F2FS, tmpfs.
     #[cfg(target_os = "linux")]
     fn stored_end(&self, from: u64) -> io::Result<u64> {
-        const EXT4_AND_XFS: [u64; 2] = [0xef53, 0x5846_5342];
+        const TELL_HOLES: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
         /// More stretches than any file of ours has.
         const STRETCHES_MAX: usize = 1_000;
         let length = self.length()?;
-        if !EXT4_AND_XFS.contains(&(fs::fstatfs(self.fd())?.f_type as u64)) {
+        if !TELL_HOLES.contains(&(fs::fstatfs(self.fd())?.f_type as u64)) {
             return Ok(length);
         }
         let mut end = from;

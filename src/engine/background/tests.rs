@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::config::{Acks, TopicConfig};
+use crate::config::{Acks, TopicConfig, Writers};
 use crate::engine::{Engine, Record};
 use crate::sim::{SimClock, SimDisk};
 
@@ -49,4 +49,70 @@ fn limits_are_kept_as_soon_as_much_has_become_durable() {
         }
         start = partition.log_start_offset();
     }
+}
+
+/// A topic of three segments and its partition 0, durable, as a handle that outlives the topic has it.
+fn of_three_segments(engine: &Engine, old: &TopicConfig) -> crate::Partition {
+    engine.create_topic("t", old.clone().acks(Acks::Synced).segment_bytes(64 << 10)).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    for _ in 0..15 {
+        partition.append(&Record::new(&[7; 10 << 10])).unwrap().wait().unwrap();
+    }
+    assert!(engine.describe_topic("t").unwrap().partitions[0].segments >= 3);
+    partition
+}
+
+fn make_again(engine: &Engine) {
+    engine.delete_topic("t").unwrap();
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Synced)).unwrap();
+    engine.partition("t", 0).unwrap().append(&Record::new("new")).unwrap().wait().unwrap();
+}
+
+#[test]
+fn d1_what_is_left_of_a_deleted_topic_removes_nothing_of_one_made_again() {
+    let disk = SimDisk::new();
+    let clock = Arc::new(SimClock::new());
+    let open = || Engine::builder("data").writers(Writers::Inline).clock(clock.clone()).sim(&disk).open().unwrap();
+    let engine = open();
+    let old = of_three_segments(&engine, &TopicConfig::default().retention_ms(Some(60_000)));
+    make_again(&engine);
+    // By hand, and by its limits.
+    let refused = old.delete_records(6).unwrap_err();
+    assert_eq!(refused.kind(), &ErrorKind::UnknownTopic { topic: "t".into() });
+    clock.advance(Duration::from_secs(3_600));
+    engine.core.background.round();
+    engine.close().unwrap();
+    let engine = open();
+    assert!(engine.recovery().partitions.iter().all(|partition| partition.damage.is_none()));
+    assert_eq!(engine.partition("t", 0).unwrap().get(0).unwrap().view().value(), Some(&b"new"[..]));
+}
+
+#[test]
+fn d1_what_was_to_be_removed_when_a_topic_is_deleted_is_not_removed_later() {
+    let disk = SimDisk::new();
+    let engine = Engine::builder("data").writers(Writers::Inline).sim(&disk).open().unwrap();
+    let old = of_three_segments(&engine, &TopicConfig::default());
+    let background = &engine.core.background;
+    background.do_files();
+    // Both wait for the files thread.
+    background.raise_log_start(&old.inner, 6).unwrap();
+    let sealed = old.inner.segments()[0].clone();
+    engine.core.env.chores.add(FileChore::Sealed { partition: old.inner.clone(), segment: sealed, file: None });
+    let waiting: Vec<_> = std::iter::from_fn(|| engine.core.env.chores.next_file_chore()).collect();
+    make_again(&engine);
+    let files = disk.list_files();
+    waiting.into_iter().for_each(|chore| engine.core.env.chores.add(chore));
+    background.do_files();
+    assert_eq!(disk.list_files(), files);
+}
+
+/// What is in a queue then would keep the engine's memory: a partition has what the queue is part of.
+#[test]
+fn when_all_marks_are_stored_at_the_end_nothing_waits_for_a_look_that_does_not_come() {
+    let engine = Engine::builder("data").writers(Writers::Inline).sim(&SimDisk::new()).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let chores = &engine.core.env.chores;
+    chores.add_far(engine.partition("t", 0).unwrap().inner);
+    engine.core.background.store_marks(true);
+    assert!(chores.next_far().is_none() && chores.next_mark().is_none());
 }

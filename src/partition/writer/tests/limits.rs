@@ -132,13 +132,35 @@ fn what_is_written_while_a_sync_is_under_way_was_reserved_before() {
     // Not more than a segment, and nothing where a step is more.
     let (writing, _) = syncing_after(1 << 20, 2 << 20);
     assert_eq!(writing.active().allocated, 2 << 20);
-    let mut writing = Writing::of(64 << 20);
-    writing.write(30_000);
-    let Active { position, allocated, .. } = *writing.active();
-    assert!(position + 4 * batch_bytes(30_000) > allocated);
-    writing.bare.partition.want_sync(1);
+    for (step_bytes, wanted_only) in [(64 << 20, false), (64 << 10, true)] {
+        let (mut writing, unsynced) = syncing_after(1 << 20, 64 << 20);
+        writing.end_syncs();
+        let before = writing.active().allocated;
+        let until = if wanted_only { unsynced / 2 } else { unsynced - batch_bytes(100_000) };
+        while writing.writer.unsynced_bytes < until {
+            writing.write(100_000);
+        }
+        writing.writer.active.as_mut().unwrap().step_bytes = step_bytes;
+        if wanted_only {
+            writing.bare.partition.want_sync(writing.bare.ends().0);
+            writing.turn();
+        } else {
+            writing.write(100_000);
+        }
+        assert!(writing.writer.is_syncing());
+        assert_eq!(writing.active().allocated, before, "{wanted_only}");
+    }
+    // What is being closed needs no more.
+    let (mut writing, _) = syncing_after(1 << 20, 64 << 20);
+    writing.end_syncs();
+    let before = writing.active().allocated;
+    for _ in 0..20 {
+        writing.bare.send(100_000, false);
+    }
+    writing.writer.end(false);
     writing.turn();
-    assert_eq!(writing.active().allocated, allocated, "a step is more");
+    assert!(writing.writer.is_syncing());
+    assert_eq!(writing.active().allocated, before);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use thalweg::Acks;
 
-use super::frame::{self, Framer};
+use super::frame::Framer;
 use super::syncs::Syncs;
 use super::{failed, reserve, room};
 use crate::bench::context::Bench;
@@ -132,7 +132,6 @@ fn produce(
             goes_on = lane.did(CHUNK - (until - n), bytes);
         }
         framer.close(&mut buffer);
-        frame::seal(&mut buffer);
         let producer = lane.number;
         if writers[file % writers.len()].send(Full { buffer, file, producer }).is_err() {
             return;

@@ -14,12 +14,24 @@ fn record_bytes(value_bytes: usize) -> usize {
     RECORD_HEADER_BYTES + value_bytes.next_multiple_of(8)
 }
 
+/// Checksums are gone on with every so many bytes, while these are in the first cache: as the engine does.
+const SUM_STEP_BYTES: usize = 4 << 10;
+
 /// Batches on their way into a buffer.
 #[derive(Debug)]
 pub(super) struct Framer {
     batch_bytes: usize,
-    /// Where the batch that is open begins, and how many records it has.
-    open: Option<(usize, u32)>,
+    open: Option<Open>,
+}
+
+/// The batch that is filled.
+#[derive(Debug)]
+struct Open {
+    start: usize,
+    records: u32,
+    /// Of its records, up to `summed` in the buffer.
+    sum: crc32fast::Hasher,
+    summed: usize,
 }
 
 impl Framer {
@@ -30,42 +42,48 @@ impl Framer {
     /// Appends a record.
     #[inline]
     pub(super) fn push(&mut self, buffer: &mut Vec<u8>, value: &[u8]) {
-        if let Some((start, _)) = self.open
-            && buffer.len() - start + record_bytes(value.len()) > self.batch_bytes
+        if let Some(open) = &self.open
+            && buffer.len() - open.start + record_bytes(value.len()) > self.batch_bytes
         {
             self.close(buffer);
         }
-        let (start, number) = self.open.unwrap_or_else(|| {
+        let open = self.open.get_or_insert_with(|| {
             buffer.extend_from_slice(&[0; BATCH_HEADER_BYTES]);
-            (buffer.len() - BATCH_HEADER_BYTES, 0)
+            let (start, summed) = (buffer.len() - BATCH_HEADER_BYTES, buffer.len());
+            Open { start, records: 0, sum: crc32fast::Hasher::new(), summed }
         });
         let mut header = [0; RECORD_HEADER_BYTES];
-        header[4..8].copy_from_slice(&number.to_le_bytes());
+        header[4..8].copy_from_slice(&open.records.to_le_bytes());
         header[8..12].copy_from_slice(&(value.len() as u32).to_le_bytes());
         buffer.extend_from_slice(&header);
         buffer.extend_from_slice(value);
         buffer.extend_from_slice(&[0; 8][..value.len().next_multiple_of(8) - value.len()]);
-        self.open = Some((start, number + 1));
+        open.records += 1;
+        if buffer.len() - open.summed >= SUM_STEP_BYTES {
+            open.sum.update(&buffer[open.summed..]);
+            open.summed = buffer.len();
+        }
     }
 
-    /// The batch that is open has all that it will have.
+    /// The batch that is open has all that it will have: it gets length, count and checksum.
     pub(super) fn close(&mut self, buffer: &mut [u8]) {
-        if let Some((start, count)) = self.open.take() {
+        if let Some(Open { start, records, mut sum, summed }) = self.open.take() {
+            sum.update(&buffer[summed..]);
             let length = (buffer.len() - start) as u32;
             buffer[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
-            buffer[start + 8..start + 12].copy_from_slice(&count.to_le_bytes());
+            buffer[start + 8..start + 12].copy_from_slice(&records.to_le_bytes());
+            sum.update(&buffer[start + 4..start + BATCH_HEADER_BYTES]);
+            buffer[start..start + 4].copy_from_slice(&sum.finalize().to_le_bytes());
         }
     }
 }
 
-/// Gives each batch in a buffer its checksum.
-pub(super) fn seal(mut buffer: &mut [u8]) {
-    while let Some(length) = batch_length(buffer) {
-        let (batch, rest) = buffer.split_at_mut(length);
-        let checksum = crc32fast::hash(&batch[4..]);
-        batch[..4].copy_from_slice(&checksum.to_le_bytes());
-        buffer = rest;
-    }
+/// The checksum of a batch: of its records, then of its header.
+fn sum_of(batch: &[u8]) -> [u8; 4] {
+    let mut sum = crc32fast::Hasher::new();
+    sum.update(&batch[BATCH_HEADER_BYTES..]);
+    sum.update(&batch[4..BATCH_HEADER_BYTES]);
+    sum.finalize().to_le_bytes()
 }
 
 /// Walks over batches: each checksum is checked, each value handed out. How many values, and their bytes.
@@ -74,7 +92,7 @@ pub(super) fn walk(mut log: &[u8], mut each: impl FnMut(&[u8])) -> (u64, u64) {
     let (mut count, mut bytes) = (0, 0);
     while let Some(length) = batch_length(log) {
         let (batch, rest) = log.split_at(length);
-        if batch[..4] != crc32fast::hash(&batch[4..]).to_le_bytes() {
+        if batch[..4] != sum_of(batch) {
             break;
         }
         let mut records = &batch[BATCH_HEADER_BYTES..];
@@ -119,7 +137,6 @@ mod tests {
         let (mut framer, mut buffer) = (Framer::new(1_024), Vec::new());
         values.iter().for_each(|value| framer.push(&mut buffer, value));
         framer.close(&mut buffer);
-        seal(&mut buffer);
         let mut seen = Vec::new();
         let (count, bytes) = walk(&buffer, |value| seen.push(value.to_vec()));
         assert_eq!((count, bytes), (199, 199 * 200 / 2));

@@ -43,7 +43,6 @@ impl Log {
                     (n, bytes) = (n + 1, bytes + value.len() as u64);
                 }
                 framer.close(&mut buffer);
-                frame::seal(&mut buffer);
                 file.write_all(&buffer)?;
                 buffer.clear();
                 bench.tick();

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use super::frame::{self, Framer};
+use super::frame::Framer;
 use super::{failed, reserve};
 use crate::bench::context::Bench;
 use crate::bench::figures::{Latencies, Run};
@@ -138,7 +138,6 @@ fn write(file: &File, settings: &Settings, from: &Hand, to: &Hand) -> std::io::R
         let mut framer = Framer::new(settings.batch_bytes);
         bytes.chunks(value_bytes).for_each(|value| framer.push(&mut buffer, value));
         framer.close(&mut buffer);
-        frame::seal(&mut buffer);
         if position + buffer.len() as u64 > FILE_BYTES {
             position = 4096;
         }

@@ -186,7 +186,7 @@ pub(crate) struct TimeArgs {
     #[arg(long, value_name = "S", default_value = "0", value_parser = values::seconds_or_none)]
     warm_up: Duration,
     /// How often the engine and its floor take turns, each beginning every other time; the median counts
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 }
 

@@ -60,7 +60,7 @@ impl Default for Settings {
             time: Duration::from_secs(3),
             total_bytes: None,
             warm_up: Duration::ZERO,
-            rounds: 4,
+            rounds: 8,
             rate: None,
             verify: false,
             seed: 1,

@@ -13,7 +13,7 @@ measure() {
     local dir=$1
     shift
     printf '%-64s' "$(df --output=fstype "$dir" | tail -n 1): $*"
-    "$program" --dir "$dir" bench "$@" 2>/dev/null | grep -E '^│ (append|durable|group|replay|partitions)' | tr -d '│' | sed 's/  */ /g'
+    "$program" --dir "$dir" bench "$@" --rounds 4 2>/dev/null | grep -E '^│ (append|durable|group|replay|partitions)' | tr -d '│' | sed 's/  */ /g'
 }
 
 for bytes in 16KiB 64KiB 256KiB 1MiB 4MiB; do

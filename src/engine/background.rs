@@ -107,7 +107,7 @@ impl Background {
         }
         // Without the lock, which every commit takes.
         if let Err(error) = offsets.sync_all() {
-            self.env.events.emit(Event::Background { what: "syncing the offset log", error });
+            self.tell("syncing the offset log", error);
         }
         *lock(&self.sync_offsets_at)
     }
@@ -147,37 +147,40 @@ impl Background {
                     if let Some(file) = file {
                         let _ = file.give_back(segment.published());
                     }
-                    partition.unless_gone(|| {
-                        if write_index_of(&partition, &segment) {
-                            segment.forget_index();
-                        }
-                    });
+                    match partition.unless_gone(|| write_index_of(&partition, &segment)) {
+                        Some(Ok(true)) => segment.forget_index(),
+                        Some(Err(error)) => self.tell("writing an index", error),
+                        Some(Ok(false)) | None => {}
+                    }
                 }
                 FileChore::Dropped { partition, segments } => {
                     let files = segments.iter().flat_map(|segment| [index_path(segment.path()), segment.path().into()]);
                     let files: Vec<_> = files.collect();
-                    partition.unless_gone(|| self.remove(&files, &[]));
+                    let failed = partition.unless_gone(|| self.remove(&files, &[]));
+                    failed.into_iter().flatten().for_each(|error| self.tell("removing a file", error));
                 }
                 FileChore::Prepare { partition, bytes } => prepare_next(&partition, bytes),
-                FileChore::Remove { files, dirs } => self.remove(&files, &dirs),
+                FileChore::Remove { files, dirs } => {
+                    let failed = self.remove(&files, &dirs);
+                    failed.into_iter().for_each(|error| self.tell("removing a file", error));
+                }
             }
         }
         any
     }
 
-    /// Removes files, then directories; one that isn't there is fine, other errors are told.
-    pub(crate) fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) {
+    /// Removes files, then directories; one that isn't there is fine, other errors are returned.
+    fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) -> Vec<Error> {
         let disk = &self.env.disk;
         let files = files.iter().map(|path| (path, disk.unlink(path)));
         let results = files.chain(dirs.iter().map(|path| (path, disk.remove_dir(path))));
-        for (path, result) in results {
-            if let Err(error) = result
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                let error = Error::io(error).at_path(path);
-                self.env.events.emit(Event::Background { what: "removing a file", error });
-            }
-        }
+        let failed = results.filter_map(|(path, result)| Some((path, result.err()?)));
+        let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
+        failed.map(|(path, error)| Error::io(error).at_path(path)).collect()
+    }
+
+    fn tell(&self, what: &'static str, error: Error) {
+        self.env.events.emit(Event::Background { what, error });
     }
 
     /// Stores the marks that are due: those of partitions that fell idle or went far; with `all`,
@@ -215,7 +218,7 @@ impl Background {
         if !marks.is_empty()
             && let Err(error) = lock(&self.catalog).put_marks(&marks, self.env.clock.wall_ms(), false)
         {
-            self.env.events.emit(Event::Background { what: "storing marks", error });
+            self.tell("storing marks", error);
         }
     }
 
@@ -245,7 +248,7 @@ impl Background {
             && let Err(error) = self.raise_log_start(partition, start)
             && !matches!(error.kind(), ErrorKind::UnknownTopic { .. })
         {
-            self.env.events.emit(Event::Background { what: "dropping old segments", error });
+            self.tell("dropping old segments", error);
         }
     }
 

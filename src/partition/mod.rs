@@ -374,12 +374,10 @@ impl Partition {
         *lock(&self.gone) = true;
     }
 
-    /// Does something to files by their names, unless these may be another's.
-    pub(crate) fn unless_gone(&self, act: impl FnOnce()) {
+    /// Does something to files by their names, unless these may be another's. Under a lock: it calls nobody back.
+    pub(crate) fn unless_gone<R>(&self, act: impl FnOnce() -> R) -> Option<R> {
         let gone = lock(&self.gone);
-        if !*gone {
-            act();
-        }
+        (!*gone).then(act)
     }
 
     // ---- marks

@@ -20,6 +20,7 @@ use super::gather::Gathering;
 use super::intake::Group;
 use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Previous};
 use crate::lock::lock;
 use crate::segment::{Place, Segment};
@@ -474,20 +475,16 @@ impl PartitionWriter {
         if active.allocated > active.position {
             let _ = file.give_back(active.position);
         }
-        write_index_of(&self.partition, &active.segment);
+        if let Err(error) = write_index_of(&self.partition, &active.segment) {
+            self.partition.env.events.emit(Event::Background { what: "writing an index", error });
+        }
     }
 }
 
 /// Writes a segment's index file, if the index is whole in memory; whether it stands there now.
-pub(crate) fn write_index_of(partition: &Partition, segment: &Segment) -> bool {
-    let Some(bytes) = segment.encode_index() else { return false };
+pub(crate) fn write_index_of(partition: &Partition, segment: &Segment) -> Result<bool> {
+    let Some(bytes) = segment.encode_index() else { return Ok(false) };
     let path = crate::segment::index_path(segment.path());
-    match crate::segment::write_index(&*partition.env.disk, &path, &bytes) {
-        Ok(()) => true,
-        Err(error) => {
-            let error = Error::io(error).at_path(&path);
-            partition.env.events.emit(crate::events::Event::Background { what: "writing an index", error });
-            false
-        }
-    }
+    let written = crate::segment::write_index(&*partition.env.disk, &path, &bytes);
+    written.map(|()| true).map_err(|error| Error::io(error).at_path(&path))
 }

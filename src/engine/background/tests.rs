@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::*;
 use crate::config::{Acks, TopicConfig, Writers};
 use crate::engine::{Engine, Record};
-use crate::sim::{SimClock, SimDisk};
+use crate::sim::{Operation, SimClock, SimDisk};
 
 /// What opening reads after a crash is what no mark covers.
 #[test]
@@ -115,4 +115,36 @@ fn when_all_marks_are_stored_at_the_end_nothing_waits_for_a_look_that_does_not_c
     chores.add_far(engine.partition("t", 0).unwrap().inner);
     engine.core.background.store_marks(true);
     assert!(chores.next_far().is_none() && chores.next_mark().is_none());
+}
+
+#[test]
+fn who_is_told_of_a_file_that_stays_may_delete_its_topic() {
+    const EIO: i32 = 5;
+    for (operation, told) in [(Operation::Unlink, "removing a file"), (Operation::Create, "writing an index")] {
+        let disk = SimDisk::new();
+        let engine = Arc::new(crate::lock::OnceLock::<Engine>::new());
+        let deletes = engine.clone();
+        let listener = move |event: &Event| {
+            if let (Event::Background { what, .. }, Some(engine)) = (event, deletes.get())
+                && *what == told
+            {
+                engine.delete_topic("t").unwrap();
+            }
+        };
+        let opened = Engine::builder("data").writers(Writers::Inline).on_event(listener).sim(&disk).open().unwrap();
+        let old = of_three_segments(&opened, &TopicConfig::default());
+        let background = &opened.core.background;
+        background.do_files();
+        assert!(engine.set(opened.clone()).is_ok());
+        if operation == Operation::Unlink {
+            background.raise_log_start(&old.inner, 6).unwrap();
+        } else {
+            let sealed = old.inner.segments()[2].clone();
+            let chore = FileChore::Sealed { partition: old.inner.clone(), segment: sealed, file: None };
+            opened.core.env.chores.add(chore);
+        }
+        disk.fail_next(operation, EIO);
+        background.do_files();
+        assert_eq!(opened.topics().unwrap(), Vec::<String>::new(), "{told}");
+    }
 }

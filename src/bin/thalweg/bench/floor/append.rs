@@ -1,6 +1,7 @@
 //! Appending: producers frame records into buffers of 256 KiB and checksum each batch once, writers write
 //! each buffer with one call into files whose blocks are reserved in steps of 32 MiB; 64 MiB that aren't
-//! synced are, beside the writing, and what is written meanwhile is reserved before. One buffer after the other goes to one file after the other.
+//! synced are, beside the writing, and what is written meanwhile is reserved before. One buffer after the
+//! other goes to one file after the other.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -6,6 +6,7 @@
 mod alter;
 mod bad_input;
 mod bench;
+mod closed_stdout;
 mod damage;
 mod demo;
 mod group_consume;

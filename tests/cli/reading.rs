@@ -99,35 +99,3 @@ fn headers_and_nulls_as_json() {
     assert_eq!((&record["value"], &record["timestamp"]), (&json!(null), &json!(5)));
     assert_eq!(place.run(&["consume", "t"]).succeeded().stdout, b"\n");
 }
-
-#[test]
-fn a_closed_stdout_is_no_error() {
-    let place = Place::with_topic("t", 1);
-    let lines: String = (0..100_000).map(|n| format!("{n}\n")).collect();
-    place.run_with(&["produce", "t"], lines.as_bytes()).succeeded();
-    for args in [&["consume", "t"][..], &["consume", "t", "--json"], &["consume", "t", "--follow"]] {
-        let mut head = place.start(args);
-        assert!(!head.line().is_empty());
-        head.close_stdout();
-        let ran = head.finish();
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
-    }
-    for args in [&["topic", "list"][..], &["topic", "describe", "t"], &["verify"], &["demo"]] {
-        let mut unread = place.start(args);
-        unread.close_stdout();
-        let ran = unread.finish();
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{args:?}");
-    }
-}
-
-#[test]
-fn what_nobody_reads_is_sent_all_the_same() {
-    let place = Place::with_topic("t", 1);
-    let mut produce = place.start(&["produce", "t", "--json"]);
-    produce.write(b"one\n");
-    assert_eq!(produce.line(), r#"{"partition":0,"offset":0}"#);
-    produce.close_stdout();
-    produce.write(b"two\nthree\n");
-    assert_eq!(produce.finish().code, Some(0));
-    assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\ntwo\nthree\n");
-}

@@ -107,6 +107,8 @@ fn acknowledgements_are_printed_in_order_of_sending() {
                 stored.insert((u64::from(partition), record["offset"].as_u64().unwrap()), record["value"].clone());
             }
         }
+        let numbers: Vec<_> = acks.iter().map(|ack| ack["line"].as_u64().unwrap()).collect();
+        assert_eq!(numbers, (1..=20_000).collect::<Vec<_>>());
         for (ack, line) in acks.iter().zip(std::str::from_utf8(&input).unwrap().lines()) {
             let (partition, offset) = (ack["partition"].as_u64().unwrap(), ack["offset"].as_u64().unwrap());
             assert_eq!(offset, next[partition as usize]);

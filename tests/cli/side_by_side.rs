@@ -9,7 +9,7 @@ fn readers_work_beside_a_writer() {
     let place = Place::with_topic("t", 1);
     let mut writer = place.start(&["produce", "t", "--json"]);
     writer.write(b"one\n");
-    assert_eq!(writer.line(), r#"{"partition":0,"offset":0}"#);
+    assert_eq!(writer.line(), r#"{"partition":0,"offset":0,"line":1}"#);
     assert_eq!(place.run(&["consume", "t"]).succeeded().text(), "one\n");
     assert_eq!(place.run(&["topic", "list", "--json"]).succeeded().json()[0]["records"], 1);
     let described = place.run(&["topic", "describe", "t", "--json"]).succeeded().json();
@@ -22,7 +22,7 @@ fn readers_work_beside_a_writer() {
     let dumped = place.run(&["dump", segment.to_str().unwrap(), "--records", "--json"]).succeeded().json_lines();
     assert!(dumped.iter().any(|line| line["value"] == "one"), "{dumped:?}");
     writer.write(b"two");
-    assert_eq!(writer.finish().succeeded().text(), "{\"partition\":0,\"offset\":1}\n");
+    assert_eq!(writer.finish().succeeded().text(), "{\"partition\":0,\"offset\":1,\"line\":2}\n");
 }
 
 #[test]

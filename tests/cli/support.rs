@@ -1,11 +1,15 @@
 //! Running the command on a directory of its own.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// The signal that ends a command whose stdout is closed.
+const SIGPIPE: i32 = 13;
 
 /// A place for a data directory, which doesn't exist at first.
 pub(crate) struct Place {
@@ -15,6 +19,7 @@ pub(crate) struct Place {
 /// What a finished command left.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
+    pub(crate) signal: Option<i32>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: String,
 }
@@ -85,13 +90,18 @@ pub(crate) fn run(mut command: Command, stdin: &[u8]) -> Ran {
         scope.spawn(move || input.write_all(stdin));
         child.wait_with_output().unwrap()
     });
-    Ran { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
+    Ran {
+        code: output.status.code(),
+        signal: output.status.signal(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
 impl std::fmt::Debug for Ran {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let stdout = String::from_utf8_lossy(&self.stdout);
-        write!(f, "exit code {:?}\nstdout:\n{stdout}\nstderr:\n{}", self.code, self.stderr)
+        write!(f, "exit code {:?}, signal {:?}\nstdout:\n{stdout}\nstderr:\n{}", self.code, self.signal, self.stderr)
     }
 }
 
@@ -99,6 +109,13 @@ impl Ran {
     #[track_caller]
     pub(crate) fn succeeded(self) -> Ran {
         assert_eq!(self.code, Some(0), "{self:?}");
+        self
+    }
+
+    /// Its stdout was closed: it ended by SIGPIPE, without a word.
+    #[track_caller]
+    pub(crate) fn was_cut_off(self) -> Ran {
+        assert_eq!((self.code, self.signal, &*self.stderr), (None, Some(SIGPIPE), ""), "{self:?}");
         self
     }
 
@@ -180,7 +197,8 @@ impl Running {
             rest.read_to_end(&mut stdout).unwrap();
         }
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        Ran { code: self.child.wait().unwrap().code(), stdout, stderr }
+        let status = self.child.wait().unwrap();
+        Ran { code: status.code(), signal: status.signal(), stdout, stderr }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Acknowledgements printed as they come: one line a record, in order of sending.
+//! Acknowledgements printed as they come: one line a record, in order of sending, with the number of its line in
+//! the input (a record that failed has none, so counting would not do).
 //!
 //! A thread waits for the oldest record that isn't acknowledged. Only so many receipts are in
 //! flight: when it falls behind, sending waits.
@@ -41,7 +42,13 @@ impl Acknowledgements {
     pub(crate) fn start() -> Result<Acknowledgements, Failure> {
         let (chunks, received) = mpsc::sync_channel(CHUNKS_WAITING);
         let failed = Arc::new(AtomicBool::new(false));
-        let printer = Printer { stdout: Some(output::stdout()?), failed: failed.clone(), printed: Printed::default() };
+        let printer = Printer {
+            stdout: Some(output::stdout()?),
+            failed: failed.clone(),
+            line: 0,
+            closed: false,
+            printed: Printed::default(),
+        };
         let printer = std::thread::Builder::new()
             .name("acknowledgements".to_owned())
             .spawn(move || printer.run(&received))
@@ -89,9 +96,13 @@ struct Printed {
 }
 
 struct Printer {
-    /// Gone when nobody reads it any more; records are sent and waited for all the same.
+    /// Gone when it is closed or fails; receipts are waited for all the same.
     stdout: Option<BufWriter<File>>,
+    /// Tells the sender to stop.
     failed: Arc<AtomicBool>,
+    /// The line whose record was acknowledged last, or failed.
+    line: u64,
+    closed: bool,
     printed: Printed,
 }
 
@@ -111,10 +122,14 @@ impl Printer {
             }
         }
         self.write(|stdout| stdout.flush());
+        if self.closed {
+            self.printed.failure.get_or_insert(Failure::StdoutClosed);
+        }
         self.printed
     }
 
     fn print(&mut self, receipt: &Receipt) {
+        self.line += 1;
         let acknowledged = match receipt.is_acknowledged() {
             Ok(false) => {
                 // Before waiting, all that is known is told.
@@ -126,8 +141,10 @@ impl Printer {
         match acknowledged {
             Ok(()) => {
                 self.printed.acknowledged += 1;
-                let (partition, offset) = (receipt.partition(), receipt.offset());
-                self.write(|stdout| writeln!(stdout, "{{\"partition\":{partition},\"offset\":{offset}}}"));
+                let (partition, offset, line) = (receipt.partition(), receipt.offset(), self.line);
+                self.write(|stdout| {
+                    writeln!(stdout, "{{\"partition\":{partition},\"offset\":{offset},\"line\":{line}}}")
+                });
             }
             Err(error) => {
                 self.failed.store(true, Ordering::Relaxed);
@@ -140,9 +157,11 @@ impl Printer {
         let Some(stdout) = &mut self.stdout else { return };
         if let Err(error) = write(stdout) {
             self.stdout = None;
-            if let failure @ Failure::Error { .. } = Failure::stdout(error) {
-                self.failed.store(true, Ordering::Relaxed);
-                self.printed.failure.get_or_insert(failure);
+            self.failed.store(true, Ordering::Relaxed);
+            match Failure::stdout(error) {
+                // A record that fails later says more.
+                Failure::StdoutClosed => self.closed = true,
+                failure => drop(self.printed.failure.get_or_insert(failure)),
             }
         }
     }

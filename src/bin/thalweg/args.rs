@@ -190,7 +190,8 @@ pub(crate) enum AssignorName {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A line ends with \\n, which isn't part of the record; its bytes are taken as they are.
-With --json, each acknowledged record is printed as {\"partition\":..,\"offset\":..}, in order of sending.")]
+With --json, each acknowledged record is printed as {\"partition\":..,\"offset\":..,\"line\":..}, in order
+of sending; line counts the lines of stdin from 1. If stdout is closed, no more lines are read.")]
 pub(crate) struct ProduceArgs {
     /// The topic; it must exist
     #[arg(value_name = "TOPIC")]

@@ -93,7 +93,7 @@ impl Following<'_> {
         while !sink.is_full() {
             let mut polled = consumer.poll(Duration::ZERO).map_err(explain_range)?;
             if polled.is_empty() {
-                sink.flush()?;
+                sink.flush_unless_closed()?;
                 polled = consumer.poll(LOOK_EVERY).map_err(explain_range)?;
             }
             for batch in &polled {
@@ -212,6 +212,12 @@ impl Sink {
 
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.stdout.flush().map_err(Failure::stdout)
+    }
+
+    /// Flushes before a wait; fails if stdout was closed, which a flush of nothing would not find out.
+    pub(crate) fn flush_unless_closed(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        if output::is_closed() { Err(Failure::StdoutClosed) } else { Ok(()) }
     }
 
     /// Takes the progress bar off the screen.

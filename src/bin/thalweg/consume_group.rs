@@ -147,6 +147,7 @@ impl Reading {
     /// Until interrupted, or there were enough.
     fn follow(&mut self) -> Result<(), Failure> {
         while !self.sink.is_full() {
+            self.sink.flush_unless_closed()?;
             let polled = self.poll(WAIT)?;
             self.print(&polled)?;
             // What was held when records came may have been let go by committing them.

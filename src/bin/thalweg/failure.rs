@@ -5,10 +5,13 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// What a shell reports for a command that SIGPIPE ended.
+const CLOSED: u8 = 141;
+
 /// What ends a command early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Nobody reads stdout any more (`| head`): that is no error.
+    /// The reader of stdout closed it (`| head`). No message: the exit status says it.
     StdoutClosed,
     /// What went wrong, and the command (or another step) that helps, if there is one.
     Error { message: String, next: Option<String>, code: u8, no_room: bool },
@@ -61,9 +64,14 @@ impl Failure {
         self
     }
 
-    pub(crate) fn exit_code(&self) -> ExitCode {
+    /// Ends the process: with an exit code, or by SIGPIPE if stdout is closed, as a shell's other commands do.
+    pub(crate) fn exit(&self) -> ExitCode {
         match self {
-            Failure::StdoutClosed => ExitCode::SUCCESS,
+            Failure::StdoutClosed => {
+                // Returns only if it fails.
+                let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGPIPE);
+                ExitCode::from(CLOSED)
+            }
             Failure::Error { code, .. } => ExitCode::from(*code),
         }
     }

@@ -12,7 +12,7 @@ use thalweg::assignor::{Sticky, Subscriptions, TopicPartitions};
 
 use crate::args::{AssignorName, PlanArgs};
 use crate::failure::Failure;
-use crate::lines;
+use crate::lines::{self, WatchedStdin};
 use crate::output;
 
 /// As many as a topic can have.
@@ -27,8 +27,11 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), Failure> {
         AssignorName::Sticky => &Sticky,
     };
     let mut text = Vec::new();
-    let read = lines::stdin().and_then(|mut stdin| stdin.read_to_end(&mut text));
-    read.map_err(|error| Failure::new(format!("could not read stdin: {error}")))?;
+    let read = lines::stdin().and_then(|stdin| WatchedStdin::new(stdin, true).read_to_end(&mut text));
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::StdoutClosed,
+        _ => Failure::new(format!("could not read stdin: {error}")),
+    })?;
     let document = serde_json::from_slice(&text).map_err(|error| wrong(format!("it is not valid JSON: {error}")))?;
     drop(text);
     let input = Plan::read(document)?.input();

@@ -6,6 +6,9 @@ use std::ops::Range;
 use std::os::fd::AsFd;
 
 use memchr::memmem;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::output;
 
 /// Bytes asked for at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -35,6 +38,35 @@ pub(crate) enum Block<'a> {
 /// Stdin without the small buffer that the standard library puts before it.
 pub(crate) fn stdin() -> io::Result<File> {
     Ok(File::from(io::stdin().as_fd().try_clone_to_owned()?))
+}
+
+/// Stdin for a command that prints as it reads: waiting for more input ends when stdout is closed.
+#[derive(Debug)]
+pub(crate) struct WatchedStdin {
+    stdin: File,
+    /// Whether anything is printed.
+    prints: bool,
+}
+
+impl WatchedStdin {
+    pub(crate) fn new(stdin: File, prints: bool) -> WatchedStdin {
+        WatchedStdin { stdin, prints }
+    }
+}
+
+impl Read for WatchedStdin {
+    /// Fails as `BrokenPipe` if stdout is closed; no file read from fails so.
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.prints {
+            let stdout = io::stdout();
+            let mut either = [PollFd::new(&self.stdin, PollFlags::IN), PollFd::new(&stdout, PollFlags::empty())];
+            rustix::event::poll(&mut either, None)?;
+            if output::is_hung_up(&either[1]) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        self.stdin.read(into)
+    }
 }
 
 impl<R: Read> Lines<R> {

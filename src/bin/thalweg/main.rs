@@ -2,7 +2,8 @@
 //!
 //! It sees only the public API of the crate. Results go to stdout, everything else to stderr.
 //! Exit code 0: done; 1: it failed, and stderr says why; 2: the command line can't be understood;
-//! 3: `verify` could not check.
+//! 3: `verify` could not check. If stdout is closed, the command stops, waits for what it has sent, closes
+//! the engine and ends by SIGPIPE (141 in a shell).
 
 mod acknowledgements;
 mod args;
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
             if matches!(failure, Failure::Error { .. }) {
                 output::tell(format_args!("error: {failure}"));
             }
-            failure.exit_code()
+            failure.exit()
         }
     }
 }

@@ -6,6 +6,8 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+
 use comfy_table::{Cell, CellAlignment, ContentLineStyle, LineStyle, Row, Table, TableStyle};
 
 use crate::failure::Failure;
@@ -28,6 +30,20 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Prints a JSON document to stdout, on a line.
 pub(crate) fn print_json(document: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{document}\n"))
+}
+
+/// Whether the reader of stdout has closed it. For commands that wait while they have nothing to print: what
+/// they print finds it out by itself.
+pub(crate) fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    let polled = rustix::event::poll(&mut watched, Some(&Timespec::default()));
+    polled.is_ok() && is_hung_up(&watched[0])
+}
+
+/// Whether `poll` said that the other side of a pipe, socket or terminal is gone.
+pub(crate) fn is_hung_up(polled: &PollFd<'_>) -> bool {
+    polled.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL)
 }
 
 /// A line to stderr; if nobody reads it, that is no error.

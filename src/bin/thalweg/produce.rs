@@ -1,7 +1,8 @@
 //! `produce`: the lines of stdin into a topic.
 //!
 //! Sending never waits for an acknowledgement. As text, all is waited for at the end; with
-//! `--json`, a thread of its own waits for each record in turn and prints it.
+//! `--json`, a thread of its own waits for each record in turn and prints it. If stdout is closed, reading
+//! stops; what was sent is waited for.
 
 use std::io::{self, IsTerminal, Read};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use crate::acknowledgements::{Acknowledgements, Receipts};
 use crate::args::ProduceArgs;
 use crate::directory::Directory;
 use crate::failure::Failure;
-use crate::lines::{self, Block, Lines, Separator};
+use crate::lines::{self, Block, Lines, Separator, WatchedStdin};
 use crate::output::{self, tell};
 use crate::progress::Progress;
 
@@ -29,7 +30,10 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         tell(format_args!("each line you type is a record; Ctrl-D ends"));
     }
     let progress = Progress::of_input(&stdin, json);
-    let lines = Lines::new(stdin, usize::try_from(before.config.max_message_bytes).unwrap_or(usize::MAX));
+    let lines = Lines::new(
+        WatchedStdin::new(stdin, json),
+        usize::try_from(before.config.max_message_bytes).unwrap_or(usize::MAX),
+    );
     let begun = Instant::now();
     let mut sender = Sender {
         producer,
@@ -60,7 +64,12 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         let rates = (output::bytes_rate(bytes, elapsed), output::count_rate(sent, elapsed));
         tell(format_args!("{records}, {size}, {acks} in {time}: {}, {} records/s", rates.0, rates.1));
     }
-    settled.failure = settled.failure.or(engine.close().err().map(Failure::from));
+    let closed = engine.close().err().map(Failure::from);
+    settled.failure = match settled.failure {
+        // An error says more than that nobody reads.
+        Some(Failure::StdoutClosed) => closed.or(Some(Failure::StdoutClosed)),
+        failure => failure.or(closed),
+    };
     settled.into_result(sent)
 }
 
@@ -210,5 +219,8 @@ impl Sender<'_> {
 const LARGER_RECORDS: &str = "make the topic with --config max.message.bytes=BYTES, or send shorter lines";
 
 fn stdin_failed(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Failure::StdoutClosed;
+    }
     Failure::new(format!("could not read stdin: {error}"))
 }

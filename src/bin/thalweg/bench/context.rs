@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::memory::Peak;
 use super::scratch::Scratch;
+use crate::output;
 use crate::progress::StageBar;
 
 /// What every workload works with.
 pub(super) struct Bench {
     pub(super) scratch: Scratch,
     pub(super) interrupted: Arc<AtomicBool>,
+    /// Whether the figures go to stdout alone: if it is closed, measuring ends.
+    pub(super) only_stdout: bool,
     /// The most memory while the engine was at work, since the last line.
     pub(super) peak: Peak,
     pub(super) stage: Mutex<Option<Stage>>,
@@ -32,6 +35,9 @@ impl Bench {
 
     /// Shows how far the stage is.
     pub(super) fn tick(&self) {
+        if self.only_stdout && output::is_closed() {
+            self.interrupted.store(true, Ordering::Relaxed);
+        }
         if let Some(stage) = &*self.stage.lock().unwrap_or_else(PoisonError::into_inner) {
             stage.bar.is_at(stage.begun.elapsed().as_secs_f64() / stage.time.as_secs_f64().max(1e-3));
         }

@@ -87,6 +87,7 @@ fn measure(directory: &Directory, results: &Results, parts: Vec<Part>) -> Result
     results.check()?;
     let bench = Bench {
         interrupted: interrupt::flag()?,
+        only_stdout: results.json_file.is_none() && results.page_file.is_none(),
         scratch: Scratch::make(directory)?,
         peak: Peak::default(),
         stage: Mutex::default(),
@@ -130,6 +131,7 @@ fn measure(directory: &Directory, results: &Results, parts: Vec<Part>) -> Result
     let said = if report.rows.is_empty() && failed.is_some() { Ok(()) } else { results.say(&report) };
     match failed {
         Some(failure) => Err(failure),
+        None if matches!(said, Err(Failure::StdoutClosed)) => said,
         None if interrupted => Err(Failure::new("interrupted; the figures are partial").code(INTERRUPTED)),
         None => said,
     }

@@ -14,6 +14,7 @@ use super::board::Board;
 use super::readers::{self, ANALYST, BACK, LIVES, MORTAL, Seen};
 use super::{ANALYTICS, PRICES};
 use crate::failure::Failure;
+use crate::output;
 use crate::ticker::Update;
 
 /// How often it is looked how far the play is.
@@ -200,6 +201,9 @@ impl<'scope, 'env> Director<'scope, 'env> {
     ) -> Result<(GroupDescription, GroupDescription), Failure> {
         let mut progress = (0, Instant::now());
         loop {
+            if output::is_closed() {
+                return Err(Failure::StdoutClosed);
+            }
             let (prices, analytics) = (self.engine.describe_group(PRICES)?, self.engine.describe_group(ANALYTICS)?);
             self.tell_owners(board, &prices);
             self.step(scope, board, &prices)?;

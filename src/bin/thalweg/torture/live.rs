@@ -19,16 +19,19 @@ pub(super) struct Live {
     asked: Asked,
     begun: Instant,
     line: StatusLine,
-    /// When the next object is due; `None` without `--json`, and once nobody reads them any more.
-    next: Mutex<Option<Instant>>,
+    json: bool,
+    /// When it is looked next whether somebody reads stdout, and with `--json` the next object is due.
+    next: Mutex<Instant>,
+    /// Whether printing failed: then the run ends.
+    unread: AtomicBool,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Live {
     pub(super) fn start(json: bool, asked: Asked, interrupted: Arc<AtomicBool>) -> Live {
         let begun = Instant::now();
-        let next = Mutex::new(json.then(|| begun + TELL_EVERY));
-        Live { asked, begun, line: StatusLine::start(), next, interrupted }
+        let next = Mutex::new(begun + TELL_EVERY);
+        Live { asked, begun, line: StatusLine::start(), json, next, unread: AtomicBool::new(false), interrupted }
     }
 
     /// Shows it; whether the run goes on.
@@ -41,17 +44,24 @@ impl Live {
         let elapsed = self.begun.elapsed();
         self.line.show(|| self.text(outcome, elapsed));
         self.tell(outcome, elapsed);
-        !self.is_interrupted()
+        !self.is_interrupted() && !self.unread.load(Ordering::SeqCst)
     }
 
     fn tell(&self, outcome: &Outcome, elapsed: Duration) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if next.is_some_and(|due| now >= due) {
+        if now < *next {
+            return;
+        }
+        *next = now + TELL_EVERY;
+        let mut read = !output::is_closed();
+        if self.json && read {
             let mut object = report::counts(self.asked, outcome, elapsed);
             object.insert("running".to_owned(), true.into());
-            let printed = output::print_json(&object.into());
-            *next = printed.is_ok().then_some(now + TELL_EVERY);
+            read = output::print_json(&object.into()).is_ok();
+        }
+        if !read {
+            self.unread.store(true, Ordering::SeqCst);
         }
     }
 

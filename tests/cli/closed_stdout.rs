@@ -65,8 +65,8 @@ fn a_command_that_waits_ends() {
     let place = Place::with_topic("t", 1);
     place.run_with(&["produce", "t"], b"one\n").succeeded();
     for args in [
-        &["consume", "t", "--follow"][..],
-        &["consume", "t", "--follow", "--group", "g"],
+        &["consume", "t", "--follow", "--from", "latest"][..],
+        &["consume", "t", "--follow", "--from", "latest", "--group", "g"],
         &["produce", "t", "--json"],
         &["group", "plan"],
         &["torture", "sim", "--seconds", "100000"],

@@ -82,6 +82,39 @@ fn a_demo_of_groups_hands_over_and_back() {
     assert_eq!((records("prices"), records("analytics")), (10_000, 10_000));
 }
 
+/// A topic and groups that only have the demo's names: whatever they hold, they are as before.
+#[test]
+fn demo_leaves_alone_what_is_not_its_own() {
+    let described = |place: &Place| {
+        let topic = place.run(&["topic", "describe", "stock-ticker", "--json"]).stdout;
+        let groups = place.run(&["group", "list", "--json"]).succeeded().json();
+        let offsets: Vec<_> = groups.as_array().unwrap().iter().map(|group| group["partitions"].clone()).collect();
+        (topic, place.run(&["consume", "stock-ticker"]).stdout, offsets)
+    };
+    // Lines of a user's own; of the demo's own kind, but without its header; none at all.
+    for lines in ["IBM=my own price\n", "AAPL=AAPL: 189.45\n", ""] {
+        let place = Place::with_topic("stock-ticker", 3);
+        place.run_with(&["produce", "stock-ticker", "--key-separator", "="], lines.as_bytes()).succeeded();
+        let before = described(&place);
+        place.run(&["demo"]).failed(1, &["topic stock-ticker of ", "not the demo's", "--dir thalweg-demo"]);
+        assert_eq!(described(&place), before, "{lines:?}");
+    }
+    // What the demo left and somebody wrote to.
+    let place = Place::new();
+    place.run(&["demo"]).succeeded();
+    place.run_with(&["produce", "stock-ticker"], b"a note\n").succeeded();
+    let before = described(&place);
+    place.run(&["demo"]).failed(1, &["topic stock-ticker of "]);
+    assert_eq!(described(&place), before);
+    // A group that reads something else.
+    let place = Place::with_topic("orders", 1);
+    place.run_with(&["produce", "orders"], b"order\n").succeeded();
+    place.run(&["consume", "orders", "--group", "prices"]).succeeded();
+    let before = described(&place);
+    place.run(&["demo"]).failed(1, &["group prices of ", "not the demo's"]);
+    assert_eq!(described(&place), before);
+}
+
 #[test]
 fn demo_runs_again_and_a_seed_gives_the_same_prices() {
     let place = Place::new();

@@ -55,6 +55,9 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Makes the topic stock-ticker and the groups prices and analytics in the data directory, and leaves them there.
+Run again, it deletes what it left before. If one of them is not the demo's own, it changes nothing and fails.")]
 pub(crate) struct DemoArgs {
     /// Where chance begins: the same seed gives the same prices [default: random]
     #[arg(long, value_name = "SEED")]

@@ -43,6 +43,11 @@ pub(crate) fn updates(seed: u64, count: usize) -> Vec<Update> {
         .collect()
 }
 
+/// Whether this is one of the stocks.
+pub(crate) fn is_stock(name: &str) -> bool {
+    STOCKS.iter().any(|(stock, _)| *stock == name)
+}
+
 /// `189.45` of 18945 cents.
 pub(crate) fn dollars(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)

@@ -41,7 +41,7 @@ impl Board {
             "A stock ticker: {} prices into {PARTITIONS} partitions, read by two groups",
             output::count(UPDATES as u64)
         );
-        let again = if made_again { " (made again: the one that was there is deleted)" } else { "" };
+        let again = if made_again { " (made again: the one of an earlier demo is deleted)" } else { "" };
         let mut text = format!("{}\n\n", self.style.bold(&title));
         for (name, fact) in [
             ("directory", directory.path().display().to_string()),

@@ -3,10 +3,12 @@
 //! Three consumers of the group `prices` share the partitions. One dies without a word; another takes
 //! its partition over when the session time-out has passed; it comes back and gets a share again.
 //! Meanwhile the group `analytics` reads everything by itself. What was read is compared with what
-//! was sent, record by record.
+//! was sent, record by record. What an earlier demo left is made again; a user's own topics and groups are not
+//! touched.
 
 mod board;
 mod checks;
+mod left;
 mod readers;
 mod report;
 mod stage;
@@ -14,7 +16,7 @@ mod stage;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use thalweg::{Engine, ErrorKind, TopicConfig};
+use thalweg::TopicConfig;
 
 use crate::args::DemoArgs;
 use crate::directory::Directory;
@@ -42,10 +44,19 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &DemoArgs) -> Result<
     let seed = args.seed.unwrap_or_else(|| RandomState::new().hash_one(TOPIC) % 1_000_000);
     let updates = ticker::updates(seed, UPDATES);
     let engine = directory.open_or_make()?;
-    let made_again = make_topic(&engine)?;
+    let made_again = left::find(directory, &engine)?;
+    if made_again {
+        engine.delete_topic(TOPIC)?;
+    }
+    engine.create_topic(TOPIC, TopicConfig::default().partitions(PARTITIONS))?;
     let mut board = Board::new(json);
     board.begin(directory, seed, made_again);
-    let played = stage::play(&engine, &updates, &mut board)?;
+    let played = stage::play(&engine, &updates, &mut board).inspect_err(|_| {
+        // An empty topic would not be known as the demo's the next time.
+        if engine.describe_topic(TOPIC).is_ok_and(|topic| topic.partitions.iter().all(|it| it.end_offset == 0)) {
+            let _ = engine.delete_topic(TOPIC);
+        }
+    })?;
     let topic = engine.describe_topic(TOPIC)?;
     engine.close()?;
     let checks = Checks::of(&updates, &topic, &played);
@@ -56,15 +67,4 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &DemoArgs) -> Result<
         output::print(&report.text())?
     }
     if report.checks.problems.is_empty() { Ok(()) } else { Err(Failure::new("what was read isn't what was sent")) }
-}
-
-/// Makes the topic; whether there was one, which is deleted.
-fn make_topic(engine: &Engine) -> Result<bool, Failure> {
-    let existed = match engine.delete_topic(TOPIC) {
-        Ok(()) => true,
-        Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => false,
-        Err(error) => return Err(error.into()),
-    };
-    engine.create_topic(TOPIC, TopicConfig::default().partitions(PARTITIONS))?;
-    Ok(existed)
 }

@@ -40,7 +40,7 @@ pub(super) fn check_catalog_is_whole(options: &Options, catalog: &mut Catalog) -
         lost = find(catalog)?;
     }
     match lost {
-        Some((path, id)) => Err(Error::corrupt(lost_entries::reason(id)).at_path(&path)),
+        Some((path, reason)) => Err(Error::corrupt(reason).at_path(&path)),
         None => Ok(()),
     }
 }

@@ -13,32 +13,49 @@ use crate::keyed::number_of;
 use crate::segment::{base_offset_of, read_header};
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, topics_dir};
 
-/// The directory of a topic that the catalogue must have known, if there is one.
+/// The directory of a topic that the catalogue must have known, if there is one, and what it proves.
 ///
 /// # Errors
 /// Of listing the topics' directory.
-pub(crate) fn find(disk: &dyn Disk, dir: &Path, state: &CatalogState) -> Result<Option<(PathBuf, TopicId)>> {
+pub(crate) fn find(disk: &dyn Disk, dir: &Path, state: &CatalogState) -> Result<Option<(PathBuf, String)>> {
     let topics = topics_dir(dir);
     let entries = match disk.list(&topics) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         entries => entries.map_err(|error| Error::io(error).at_path(&topics))?,
     };
-    let engine_id = state.engine().map(|(id, _)| id);
-    for entry in entries {
-        let known = entry.name.starts_with(DELETED_PREFIX) || state.topic(&entry.name).is_some();
-        if known || entry.kind != EntryKind::Directory {
-            continue;
-        }
-        let path = topics.join(&entry.name);
-        let partitions = disk.list(&path).unwrap_or_default();
-        let lost = partitions.iter().filter_map(|entry| log_of(disk, &path.join(&entry.name))).find(|log| {
-            Some(log.engine_id) == engine_id && state.next_topic_id().is_some_and(|next| log.topic_id >= next)
-        });
-        if let Some(log) = lost {
-            return Ok(Some((path, log.topic_id)));
+    let Some((engine_id, _)) = state.engine() else { return Ok(None) };
+    let of_topics =
+        entries.iter().filter(|entry| entry.kind == EntryKind::Directory && !entry.name.starts_with(DELETED_PREFIX));
+    let (known, unknown): (Vec<_>, Vec<_>) = of_topics.partition(|entry| state.topic(&entry.name).is_some());
+    let mut foreign = None;
+    for path in unknown.iter().map(|entry| topics.join(&entry.name)) {
+        for log in logs_below(disk, &path) {
+            if log.engine_id != engine_id {
+                foreign.get_or_insert((path.clone(), log.engine_id));
+            } else if state.next_topic_id().is_some_and(|next| log.topic_id >= next) {
+                return Ok(Some((path, never_given(log.topic_id))));
+            }
         }
     }
-    Ok(None)
+    let Some((path, found)) = foreign else { return Ok(None) };
+    // A topic's directory that was copied here says nothing against the catalogue; if none is of its engine,
+    // it is the catalogue that was.
+    let paths = known.iter().chain(&unknown).map(|entry| topics.join(&entry.name));
+    let any_ours = paths.flat_map(|path| logs_below(disk, &path)).any(|log| log.engine_id == engine_id);
+    let reason = || {
+        format!(
+            "it holds records of engine {found}, and the catalogue is of engine {engine_id}, of which no segment is: the \
+             catalogue is another directory's"
+        )
+    };
+    Ok((!any_ours).then(|| (path, reason())))
+}
+
+/// Whose the partitions of a topic's directory are.
+fn logs_below<'a>(disk: &'a dyn Disk, topic: &Path) -> impl Iterator<Item = LogId> + use<'a> {
+    let topic = topic.to_owned();
+    let partitions = disk.list(&topic).unwrap_or_default();
+    partitions.into_iter().filter_map(move |entry| log_of(disk, &topic.join(&entry.name)))
 }
 
 /// What is missing of the catalogue since the directory was closed, when it ended as `closed` says (file and
@@ -56,7 +73,7 @@ pub(crate) fn since_closed((name, position): &(String, u64), catalog: &Catalog) 
 }
 
 /// What a topic's directory says of the catalogue.
-pub(crate) fn reason(id: TopicId) -> String {
+fn never_given(id: TopicId) -> String {
     format!(
         "it holds records of topic id {id}, which was never given: entries that were durable are missing from the catalogue"
     )

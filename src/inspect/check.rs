@@ -222,8 +222,8 @@ impl Check<'_> {
         {
             lost = lost_entries::find(&*self.disk, self.dir, catalog.state())?;
         }
-        if let Some((path, id)) = &lost {
-            self.found.damage.push(Damage::of_path(path, lost_entries::reason(*id)));
+        if let Some((path, reason)) = &lost {
+            self.found.damage.push(Damage::of_path(path, reason.clone()));
         }
         Ok(lost.map(|(path, _)| path))
     }

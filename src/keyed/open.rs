@@ -139,6 +139,7 @@ impl KeyedLog {
             let header = FileHeader::decode(&bytes[..read]).map_err(|error| at_start(refused(error)))?;
             let log = LogId::keyed(engine_id.unwrap_or(header.log.engine_id));
             header.expect(kind, &log).map_err(|error| at_start(refused(error)))?;
+            check_older(&**disk, dir, prefix, &names, &header)?;
             let allocated = file.length().map_err(|error| Error::io(error).at_path(&path))?;
             let made = Made { end: start_of(&header), file, allocated };
             let created_ms = header.created_ms;
@@ -266,6 +267,25 @@ impl Tail {
         let bytes = Vec::from(self.bytes);
         (!bytes.is_empty()).then(|| Unproven { position: end_position - bytes.len() as u64, bytes })
     }
+}
+
+/// Refuses a newest file of another engine than an older one that stands beside it: one of them was copied
+/// here, and an open for writing removes the older.
+fn check_older(disk: &dyn Disk, dir: &Path, prefix: &str, names: &Names, newest: &FileHeader) -> Result<()> {
+    for &number in names.numbers.iter().rev().skip(1) {
+        let path = dir.join(names::file_name(prefix, number));
+        // What can't be read says nothing.
+        let Ok(file) = disk.open(&path, Access::Read) else { continue };
+        let mut bytes = [0; FILE_HEADER_BYTES];
+        let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+        let Ok(older) = FileHeader::decode(&bytes[..read]) else { continue };
+        let (found, expected) = (older.log.engine_id, newest.log.engine_id);
+        if older.kind == newest.kind && found != expected {
+            let reason = format!("its header says engine {found}, and that of a newer file {expected}");
+            return Err(Error::new(ErrorKind::Foreign { reason }).at_path(&path).at_position(0));
+        }
+    }
+    Ok(())
 }
 
 fn remove_temporary(disk: &dyn Disk, dir: &Path, names: &Names) {

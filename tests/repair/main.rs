@@ -7,6 +7,7 @@
 mod crash;
 mod damage;
 mod faults;
+mod foreign;
 mod keyed;
 mod random;
 mod support;

@@ -24,9 +24,8 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// A topic without records.
-    fn empty(config: TopicConfig) -> (Sample, Engine) {
-        let sample =
-            Sample { disk: SimDisk::new(), clock: SimClock::new(), sent: BTreeMap::new(), batches: BTreeMap::new() };
+    fn empty(disk: SimDisk, config: TopicConfig) -> (Sample, Engine) {
+        let sample = Sample { disk, clock: SimClock::new(), sent: BTreeMap::new(), batches: BTreeMap::new() };
         let engine = sample.open();
         engine.create_topic(TOPIC, config.index_interval_bytes(4096)).unwrap();
         (sample, engine)
@@ -34,7 +33,8 @@ impl Sample {
 
     /// Three segments, written in one go: only the catalogue says that any of it was durable.
     pub(crate) fn in_one_go() -> Sample {
-        let (mut sample, engine) = Sample::empty(TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written));
+        let (mut sample, engine) =
+            Sample::empty(SimDisk::new(), TopicConfig::default().segment_bytes(64 << 10).acks(Acks::Written));
         for _ in 0..3 {
             sample.append(&engine, 0, &[50_000]);
             sample.append(&engine, 0, &[20, 30]);
@@ -45,7 +45,22 @@ impl Sample {
 
     /// Partition 0 has four segments, partition 1 two; two lives, both closed; two groups.
     pub(crate) fn new() -> Sample {
-        let (mut sample, engine) = Sample::empty(TopicConfig::default().partitions(2).segment_ms(Some(1_000)));
+        Sample::on(SimDisk::new())
+    }
+
+    /// The same in a directory of another engine.
+    pub(crate) fn of_another_engine() -> Sample {
+        let disk = SimDisk::new();
+        // The disk gives each directory another id, in turn.
+        Engine::builder("elsewhere").sim(&disk).writers(Writers::Inline).open().unwrap().close().unwrap();
+        disk.list_files().iter().filter(|path| path.starts_with("elsewhere")).for_each(|path| {
+            disk.remove_file(path).unwrap();
+        });
+        Sample::on(disk)
+    }
+
+    fn on(disk: SimDisk) -> Sample {
+        let (mut sample, engine) = Sample::empty(disk, TopicConfig::default().partitions(2).segment_ms(Some(1_000)));
         sample.append(&engine, 0, &[40, 30]);
         sample.append(&engine, 0, &[700]);
         sample.append(&engine, 1, &[10, 20]);

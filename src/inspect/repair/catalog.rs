@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::directories::{Directories, FoundTopic, engine_of};
+use super::directories::{Directories, FoundTopic};
 use super::keyed::{KeyedFiles, Salvaged};
 use super::plan::{NewKeyedFile, Repair, RepairAction, RepairStep};
 use crate::config::TopicConfig;
@@ -46,6 +46,8 @@ pub(super) fn left_of(disk: &dyn Disk, salvaged: Option<&Salvaged>, engine_id: O
         _ => None,
     });
     left.engine = said.or(by_header).or(engine_id.map(|id| (id, 0)));
+    // Its batches are sealed for the engine of its header, whatever an entry says.
+    left.engine = left.engine.map(|(id, created_ms)| (engine_id.unwrap_or(id), created_ms));
     left.any = !entries.is_empty();
     left.epoch = salvaged.epoch();
     if let Some((engine_id, created_ms)) = left.engine {
@@ -73,7 +75,7 @@ pub(super) struct Found<'a> {
     /// The newest epoch and topic id that any other file knows.
     pub(super) epoch: u32,
     pub(super) topic_id: u32,
-    /// The engine, as the offset log's header says.
+    /// The engine, as most files say.
     pub(super) engine_id: Option<EngineId>,
     pub(super) reason: String,
     pub(super) now_ms: i64,
@@ -90,8 +92,7 @@ pub(super) fn rebuild(
     shown: &mut Repair,
 ) -> Result<(CatalogState, NewKeyedFile)> {
     let Found { files, left, directories, epoch, topic_id, engine_id, reason, now_ms } = found;
-    let engine = left.engine.map(|(id, _)| id).or_else(|| engine_of(directories)).or(engine_id);
-    let engine = match engine {
+    let engine = match engine_id.or(left.engine.map(|(id, _)| id)) {
         Some(engine) => engine,
         None => {
             let (low, high) = (disk.random().map_err(Error::io)?, disk.random().map_err(Error::io)?);
@@ -107,7 +108,8 @@ pub(super) fn rebuild(
         shown.notes.push(lost.to_owned());
     }
     let unproven = "how far the logs were durable isn't known any more: all that is whole of them stays, what is missing \
-                    before it counts as lost, and what is missing behind it can't be named";
+                    before it counts as lost, and what is missing behind it can be named only as far as a group has \
+                    committed it";
     shown.notes.push(unproven.to_owned());
     let mut entries = vec![CatalogEntry::Engine { engine_id: engine, created_ms }];
     if left.state.offsets_end() > 0 && epoch > 1 {

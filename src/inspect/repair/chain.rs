@@ -26,9 +26,9 @@ pub(super) struct PartitionPlan {
     pub(super) impossible: Vec<Damage>,
 }
 
-/// Plans a partition. `wrong_indexes`: index files known to be damaged. `all_counts`: the catalogue was damaged,
+/// Plans a partition. `wrong_indexes`: index files known to be damaged. `committed`: the catalogue was damaged,
 /// and with it may be gone what it said of how far the log was durable: then everything that is whole counts, and
-/// what a header speaks of was there.
+/// what a header speaks of was there, and what is below this offset, the highest that a group has committed.
 ///
 /// # Errors
 /// Of the disk, where they say nothing about the files.
@@ -36,7 +36,7 @@ pub(super) fn plan(
     disk: &dyn Disk,
     files: &PartitionFiles<'_>,
     wrong_indexes: &[PathBuf],
-    all_counts: bool,
+    committed: Option<u64>,
     now_ms: i64,
 ) -> Result<PartitionPlan> {
     let mut gathered = gather(disk, &files.dir, &files.log)?;
@@ -47,7 +47,8 @@ pub(super) fn plan(
         return Ok(plan);
     }
     let mut build = Build::new(disk, files, gathered, chain, now_ms);
-    if all_counts {
+    if let Some(committed) = committed {
+        build.evidence = build.evidence.max(committed);
         let ends = build.chain.iter().map(|file| file.end_below(u64::MAX));
         let told = build.chain.last().map(|file| file.source.told_end);
         build.evidence = ends.chain(told).fold(build.evidence, u64::max);

@@ -1,6 +1,6 @@
 //! What the topics' directories say by themselves: names, and the headers of the segments in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::plan::{at, list};
@@ -110,13 +110,4 @@ fn headers_in(disk: &dyn Disk, dir: &Path, number: u32) -> Result<Vec<FileHeader
         headers.extend(header.filter(|header| is_segment(header) && header.log.partition == number));
     }
     Ok(headers)
-}
-
-/// The engine that most files are of.
-pub(super) fn engine_of(directories: &Directories) -> Option<EngineId> {
-    let mut counts: HashMap<EngineId, usize> = HashMap::new();
-    for header in directories.topics.iter().flat_map(|topic| &topic.headers) {
-        *counts.entry(header.log.engine_id).or_default() += 1;
-    }
-    counts.into_iter().max_by_key(|&(id, count)| (count, id.0)).map(|(id, _)| id)
 }

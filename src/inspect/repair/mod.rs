@@ -10,12 +10,14 @@ mod catalog;
 mod chain;
 mod directories;
 mod execute;
+mod identity;
 mod keyed;
 mod offsets;
 mod part;
 mod plan;
 mod source;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,12 +33,13 @@ use crate::disk::{Access, Disk, RealDisk};
 use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
-use crate::ids::EngineId;
+use crate::ids::{EngineId, TopicId};
 use crate::topic::{Catalog, CatalogState};
 
 pub use plan::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep};
 
 use directories::Directories;
+use identity::Identity;
 use keyed::look;
 use plan::{Plan, Work};
 
@@ -176,9 +179,23 @@ impl Planner<'_> {
             }
             opened => opened.ok().flatten().map(|(catalog, _)| catalog),
         };
-        let known_engine = opened.as_ref().map(Catalog::engine_id).or_else(|| directories::engine_of(&directories));
+        let known_engine = match identity::find(disk, self.dir, &directories)? {
+            Identity::Known { engine_id, .. } => Some(engine_id),
+            Identity::Unknown => None,
+            Identity::Tied(reason) => {
+                self.plan.shown.impossible.push(Damage::of_path(self.dir, reason));
+                self.plan.works.clear();
+                self.plan.shown.steps.clear();
+                return Ok(self.plan);
+            }
+        };
+        let is_foreign = |catalog: &Catalog| known_engine.is_some_and(|engine_id| catalog.engine_id() != engine_id);
+        let foreign = opened.as_ref().filter(|catalog| is_foreign(catalog)).map(|catalog| {
+            format!("{} is of engine {}, and most files here are not", catalog.path().display(), catalog.engine_id())
+        });
+        let opened = opened.filter(|catalog| !is_foreign(catalog));
         let offsets = look(disk, self.dir, "offsets", FileKind::Offsets, known_engine)?;
-        let mut catalog = look(disk, self.dir, "catalog", FileKind::Catalog, None)?;
+        let mut catalog = look(disk, self.dir, "catalog", FileKind::Catalog, known_engine)?;
         // What `LOCK` says of a file may not be taken for something about the new one.
         let closed = keyed_file::closed_at(disk, &self.dir.join(LOCK_NAME));
         let closed = closed.and_then(|(name, _)| crate::keyed::number_of(&name, "catalog"));
@@ -188,21 +205,23 @@ impl Planner<'_> {
             self.plan.shown.impossible.push(Damage::of_path(path, reason));
             return Ok(self.plan);
         }
-        let mut reason = self.wrong_with("catalog");
+        let is_catalog_foreign = foreign.is_some();
+        let mut reason = foreign.or_else(|| self.wrong_with("catalog", false));
         let left = catalog::left_of(disk, catalog.newest.as_ref(), known_engine)?;
         if opened.is_none() && reason.is_none() {
             reason = Some("the catalogue is missing".to_owned());
         }
         if let Some(catalog) = &opened
-            && let Some((_, id)) = lost_entries::find(disk, self.dir, catalog.state())?
+            && let Some((_, lost)) = lost_entries::find(disk, self.dir, catalog.state())?
         {
-            reason.get_or_insert_with(|| lost_entries::reason(id));
+            reason.get_or_insert(lost);
         }
         let known_epoch = opened.as_ref().map_or(0, |catalog| catalog.state().epoch());
         let epoch = self.newest_epoch(&directories)?.max(offsets.newest.as_ref().map_or(0, |newest| newest.epoch()));
         if epoch > known_epoch && opened.is_some() {
             reason.get_or_insert_with(|| format!("it knows epochs up to {known_epoch}, and there is epoch {epoch}"));
         }
+        let committed = offsets::committed(disk, &offsets);
         let mut rebuilt = None;
         let (state, engine_id) = match (opened, reason) {
             (Some(catalog), None) => (catalog.state().clone(), catalog.engine_id()),
@@ -211,8 +230,8 @@ impl Planner<'_> {
                     left,
                     directories: &directories,
                     epoch: epoch.max(known_epoch),
-                    topic_id: offsets::highest_topic_id(disk, &offsets),
-                    engine_id: offsets.newest.as_ref().and_then(|newest| Some(newest.header.as_ref()?.log.engine_id)),
+                    topic_id: committed.keys().map(|(id, _)| id.0).max().unwrap_or(0),
+                    engine_id: known_engine,
                     reason: reason.unwrap_or_default(),
                     now_ms: self.now_ms,
                     files: catalog,
@@ -224,8 +243,9 @@ impl Planner<'_> {
                 (state, engine_id)
             }
         };
-        self.partitions(&state, engine_id, &directories, rebuilt.is_some(), progress)?;
-        self.offset_log(offsets, engine_id, &state)?;
+        let told = rebuilt.is_some().then_some(&committed);
+        self.partitions(&state, engine_id, &directories, told, progress)?;
+        self.offset_log(offsets, engine_id, &state, is_catalog_foreign)?;
         // Last: as long as it is damaged, everything whole of a partition counts.
         if let Some((work, said)) = rebuilt {
             self.plan.works.push(Work::Keyed(work));
@@ -235,13 +255,15 @@ impl Planner<'_> {
         Ok(self.plan)
     }
 
-    /// What was found wrong with the newest file of this name.
-    fn wrong_with(&self, prefix: &str) -> Option<String> {
-        let is_it = |path: &Path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.parent() == Some(self.dir) && crate::keyed::number_of(&name, prefix).is_some()
+    /// What was found wrong with the newest file of this name. `behind_header`: whose its header says it is was
+    /// held against another directory's catalogue.
+    fn wrong_with(&self, prefix: &str, behind_header: bool) -> Option<String> {
+        let is_it = |damage: &&Damage| {
+            let name = damage.path.file_name().unwrap_or_default().to_string_lossy();
+            let is_named = damage.path.parent() == Some(self.dir) && crate::keyed::number_of(&name, prefix).is_some();
+            is_named && !(behind_header && damage.position == Some(0))
         };
-        self.found.damage.iter().find(|damage| is_it(&damage.path)).map(|damage| damage.reason.clone())
+        self.found.damage.iter().find(is_it).map(|damage| damage.reason.clone())
     }
 
     fn move_away(&mut self, path: &Path) {
@@ -262,14 +284,20 @@ impl Planner<'_> {
         Ok(newest.max(self.found.epoch))
     }
 
-    fn offset_log(&mut self, files: keyed::KeyedFiles, engine_id: EngineId, state: &CatalogState) -> Result<()> {
+    fn offset_log(
+        &mut self,
+        files: keyed::KeyedFiles,
+        engine_id: EngineId,
+        state: &CatalogState,
+        is_catalog_foreign: bool,
+    ) -> Result<()> {
         let proven = state.offsets_end();
         let opened = keyed_file::open_offsets(self.disk, self.dir, Some(engine_id), proven);
         let reason = match opened {
             Err(error) if prevents(&error) => return Err(error),
             Err(error) => Some(Damage::of_error(&error, self.dir).reason),
             Ok(None) if proven > 0 => Some(format!("it is missing, though it had {proven} entries")),
-            Ok(_) => self.wrong_with("offsets"),
+            Ok(_) => self.wrong_with("offsets", is_catalog_foreign),
         };
         let Some(reason) = reason else { return Ok(()) };
         let (disk, now_ms) = (&**self.disk, self.now_ms);
@@ -278,12 +306,13 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// `committed`: the catalogue was damaged, and this is how far the groups' commits tell of the logs.
     fn partitions(
         &mut self,
         state: &CatalogState,
         engine_id: EngineId,
         directories: &Directories,
-        all_counts: bool,
+        committed: Option<&BTreeMap<(TopicId, u32), u64>>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<()> {
         let disk = &**self.disk;
@@ -293,7 +322,7 @@ impl Planner<'_> {
                 let files = files_of(self.dir, engine_id, topic, number, u32::MAX);
                 let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));
                 let found = partition::check(disk, &files, &mut meter)?;
-                if found.damage.is_empty() && !blocked && !all_counts {
+                if found.damage.is_empty() && !blocked && committed.is_none() {
                     continue;
                 }
                 let indexes: Vec<PathBuf> = found
@@ -302,7 +331,8 @@ impl Planner<'_> {
                     .filter(|damage| damage.path.extension().is_some_and(|extension| extension == "index"))
                     .map(|damage| damage.path.clone())
                     .collect();
-                let planned = chain::plan(disk, &files, &indexes, all_counts, self.now_ms)?;
+                let told = committed.map(|ends| ends.get(&(topic.id, number)).copied().unwrap_or(0));
+                let planned = chain::plan(disk, &files, &indexes, told, self.now_ms)?;
                 self.plan.shown.steps.extend(planned.steps);
                 self.plan.shown.lost.extend(planned.lost);
                 self.plan.shown.impossible.extend(planned.impossible);

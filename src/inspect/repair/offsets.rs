@@ -9,18 +9,23 @@ use super::plan::{DoubtfulGroup, NewKeyedFile, Repair, RepairAction, RepairStep}
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{FileKind, MAX_OFFSET};
-use crate::ids::EngineId;
+use crate::ids::{EngineId, TopicId};
 use crate::offsets::{OffsetDamage, Salvager, bodies};
 use crate::topic::CatalogState;
 
-/// The highest topic id that a commit names: none may be given again.
-pub(super) fn highest_topic_id(disk: &dyn Disk, files: &KeyedFiles) -> u32 {
+/// The highest offset that a group has committed in each partition: records below it were there.
+pub(super) fn committed(disk: &dyn Disk, files: &KeyedFiles) -> BTreeMap<(TopicId, u32), u64> {
     let mut salvager = Salvager::default();
     if let Some(newest) = &files.newest {
         let _ = pieces(disk, newest, 0, &mut |piece| salvager.take(piece));
     }
     let (state, _) = salvager.finish();
-    state.groups().flat_map(|(_, group)| group.commits.keys().map(|(id, _)| id.0)).max().unwrap_or(0)
+    let mut ends = BTreeMap::new();
+    for (&place, commit) in state.groups().flat_map(|(_, group)| &group.commits) {
+        let end: &mut u64 = ends.entry(place).or_default();
+        *end = commit.offset.max(*end);
+    }
+    ends
 }
 
 /// The file that takes the damaged one's place.

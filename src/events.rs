@@ -91,6 +91,15 @@ pub enum Event {
         /// The member's id.
         member: String,
     },
+    /// A group's assignor panicked, or gave an assignment that can't be used. See
+    /// [`GroupDescription::assignor_failure`](crate::GroupDescription::assignor_failure), which holds until the
+    /// assignor works again.
+    AssignorFailed {
+        /// The group.
+        group: String,
+        /// What went wrong, and what the group does meanwhile.
+        reason: String,
+    },
     /// A topic got more partitions, and a group must first come to the end of the old ones.
     GroupHeld {
         /// The group.

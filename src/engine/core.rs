@@ -96,6 +96,7 @@ impl Core {
     pub(super) fn tell_groups(&self) {
         let topics: Vec<_> = read(&self.topics).values().cloned().collect();
         self.groups.set_topics(topics.iter());
+        self.background.look_at_groups();
     }
 
     /// Whether some process has the directory open for writing, as far as can be found out.

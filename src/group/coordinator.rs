@@ -10,16 +10,19 @@ mod members;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::assignor::{Assignor, MemberSubscription, Sticky, Subscriptions, TopicPartitions};
+use super::assignor::{Assignment, Assignor, MemberSubscription, Sticky, Subscriptions, TopicPartitions};
 use super::{Subscription, TopicPartition, TopicTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
 
 /// Members that are gone and may still ask why: the oldest are forgotten beyond this.
 const REMEMBERED: usize = 1_024;
+/// After a panic the assignor is called again after the first of these; the wait doubles up to the second.
+const ASSIGN_AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(60)];
 
 /// See the module.
 pub(crate) struct Coordinator {
@@ -28,6 +31,11 @@ pub(crate) struct Coordinator {
     epoch: u32,
     /// Of the first member; every other must ask for the same.
     assignor: Arc<dyn Assignor>,
+    assignor_name: String,
+    /// Why the assignor's last call gave nothing usable; `None` after one that did.
+    assignor_failure: Option<String>,
+    /// The assignor panicked: when it is called again, and the wait that led to this time.
+    assign_again: Option<(Duration, Duration)>,
     topics: Arc<TopicTable>,
     generation: u32,
     last_member: u32,
@@ -49,8 +57,35 @@ pub(crate) struct Join {
     pub(crate) instance_id: Option<String>,
     pub(crate) subscription: Subscription,
     pub(crate) assignor: Arc<dyn Assignor>,
-    pub(crate) session_timeout: Duration,
+    /// What the assignor said it is called. Asked once, by the user's own thread: it is the user's code.
+    pub(crate) assignor_name: String,
+    /// `None`: only `max_poll_interval` counts.
+    pub(crate) session_timeout: Option<Duration>,
     pub(crate) max_poll_interval: Duration,
+}
+
+impl Join {
+    /// A member that shows no sign of life is removed after this time at the earliest.
+    pub(crate) fn patience(&self) -> Duration {
+        self.session_timeout.map_or(self.max_poll_interval, |session| session.min(self.max_poll_interval))
+    }
+
+    /// A member with an instance id keeps its place for this time after its handle is gone.
+    pub(crate) fn place_kept(&self) -> Duration {
+        self.session_timeout.unwrap_or(self.max_poll_interval)
+    }
+}
+
+/// How a member shows that it is alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// A call on its handle that is no poll.
+    Call,
+    /// A poll.
+    Poll,
+    /// A poll that waits as a future. After half of the member's patience the member is woken, so that
+    /// whoever owns the future polls it; a future that nobody polls is no sign of life.
+    Awaited,
 }
 
 struct Member {
@@ -59,6 +94,8 @@ struct Member {
     heard: Duration,
     /// In a poll at least until then; the poll time-out counts from here.
     polled: Duration,
+    /// When it is woken to show that somebody still polls its future.
+    ask_at: Option<Duration>,
     /// Its handle is gone, its place is kept.
     away: bool,
     /// The generation it was last told of.
@@ -110,8 +147,8 @@ pub(crate) enum Effect {
     Idle(String),
     /// This one is no member any more.
     Gone(String, Departure),
-    /// The assignor's answer can't be used; the sticky one's was taken.
-    BadAssignment(Error),
+    /// The assignor panicked or gave what can't be used: the reason, and what was done instead.
+    AssignorFailed(String),
 }
 
 /// What a member must do next, in this order.
@@ -132,6 +169,8 @@ pub(crate) struct Changes {
 pub(crate) struct GroupView {
     pub(crate) generation: u32,
     pub(crate) assignor: String,
+    /// Why the assignor's last call gave nothing usable.
+    pub(crate) assignor_failure: Option<String>,
     /// Whether everybody holds what it should.
     pub(crate) stable: bool,
     pub(crate) members: Vec<MemberView>,
@@ -156,6 +195,9 @@ impl Coordinator {
             name: name.to_owned(),
             epoch,
             assignor: Arc::new(Sticky),
+            assignor_name: Sticky.name().to_owned(),
+            assignor_failure: None,
+            assign_again: None,
             topics,
             generation,
             last_member: 0,
@@ -180,7 +222,7 @@ impl Coordinator {
     }
 
     /// Topics came, went or grew.
-    pub(crate) fn set_topics(&mut self, topics: Arc<TopicTable>) -> Vec<Effect> {
+    pub(crate) fn set_topics(&mut self, topics: Arc<TopicTable>, now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         if *topics == *self.topics {
             return effects;
@@ -212,7 +254,7 @@ impl Coordinator {
             member.target.retain(|partition| exists(partition));
         }
         if changed {
-            self.rebalance(&mut effects);
+            self.rebalance(now, &mut effects);
         }
         effects
     }
@@ -284,16 +326,17 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Gives out everything anew: the next generation.
-    fn rebalance(&mut self, effects: &mut Vec<Effect>) {
+    /// Gives out everything anew: the next generation. If the assignor panics, each member keeps what it
+    /// has, and the assignor is called again later.
+    fn rebalance(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let (input, ids) = self.subscriptions();
+        let Some(assignment) = self.assign(&input, now, effects) else {
+            self.reconcile(effects);
+            effects.push(Effect::Store);
+            return;
+        };
         self.generation = self.generation.saturating_add(1);
         effects.push(Effect::Rebalanced(self.generation, self.members.len()));
-        let (input, ids) = self.subscriptions();
-        let mut assignment = self.assignor.assign(&input);
-        if let Err(error) = input.check(&assignment) {
-            effects.push(Effect::BadAssignment(error));
-            assignment = Sticky.assign(&input);
-        }
         for ((id, member), partitions) in self.members.iter_mut().zip(assignment) {
             let was_idle = member.target.is_empty() && member.generation != 0;
             member.target = partitions.into_iter().map(|(topic, partition)| (ids[topic], partition)).collect();
@@ -305,6 +348,33 @@ impl Coordinator {
         if !self.reconcile(effects) {
             effects.push(Effect::Store);
         }
+    }
+
+    /// What each member is to have; `None` if the assignor panicked.
+    fn assign(&mut self, input: &Subscriptions, now: Duration, effects: &mut Vec<Effect>) -> Option<Assignment> {
+        let waited = self.assign_again.take().map_or(Duration::ZERO, |(_, waited)| waited);
+        self.assignor_failure = None;
+        if self.members.is_empty() {
+            return Some(Assignment::new());
+        }
+        let (assignment, failure) = match catch_unwind(AssertUnwindSafe(|| self.assignor.assign(input))) {
+            Ok(assignment) => match input.check(&assignment) {
+                Ok(()) => return Some(assignment),
+                Err(error) => {
+                    (Some(Sticky.assign(input)), format!("{error}; the assignment of the sticky assignor is used"))
+                }
+            },
+            Err(panic) => {
+                let said = panic.downcast_ref::<String>().map(String::as_str);
+                let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                let wait = (waited * 2).clamp(ASSIGN_AGAIN[0], ASSIGN_AGAIN[1]);
+                self.assign_again = Some((now.saturating_add(wait), wait));
+                (None, format!("it panicked ({said}); members keep their partitions until it is called again"))
+            }
+        };
+        effects.push(Effect::AssignorFailed(failure.clone()));
+        self.assignor_failure = Some(failure);
+        assignment
     }
 
     /// The assignor's input, and the id of each of its topics.
@@ -395,8 +465,9 @@ impl Coordinator {
         });
         GroupView {
             generation: self.generation,
-            assignor: self.assignor.name().to_owned(),
-            stable: self.settled,
+            assignor: self.assignor_name.clone(),
+            assignor_failure: self.assignor_failure.clone(),
+            stable: self.settled && self.assign_again.is_none(),
             members: members.collect(),
         }
     }

@@ -6,7 +6,7 @@ mod coordinator;
 mod fence;
 mod subscription;
 
-pub(crate) use coordinator::{Changes, Coordinator, Departure, Effect, GroupView, Join};
+pub(crate) use coordinator::{Changes, Coordinator, Departure, Effect, GroupView, Join, Sign};
 pub(crate) use fence::{Fence, Positions};
 pub(crate) use subscription::{Subscription, TopicTable};
 

@@ -3,6 +3,7 @@
 //! Method: the public API on a simulated disk and clock without threads, where time passes only when
 //! a test says so; and a few with threads on the real disk.
 
+mod alive;
 mod chaos;
 mod expansion;
 mod hand_over;

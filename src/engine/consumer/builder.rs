@@ -48,7 +48,7 @@ pub struct ConsumerBuilder {
     client_id: Option<String>,
     instance_id: Option<String>,
     assignor: Arc<dyn Assignor>,
-    session_timeout: Duration,
+    session_timeout: Option<Duration>,
     max_poll_interval: Duration,
     listener: Option<Box<dyn RebalanceListener>>,
     pub(super) settings: Settings,
@@ -95,7 +95,7 @@ impl ConsumerBuilder {
             client_id: None,
             instance_id: None,
             assignor: Arc::new(Sticky),
-            session_timeout: Duration::from_secs(45),
+            session_timeout: None,
             max_poll_interval: Duration::from_secs(300),
             listener: None,
             settings: Settings::default(),
@@ -127,7 +127,7 @@ impl ConsumerBuilder {
     }
 
     /// A name of its own by which this consumer keeps its partitions while it is away for less than
-    /// the session time-out (static membership).
+    /// the session time-out, or `max_poll_interval` without one (static membership).
     pub fn instance_id(mut self, id: impl Into<String>) -> ConsumerBuilder {
         self.instance_id = Some(id.into());
         self
@@ -146,15 +146,16 @@ impl ConsumerBuilder {
         self
     }
 
-    /// After so long without a call the consumer is taken for dead and its partitions go to others.
-    /// At least 1 ms. Default: 45 s.
+    /// After this time without any [sign of life](Consumer#signs-of-life) the consumer is taken for dead, and
+    /// its partitions go to others. At least 1 ms. Default: none. A consumer that dies drops its handle, and a
+    /// stuck one meets `max_poll_interval`.
     pub fn session_timeout(mut self, timeout: Duration) -> ConsumerBuilder {
-        self.session_timeout = timeout;
+        self.session_timeout = Some(timeout);
         self
     }
 
-    /// After so long without a poll the consumer is taken for stuck and its partitions go to others.
-    /// At least 1 ms. Default: 5 min.
+    /// After this time without a poll the consumer is taken for stuck, and its partitions go to others. A
+    /// longer job calls [`keep_alive`](Consumer::keep_alive). At least 1 ms. Default: 5 min.
     pub fn max_poll_interval(mut self, interval: Duration) -> ConsumerBuilder {
         self.max_poll_interval = interval;
         self
@@ -228,6 +229,7 @@ impl ConsumerBuilder {
             client_id: self.client_id.unwrap_or_else(|| "consumer".to_owned()),
             instance_id: self.instance_id,
             subscription,
+            assignor_name: self.assignor.name().to_owned(),
             assignor: self.assignor,
             session_timeout: self.session_timeout,
             max_poll_interval: self.max_poll_interval,
@@ -240,7 +242,7 @@ impl ConsumerBuilder {
         self.client_id.as_deref().map_or(Ok(()), |id| check_name("a client id", id))?;
         self.instance_id.as_deref().map_or(Ok(()), |id| check_name("an instance id", id))?;
         let shortest = Duration::from_millis(1);
-        if self.session_timeout < shortest || self.max_poll_interval < shortest {
+        if self.session_timeout.is_some_and(|timeout| timeout < shortest) || self.max_poll_interval < shortest {
             return Err(Error::invalid("session_timeout and max_poll_interval are 1 ms or more"));
         }
         if self.settings.max_poll_records == 0 {

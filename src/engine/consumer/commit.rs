@@ -225,11 +225,7 @@ impl Consumer {
     fn append(&mut self, commits: &[NewCommit<'_>]) -> Result<Option<Ticket>> {
         self.touch();
         let in_group = self.in_group()?;
-        in_group.check_fenced()?;
-        if in_group.membership.is_some() && in_group.member.is_none() {
-            let (group, member) = (in_group.group.name.clone(), String::new());
-            return Err(Error::new(ErrorKind::UnknownMember { group, member, reason: "it hasn't joined again yet" }));
-        }
+        in_group.check_member()?;
         let committing = Committing { member: in_group.identity(), commits };
         let ticket = in_group.group.commit(&self.engine.core.groups, &committing)?;
         if ticket.is_some() {

@@ -9,11 +9,15 @@ use crate::engine::Engine;
 use crate::engine::groups::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::group::{Join, TopicPartition};
+use crate::group::{Join, Sign, TopicPartition};
 use crate::lock::read;
 
 /// Told by a consumer when partitions come and go, from within its [`poll`](Consumer::poll). Each
 /// method may use the consumer: commit, seek, ask for positions (but not poll).
+///
+/// A panic in a method leaves `poll` as any panic does. The consumer stays usable, and its next poll goes on
+/// where this one stopped: partitions are given back only after `on_revoked` has returned, so it is called
+/// again for them; `on_assigned` and `on_lost` are called once.
 ///
 /// ```
 /// use thalweg::{Consumer, RebalanceListener};
@@ -99,6 +103,19 @@ impl InGroup {
         self.member.as_deref().filter(|_| !self.fenced)
     }
 
+    /// Whether it can commit: it belongs to no group as a member, or is one.
+    ///
+    /// # Errors
+    /// `FencedInstance`, `UnknownMember`.
+    pub(super) fn check_member(&self) -> Result<()> {
+        self.check_fenced()?;
+        if self.membership.is_some() && self.member.is_none() {
+            let (group, member) = (self.group.name.clone(), String::new());
+            return Err(Error::new(ErrorKind::UnknownMember { group, member, reason: "it hasn't joined again yet" }));
+        }
+        Ok(())
+    }
+
     /// The member's id and generation.
     pub(super) fn identity(&self) -> Option<(&str, u32)> {
         self.member.as_deref().map(|member| (member, self.generation))
@@ -166,7 +183,7 @@ impl Consumer {
                 continue;
             };
             let now = groups.clock().monotonic();
-            let news = match in_group.group.heartbeat(groups, &member, now, true) {
+            let news = match in_group.group.heartbeat(groups, &member, now, Sign::Poll) {
                 Ok(news) => news,
                 Err(error) => {
                     self.lose_everything(&error);
@@ -195,20 +212,38 @@ impl Consumer {
     }
 
     /// Tells the group that this consumer is in a poll until then; after it, until now.
-    pub(super) fn promise(&self, until: Duration) {
+    pub(super) fn promise(&self, until: Duration, sign: Sign) {
         if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group {
             // That it was removed meanwhile shows in the next look.
-            let _ = group.heartbeat(&self.engine.core.groups, member, until, true);
-            let late = until.saturating_add(join.session_timeout.min(join.max_poll_interval));
-            self.engine.core.background.look_at_groups_by(late);
+            let _ = group.heartbeat(&self.engine.core.groups, member, until, sign);
+            let patience = if sign == Sign::Awaited { join.patience() / 2 } else { join.patience() };
+            self.engine.core.background.look_at_groups_by(until.saturating_add(patience));
         }
+    }
+
+    /// Says that this consumer is alive and at work, as a poll does, without polling: for a job that takes
+    /// longer than [`max_poll_interval`](super::ConsumerBuilder::max_poll_interval). Does nothing for a consumer
+    /// with partitions assigned by hand.
+    ///
+    /// # Errors
+    /// `UnknownMember`, `FencedInstance` if its partitions are others' now: what the job does will be done again
+    /// elsewhere. `Closed`.
+    pub fn keep_alive(&self) -> Result<()> {
+        self.engine.core.check_open()?;
+        let Some(in_group) = &self.group else { return Ok(()) };
+        in_group.check_member()?;
+        if let Some(member) = &in_group.member {
+            let groups = &self.engine.core.groups;
+            in_group.group.heartbeat(groups, member, groups.clock().monotonic(), Sign::Poll)?;
+        }
+        Ok(())
     }
 
     /// A call that is no poll.
     pub(super) fn touch(&self) {
         if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
             let groups = &self.engine.core.groups;
-            let _ = group.heartbeat(groups, member, groups.clock().monotonic(), false);
+            let _ = group.heartbeat(groups, member, groups.clock().monotonic(), Sign::Call);
         }
     }
 
@@ -301,16 +336,14 @@ impl Consumer {
             return;
         }
         let Some(in_group) = &mut self.group else { return };
-        let Some(mut listener) = in_group.listener.take() else { return };
+        let Some(listener) = in_group.listener.take() else { return };
         in_group.in_callback = true;
+        let mut callback = Callback { consumer: self, listener: Some(listener) };
+        let Callback { consumer, listener: Some(listener) } = &mut callback else { return };
         match what {
-            Told::Assigned => listener.on_assigned(self, partitions),
-            Told::Revoked => listener.on_revoked(self, partitions),
-            Told::Lost => listener.on_lost(self, partitions),
-        }
-        if let Some(in_group) = &mut self.group {
-            in_group.in_callback = false;
-            in_group.listener = Some(listener);
+            Told::Assigned => listener.on_assigned(consumer, partitions),
+            Told::Revoked => listener.on_revoked(consumer, partitions),
+            Told::Lost => listener.on_lost(consumer, partitions),
         }
     }
 
@@ -320,14 +353,29 @@ impl Consumer {
     }
 }
 
+/// A consumer while its listener is called. Puts the listener back, also when it panics.
+struct Callback<'a> {
+    consumer: &'a mut Consumer,
+    listener: Option<Box<dyn RebalanceListener>>,
+}
+
+impl Drop for Callback<'_> {
+    fn drop(&mut self) {
+        if let Some(in_group) = &mut self.consumer.group {
+            in_group.in_callback = false;
+            in_group.listener = self.listener.take();
+        }
+    }
+}
+
 impl Drop for Consumer {
     fn drop(&mut self) {
-        if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group {
-            let groups = &self.engine.core.groups;
-            group.leave(groups, member);
-            // With an instance id its place is kept until then.
-            let deadline = groups.clock().monotonic().saturating_add(join.session_timeout);
-            self.engine.core.background.look_at_groups_by(deadline);
+        if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
+            group.leave(&self.engine.core.groups, member);
+            // With an instance id its place is kept for a while; an assignor that panicked is called again.
+            if let Some(deadline) = group.next_deadline() {
+                self.engine.core.background.look_at_groups_by(deadline);
+            }
         }
     }
 }

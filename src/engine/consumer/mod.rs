@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Sign;
 use crate::lock::{AtomicBool, Ordering};
 use crate::partition::{Drive, FnFuture, Partition, ReadySet};
 
@@ -56,6 +57,19 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(2);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Signs of life
+/// A member of a group that shows none for too long is removed, and its partitions go to others:
+///
+/// | call | counts against [`session_timeout`](ConsumerBuilder::session_timeout), if one is set | counts against [`max_poll_interval`](ConsumerBuilder::max_poll_interval) |
+/// |---|---|---|
+/// | [`poll`](Consumer::poll), for as long as it waits; [`keep_alive`](Consumer::keep_alive) | yes | yes |
+/// | the future of [`next_batches`](Consumer::next_batches), and a [`stream`](Consumer::stream): each time the task polls it, and when it is dropped | yes | yes |
+/// | `commit` and its kin, `committed`, `position`, `seek` and its kin, `pause`, `resume`, `lag` | yes | no |
+/// | all others | no | no |
+///
+/// A future that waits is woken after half of the time, so a task that runs stays a member. If nobody polls
+/// the future then, the member is removed like any other that is stuck.
 pub struct Consumer {
     engine: Engine,
     set: AssignedSet,
@@ -165,7 +179,7 @@ impl Consumer {
             }
             // Somebody has to see that another member died; whoever waits, does.
             let group_deadline = self.group.as_ref().and_then(|in_group| in_group.group.next_deadline());
-            self.promise(deadline);
+            self.promise(deadline, Sign::Poll);
             let until = group_deadline.filter(|&until| until > now).map_or(deadline, |until| until.min(deadline));
             let ready = self.set.ready.clone();
             let news = FnFuture(|context: &mut Context<'_>| match ready.sleep(context.waker()) {
@@ -175,7 +189,7 @@ impl Consumer {
             let woken = env.drive.wait(news, Some((until - now, &*env.clock)));
             self.set.ready.awake();
             let after = env.clock.monotonic();
-            self.promise(after);
+            self.promise(after, Sign::Poll);
             if woken.is_none() && after == now {
                 // A simulated clock stands still while nothing happens: the time counts as passed.
                 self.follow_group()?;
@@ -211,7 +225,7 @@ impl Consumer {
             return Err(Error::invalid("a rebalance listener can't poll"));
         }
         // What follows may take its time: the poll counts from its beginning.
-        self.promise(self.engine.core.env.clock.monotonic());
+        self.promise(self.engine.core.env.clock.monotonic(), Sign::Poll);
         self.auto_commit_if_due();
         if self.limited {
             self.set_limits();
@@ -347,7 +361,7 @@ impl Consumer {
     }
 }
 
-/// A consumer in async polls: its member counts as alive until this is dropped.
+/// A consumer in async polls.
 #[derive(Debug)]
 struct InPoll<'a> {
     consumer: &'a mut Consumer,
@@ -370,7 +384,7 @@ impl InPoll<'_> {
                     return Poll::Ready(result);
                 }
             }
-            self.consumer.promise(Duration::MAX);
+            self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Awaited);
             if self.consumer.set.ready.sleep(context.waker()) {
                 return Poll::Pending;
             }
@@ -381,6 +395,6 @@ impl InPoll<'_> {
 impl Drop for InPoll<'_> {
     fn drop(&mut self) {
         self.consumer.set.ready.awake();
-        self.consumer.promise(self.consumer.engine.core.env.clock.monotonic());
+        self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Poll);
     }
 }

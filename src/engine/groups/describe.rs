@@ -45,6 +45,10 @@ pub struct GroupDescription {
     pub generation: u32,
     /// What gives out the partitions; empty if there never were members.
     pub assignor: String,
+    /// Why the assignor's last call gave nothing usable, and what the group does meanwhile; `None` while the
+    /// assignor works. After a panic the assignor is called again within a minute, and whenever a member comes
+    /// or goes.
+    pub assignor_failure: Option<String>,
     /// Its members, by id.
     pub members: Vec<MemberDescription>,
     /// The partitions it subscribes to or has committed offsets of, and those added to their topics
@@ -222,6 +226,7 @@ impl Groups {
             state: GroupState::Empty,
             generation: 0,
             assignor: String::new(),
+            assignor_failure: None,
             members: Vec::new(),
             offsets: Vec::new(),
             as_of_ms: None,
@@ -233,6 +238,7 @@ impl Groups {
             description.state = if view.stable { GroupState::Stable } else { GroupState::Preparing };
             description.generation = view.generation;
             description.assignor = view.assignor;
+            description.assignor_failure = view.assignor_failure;
             for member in view.members {
                 subscribed.extend(member.topics);
                 description.members.push(MemberDescription {

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::{Event, Events};
 use crate::format::{GroupSnapshot, MemberSnapshot};
 use crate::group::{
-    Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, TopicPartition, TopicTable,
+    Changes, Coordinator, Departure, Effect, Fence, GroupView, Join, Positions, Sign, TopicPartition, TopicTable,
 };
 use crate::ids::TopicId;
 use crate::lock::{Mutex, RwLock, lock, read, write};
@@ -115,8 +115,9 @@ impl Groups {
         let table = topics.map(|topic| (topic.name.to_string(), topic.id, topic.partitions.len() as u32));
         let table = Arc::new(TopicTable::new(table));
         *write(&self.topics) = table.clone();
+        let now = self.env.clock.monotonic();
         for group in self.all() {
-            group.act(self, |coordinator| ((), coordinator.set_topics(table.clone())));
+            group.act(self, |coordinator| ((), coordinator.set_topics(table.clone(), now)));
         }
     }
 
@@ -237,11 +238,8 @@ impl Group {
                     };
                     told.push(Event::MemberGone { group: self.name.clone(), member, reason });
                 }
-                Effect::BadAssignment(error) => {
-                    told.push(Event::Background {
-                        what: "the group's assignor, instead of which the sticky one was used",
-                        error,
-                    });
+                Effect::AssignorFailed(reason) => {
+                    told.push(Event::AssignorFailed { group: self.name.clone(), reason });
                 }
             }
         }
@@ -273,13 +271,12 @@ impl Group {
         });
     }
 
-    /// A sign of life, good until `until`; with `polling`, from a poll. Whether there are changes for
-    /// the member.
-    pub(crate) fn heartbeat(&self, groups: &Groups, member: &str, until: Duration, polling: bool) -> Result<bool> {
+    /// A sign of life, good until `until`. Whether there are changes for the member.
+    pub(crate) fn heartbeat(&self, groups: &Groups, member: &str, until: Duration, sign: Sign) -> Result<bool> {
         let now = groups.env.clock.monotonic();
         self.act(groups, |coordinator| {
             let effects = coordinator.tick(now);
-            let alive = coordinator.heartbeat(member, until, polling);
+            let alive = coordinator.heartbeat(member, until, sign);
             (alive.map(|()| coordinator.has_changes(member)), effects)
         })
     }

@@ -67,7 +67,11 @@ pub type Assignment = Vec<Vec<(usize, u32)>>;
 /// Decides which member of a group reads which partition.
 ///
 /// The same input must give the same assignment, whoever computes it, and each partition must go to
-/// exactly one member that subscribes to its topic: see [`Subscriptions::check`].
+/// exactly one member that subscribes to its topic: see [`Subscriptions::check`]. If it doesn't, the assignment
+/// of [`Sticky`] is used. If the assignor panics, members keep what they have and it is called again later; see
+/// [`GroupDescription::assignor_failure`](crate::GroupDescription::assignor_failure).
+///
+/// It is called while its group is locked: it must not use the engine.
 pub trait Assignor: Send + Sync {
     /// What the assignor is called, such as `sticky`. Members of a group must agree on it.
     fn name(&self) -> &str;

@@ -2,8 +2,33 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, Departure, Effect, Join, Member, REMEMBERED};
+use super::{Coordinator, Departure, Effect, Join, Member, REMEMBERED, Sign};
 use crate::error::{Error, ErrorKind, Result};
+
+impl Member {
+    /// Why it is to be removed, if it is.
+    fn is_late(&self, now: Duration) -> Option<Departure> {
+        let Join { session_timeout, max_poll_interval, .. } = self.join;
+        let timed_out = |timeout: Duration| self.heard.saturating_add(timeout) <= now;
+        if self.away {
+            return timed_out(self.join.place_kept()).then_some(Departure::TimedOut);
+        }
+        if session_timeout.is_some_and(timed_out) {
+            return Some(Departure::TimedOut);
+        }
+        (self.polled.saturating_add(max_poll_interval) <= now).then_some(Departure::Stalled)
+    }
+
+    /// When it is late, if it isn't heard of until then.
+    fn deadline(&self) -> Duration {
+        if self.away {
+            return self.heard.saturating_add(self.join.place_kept());
+        }
+        let session = self.join.session_timeout.map(|session| self.heard.saturating_add(session));
+        let poll = self.polled.saturating_add(self.join.max_poll_interval);
+        session.map_or(poll, |session| session.min(poll))
+    }
+}
 
 impl Coordinator {
     /// Takes a member in and gives the partitions out anew; returns its id. One that comes with the
@@ -16,8 +41,9 @@ impl Coordinator {
         let mut effects = self.tick(now);
         if self.members.is_empty() {
             self.assignor = join.assignor.clone();
-        } else if self.assignor.name() != join.assignor.name() {
-            let (ours, asked) = (self.assignor.name(), join.assignor.name());
+            self.assignor_name = join.assignor_name.clone();
+        } else if self.assignor_name != join.assignor_name {
+            let (ours, asked) = (&self.assignor_name, &join.assignor_name);
             let reason =
                 format!("group {:?} assigns with {ours:?}, not {asked:?}: all members ask for the same", self.name);
             return Err(Error::invalid(reason));
@@ -27,6 +53,7 @@ impl Coordinator {
         let mut member = Member {
             heard: now,
             polled: now,
+            ask_at: None,
             away: false,
             generation: 0,
             target: Default::default(),
@@ -44,7 +71,7 @@ impl Coordinator {
                 effects.push(Effect::Store);
             }
         } else {
-            self.rebalance(&mut effects);
+            self.rebalance(now, &mut effects);
         }
         Ok((id, effects))
     }
@@ -70,62 +97,60 @@ impl Coordinator {
         old.join.subscription == member.join.subscription
     }
 
-    /// The member is alive, and will be until `until`: it called, or sits in a poll that lasts so
-    /// long. With `polling`, that was a poll.
+    /// The member is alive, and will be until `until`.
     ///
     /// # Errors
     /// [`ErrorKind::UnknownMember`] with the reason, [`ErrorKind::FencedInstance`].
-    pub(crate) fn heartbeat(&mut self, id: &str, until: Duration, polling: bool) -> Result<()> {
+    pub(crate) fn heartbeat(&mut self, id: &str, until: Duration, sign: Sign) -> Result<()> {
         let member = self.member_mut(id)?;
         member.heard = until;
-        if polling {
+        if sign != Sign::Call {
             member.polled = until;
+            member.ask_at = (sign == Sign::Awaited).then(|| until.saturating_add(member.join.patience() / 2));
         }
         Ok(())
     }
 
-    /// The member's handle is gone. With an instance id it keeps its place until the session time-out.
+    /// The member's handle is gone. With an instance id it keeps its place for a while.
     pub(crate) fn leave(&mut self, id: &str, now: Duration) -> Vec<Effect> {
         self.departed.remove(id);
         match self.members.get_mut(id) {
             Some(member) if member.join.instance_id.is_some() => {
                 member.away = true;
-                (member.heard, member.polled) = (now, now);
+                (member.heard, member.polled, member.ask_at) = (now, now, None);
                 Vec::new()
             }
-            Some(_) => self.remove(&[(id.to_owned(), Departure::Left)]),
+            Some(_) => self.remove(&[(id.to_owned(), Departure::Left)], now),
             None => Vec::new(),
         }
     }
 
-    /// Removes those who weren't heard of in time.
+    /// Removes those who weren't heard of in time, wakes those whose future must show that it is still
+    /// polled, and calls an assignor again that panicked.
     pub(crate) fn tick(&mut self, now: Duration) -> Vec<Effect> {
-        let late = |member: &Member| {
-            let (session, poll) = (member.join.session_timeout, member.join.max_poll_interval);
-            if member.heard.saturating_add(session) <= now {
-                Some(Departure::TimedOut)
-            } else if !member.away && member.polled.saturating_add(poll) <= now {
-                Some(Departure::Stalled)
-            } else {
-                None
-            }
-        };
         let gone: Vec<_> =
-            self.members.iter().filter_map(|(id, member)| late(member).map(|why| (id.clone(), why))).collect();
-        if gone.is_empty() { Vec::new() } else { self.remove(&gone) }
+            self.members.iter().filter_map(|(id, member)| Some((id.clone(), member.is_late(now)?))).collect();
+        let mut effects = if gone.is_empty() { Vec::new() } else { self.remove(&gone, now) };
+        for (id, member) in &mut self.members {
+            if member.ask_at.is_some_and(|at| at <= now) {
+                member.ask_at = None;
+                effects.push(Effect::Wake(id.clone()));
+            }
+        }
+        if self.assign_again.is_some_and(|(at, _)| at <= now) {
+            self.rebalance(now, &mut effects);
+        }
+        effects
     }
 
     /// When [`tick`](Coordinator::tick) has something to do next, if nobody is heard of until then.
     pub(crate) fn next_deadline(&self) -> Option<Duration> {
-        let deadline = |member: &Member| {
-            let session = member.heard.saturating_add(member.join.session_timeout);
-            let poll = member.polled.saturating_add(member.join.max_poll_interval);
-            if member.away { session } else { session.min(poll) }
-        };
-        self.members.values().map(deadline).min()
+        let late = self.members.values().map(Member::deadline);
+        let asked = self.members.values().filter_map(|member| member.ask_at);
+        late.chain(asked).chain(self.assign_again.map(|(at, _)| at)).min()
     }
 
-    fn remove(&mut self, gone: &[(String, Departure)]) -> Vec<Effect> {
+    fn remove(&mut self, gone: &[(String, Departure)], now: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (id, why) in gone {
             let Some(member) = self.members.remove(id) else { continue };
@@ -138,7 +163,7 @@ impl Coordinator {
             }
             effects.push(Effect::Gone(id.clone(), *why));
         }
-        self.rebalance(&mut effects);
+        self.rebalance(now, &mut effects);
         if self.members.is_empty() {
             effects.push(Effect::Empty);
         }

@@ -24,7 +24,8 @@ fn wants(topics: &[&str]) -> Join {
         instance_id: None,
         subscription: Subscription::Topics(topics.iter().map(|&topic| topic.to_owned()).collect()),
         assignor: Arc::new(Sticky),
-        session_timeout: SESSION,
+        assignor_name: "sticky".into(),
+        session_timeout: Some(SESSION),
         max_poll_interval: POLL,
     }
 }
@@ -36,7 +37,7 @@ fn join(group: &mut Coordinator, now: u64) -> String {
 /// A poll as a well-behaved member does it: takes its changes, gives back at once.
 fn poll(group: &mut Coordinator, id: &str, now: u64) -> Changes {
     group.tick(at(now));
-    group.heartbeat(id, at(now), true).unwrap();
+    group.heartbeat(id, at(now), Sign::Poll).unwrap();
     let changes = group.changes(id).unwrap();
     group.release(id, &changes.revoked).unwrap();
     changes
@@ -91,7 +92,7 @@ fn g3_who_dies_or_stalls_is_replaced() {
     assert_eq!((held(&group, &a).len(), held(&group, &b).len()), (1, 1));
     // a calls now and then but never polls; b polls.
     for now in 1..30 {
-        group.heartbeat(&a, at(now), false).unwrap();
+        group.heartbeat(&a, at(now), Sign::Call).unwrap();
         poll(&mut group, &b, now);
     }
     assert_eq!(group.next_deadline(), Some(at(30)));
@@ -102,11 +103,11 @@ fn g3_who_dies_or_stalls_is_replaced() {
     let error = kind(group.check_commit(&a, 1, []));
     assert!(matches!(error, ErrorKind::UnknownMember { reason, .. } if reason.contains("poll")), "{error}");
     // b sits in a poll until 100: alive all the while, and ten seconds more.
-    group.heartbeat(&b, at(100), true).unwrap();
+    group.heartbeat(&b, at(100), Sign::Poll).unwrap();
     assert_eq!(group.tick(at(109)), []);
     let effects = group.tick(at(110));
     assert!(effects.contains(&Effect::Gone(b.clone(), Departure::TimedOut)) && effects.contains(&Effect::Empty));
-    assert!(matches!(kind(group.heartbeat(&b, at(111), true)), ErrorKind::UnknownMember { .. }));
+    assert!(matches!(kind(group.heartbeat(&b, at(111), Sign::Poll)), ErrorKind::UnknownMember { .. }));
     assert_eq!(group.next_deadline(), None);
 }
 
@@ -175,7 +176,7 @@ fn an_instance_keeps_its_place_while_it_is_away() {
     }
     let (mine, generation) = (held(&group, &a), group.generation());
     assert_eq!(group.leave(&a, at(5)), []);
-    group.heartbeat(&b, at(14), true).unwrap();
+    group.heartbeat(&b, at(14), Sign::Poll).unwrap();
     assert_eq!(group.tick(at(14)), []);
     let (again, effects) = group.join(named("a"), at(14)).unwrap();
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::Rebalanced(..))), "{effects:?}");
@@ -183,7 +184,7 @@ fn an_instance_keeps_its_place_while_it_is_away() {
     assert_eq!(poll(&mut group, &again, 14).granted.len(), mine.len(), "it begins to read them anew");
     // Away for too long: the other takes over.
     group.leave(&again, at(15));
-    group.heartbeat(&b, at(24), true).unwrap();
+    group.heartbeat(&b, at(24), Sign::Poll).unwrap();
     let effects = group.tick(at(25));
     assert!(effects.contains(&Effect::Gone(again, Departure::TimedOut)), "{effects:?}");
     assert_eq!(held(&group, &b), [0, 1]);
@@ -200,7 +201,7 @@ fn of_two_with_one_instance_id_the_older_is_fenced() {
         effects.contains(&Effect::Gone(old.clone(), Departure::Fenced)) && effects.contains(&Effect::Wake(old.clone()))
     );
     let fenced = ErrorKind::FencedInstance { group: "g".into(), member: old.clone() };
-    assert_eq!(kind(group.heartbeat(&old, at(1), true)), fenced);
+    assert_eq!(kind(group.heartbeat(&old, at(1), Sign::Poll)), fenced);
     assert_eq!(kind(group.check_commit(&old, generation, [])), fenced);
     assert_eq!(held(&group, &new), [0, 1]);
     // Its handle goes: that is the new one's business no more.
@@ -215,13 +216,17 @@ fn topics_come_grow_and_go() {
     let (a, _) = group.join(by_pattern.clone(), at(0)).unwrap();
     assert_eq!(poll(&mut group, &a, 0).granted, [(TopicId(1), 0)]);
     let generation = group.generation();
-    assert_eq!(group.set_topics(table(&[("a-1", 1, 1), ("b", 2, 9)])), [], "what nobody wants is nobody's concern");
+    assert_eq!(
+        group.set_topics(table(&[("a-1", 1, 1), ("b", 2, 9)]), at(0)),
+        [],
+        "what nobody wants is nobody's concern"
+    );
     assert_eq!(group.generation(), generation);
-    let effects = group.set_topics(table(&[("a-1", 1, 2), ("a-2", 3, 1), ("b", 2, 9), ("xa-1", 4, 1)]));
+    let effects = group.set_topics(table(&[("a-1", 1, 2), ("a-2", 3, 1), ("b", 2, 9), ("xa-1", 4, 1)]), at(0));
     assert!(effects.contains(&Effect::Wake(a.clone())), "{effects:?}");
     assert_eq!(poll(&mut group, &a, 0).granted, [(TopicId(1), 1), (TopicId(3), 0)]);
     // Made again under the same name: what was held is lost, what is new is granted.
-    let effects = group.set_topics(table(&[("a-1", 5, 1), ("a-2", 3, 1)]));
+    let effects = group.set_topics(table(&[("a-1", 5, 1), ("a-2", 3, 1)]), at(0));
     assert!(effects.contains(&Effect::Wake(a.clone())), "{effects:?}");
     let changes = poll(&mut group, &a, 0);
     assert_eq!((changes.lost, changes.revoked), (vec![(TopicId(1), 0), (TopicId(1), 1)], vec![]));
@@ -232,12 +237,15 @@ fn topics_come_grow_and_go() {
 #[test]
 fn members_agree_on_the_assignor() {
     let mut group = group(4);
-    let (a, _) = group.join(Join { assignor: Arc::new(Range), ..wants(&["t"]) }, at(0)).unwrap();
+    let (a, _) =
+        group.join(Join { assignor: Arc::new(Range), assignor_name: "range".into(), ..wants(&["t"]) }, at(0)).unwrap();
     let error = kind(group.join(wants(&["t"]), at(0)));
     assert!(matches!(error, ErrorKind::InvalidArgument { .. }), "{error}");
     assert_eq!(group.view().assignor, "range");
     group.leave(&a, at(1));
-    group.join(Join { assignor: Arc::new(RoundRobin), ..wants(&["t"]) }, at(1)).unwrap();
+    group
+        .join(Join { assignor: Arc::new(RoundRobin), assignor_name: "round-robin".into(), ..wants(&["t"]) }, at(1))
+        .unwrap();
     assert_eq!(group.view().assignor, "round-robin");
 }
 
@@ -250,10 +258,10 @@ fn who_was_late_does_not_fence_the_one_who_took_its_instance_id_meanwhile() {
     let (new, _) = group.join(named, at(20)).unwrap();
     poll(&mut group, &new, 20);
     let fenced = ErrorKind::FencedInstance { group: "g".into(), member: old.clone() };
-    assert_eq!(kind(group.heartbeat(&old, at(20), true)), fenced);
+    assert_eq!(kind(group.heartbeat(&old, at(20), Sign::Poll)), fenced);
     // That one gone too, the place is free.
     group.tick(at(40));
-    assert!(matches!(kind(group.heartbeat(&old, at(40), true)), ErrorKind::UnknownMember { .. }));
+    assert!(matches!(kind(group.heartbeat(&old, at(40), Sign::Poll)), ErrorKind::UnknownMember { .. }));
 }
 
 /// Gives everything to everyone.
@@ -272,12 +280,109 @@ impl Assignor for Greedy {
 #[test]
 fn an_assignment_that_can_not_be_is_replaced() {
     let mut group = group(2);
-    let greedy = Join { assignor: Arc::new(Greedy), ..wants(&["t"]) };
+    let greedy = Join { assignor: Arc::new(Greedy), assignor_name: "greedy".into(), ..wants(&["t"]) };
     let (a, effects) = group.join(greedy.clone(), at(0)).unwrap();
-    assert!(!effects.iter().any(|effect| matches!(effect, Effect::BadAssignment(_))));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::AssignorFailed(_))));
     let (b, effects) = group.join(greedy, at(0)).unwrap();
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::BadAssignment(_))), "{effects:?}");
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::AssignorFailed(_))), "{effects:?}");
     poll(&mut group, &a, 0);
     poll(&mut group, &b, 0);
     assert_eq!((held(&group, &a).len(), held(&group, &b).len()), (1, 1));
+}
+
+#[test]
+fn without_a_session_time_out_only_the_poll_interval_counts() {
+    let mut group = group(1);
+    let patient = Join { session_timeout: None, ..wants(&["t"]) };
+    let (a, _) = group.join(patient.clone(), at(0)).unwrap();
+    poll(&mut group, &a, 0);
+    assert_eq!(group.next_deadline(), Some(at(30)));
+    assert_eq!(group.tick(at(29)), []);
+    let effects = group.tick(at(30));
+    assert!(effects.contains(&Effect::Gone(a, Departure::Stalled)), "{effects:?}");
+    // A place that is kept for an instance is kept as long.
+    let named = Join { instance_id: Some("i".into()), ..patient };
+    let (b, _) = group.join(named, at(100)).unwrap();
+    assert_eq!(group.leave(&b, at(110)), []);
+    assert_eq!((group.next_deadline(), group.tick(at(139))), (Some(at(140)), vec![]));
+    assert!(group.tick(at(140)).contains(&Effect::Gone(b, Departure::TimedOut)));
+}
+
+#[test]
+fn a_future_must_show_that_somebody_polls_it() {
+    let mut group = group(1);
+    let a = join(&mut group, 0);
+    poll(&mut group, &a, 0);
+    // Woken at half of the session time-out; polled again, it waits on.
+    for now in [0, 5, 10, 15] {
+        group.heartbeat(&a, at(now), Sign::Awaited).unwrap();
+        assert_eq!((group.tick(at(now + 4)), group.next_deadline()), (vec![], Some(at(now + 5))));
+        assert_eq!(group.tick(at(now + 5)), [Effect::Wake(a.clone())]);
+        assert_eq!((group.tick(at(now + 5)), group.next_deadline()), (vec![], Some(at(now + 10))), "asked once");
+    }
+    assert!(group.tick(at(25)).contains(&Effect::Gone(a.clone(), Departure::TimedOut)));
+}
+
+/// Panics as long as it is told to.
+#[derive(Default)]
+struct Fragile(std::sync::atomic::AtomicBool);
+
+impl Fragile {
+    fn breaks(&self, breaks: bool) {
+        self.0.store(breaks, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+impl Assignor for Arc<Fragile> {
+    fn name(&self) -> &str {
+        "fragile"
+    }
+
+    fn assign(&self, input: &Subscriptions) -> Vec<Vec<(usize, u32)>> {
+        assert!(!self.0.load(std::sync::atomic::Ordering::SeqCst), "it broke");
+        Sticky.assign(input)
+    }
+}
+
+#[test]
+fn an_assignor_that_panics_moves_nothing_and_is_called_again() {
+    let fragile = Arc::<Fragile>::default();
+    let mut group = group(4);
+    let wants = Join {
+        assignor: Arc::new(fragile.clone()),
+        assignor_name: "fragile".into(),
+        session_timeout: None,
+        ..wants(&["t"])
+    };
+    let (a, _) = group.join(wants.clone(), at(0)).unwrap();
+    poll(&mut group, &a, 0);
+    let generation = group.generation();
+    fragile.breaks(true);
+    let (b, effects) = group.join(wants, at(1)).unwrap();
+    let told = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::AssignorFailed(why) if why.contains("it broke")))
+    };
+    assert!(told(&effects), "{effects:?}");
+    assert_eq!((poll(&mut group, &a, 1).revoked, poll(&mut group, &b, 1).granted), (vec![], vec![]));
+    assert_eq!((held(&group, &a).len(), group.generation()), (4, generation));
+    let view = group.view();
+    assert!(!view.stable && view.assignor_failure.unwrap().contains("it broke"));
+    // Called again after one second, then two.
+    assert_eq!((group.next_deadline(), group.tick(at(1))), (Some(at(2)), vec![]));
+    assert!(told(&group.tick(at(2))));
+    assert_eq!(group.next_deadline(), Some(at(4)));
+    // A member that goes takes nobody along: what it had waits for the assignor.
+    let effects = group.leave(&a, at(3));
+    assert!(told(&effects) && effects.contains(&Effect::Gone(a, Departure::Left)), "{effects:?}");
+    assert_eq!(held(&group, &b), [] as [u32; 0]);
+    assert_eq!(group.next_deadline(), Some(at(7)));
+    fragile.breaks(false);
+    assert!(group.tick(at(7)).contains(&Effect::Rebalanced(generation + 1, 1)));
+    assert_eq!(poll(&mut group, &b, 7).granted.len(), 4);
+    let view = group.view();
+    assert!(view.stable && view.assignor_failure.is_none());
+    // With nobody left there is nothing to ask.
+    fragile.breaks(true);
+    let effects = group.leave(&b, at(8));
+    assert!(!told(&effects) && group.next_deadline().is_none(), "{effects:?}");
 }

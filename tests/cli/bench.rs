@@ -89,8 +89,19 @@ fn a_rate_is_kept_and_its_latencies_are_measured() {
     let row = &result["workloads"][0];
     check_latencies(&row["latency_ns"]);
     assert_eq!(row["latency_ns"]["count"], row["count"]);
+    // A given rate is not divided by what a floor could do.
+    assert_eq!((&row["ratio"], &row["floors"]), (&Value::Null, &serde_json::json!([])));
     // 200 records at a thousand a second are due over 199 ms.
     assert!(row["seconds"].as_f64().unwrap() > 0.19, "{row}");
+}
+
+#[test]
+fn a_time_limit_ends_the_rounds_of_recover() {
+    let place = Place::new();
+    let args = ["recover", "--total", "300KiB", "--rounds", "1000", "--seconds", "0.001", "--json"];
+    let result = bench(&place, &args).succeeded().json();
+    let counts: Vec<_> = result["workloads"].as_array().unwrap().iter().map(|row| row["count"].clone()).collect();
+    assert_eq!(counts, [1, 1]);
 }
 
 #[test]
@@ -199,7 +210,6 @@ fn command_lines_that_make_no_sense_are_refused() {
         &["append", "--consumers", "2"][..],
         &["durable", "--producers", "2"],
         &["replay", "--acks", "none"],
-        &["recover", "--seconds", "1"],
         &["groups", "--record-size", "100"],
         &["device", "--driver", "std"],
         &["append", "--record-size", "0"],

@@ -222,7 +222,7 @@ pub(crate) struct AppendArgs {
     #[arg(long, value_name = "LEVEL", default_value = "written")]
     acks: Acks,
     /// Send so many records a second by the clock, and measure how long each takes to be acknowledged
-    /// from the time at which it was due
+    /// from the time at which it was due; there is no floor then, as the rate is given
     #[arg(long, value_name = "PER_S", value_parser = values::count)]
     rate: Option<u64>,
     #[command(flatten)]
@@ -350,6 +350,9 @@ pub(crate) struct RecoverArgs {
     /// How often it is killed and opened
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
+    /// Begin no round after so long, if --rounds doesn't end it before; each kind of open has one at least
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
+    seconds: Option<Duration>,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -471,7 +474,8 @@ impl PartitionsArgs {
 
 impl RecoverArgs {
     pub(crate) fn settings(&self) -> Settings {
-        let settings = Settings { total_bytes: Some(self.total), rounds: self.rounds, ..Settings::default() };
+        let settings =
+            Settings { total_bytes: Some(self.total), rounds: self.rounds, limit: self.seconds, ..Settings::default() };
         let settings = self.engine.apply(self.values.apply(settings));
         spread(settings, self.partitions, &self.engine)
     }

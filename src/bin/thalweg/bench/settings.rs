@@ -30,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) time: Duration,
     /// Ends it earlier: bytes of values, over all rounds.
     pub(crate) total_bytes: Option<u64>,
+    /// Ends it earlier where it isn't the time that is measured: no round begins after so long.
+    pub(crate) limit: Option<Duration>,
     /// How long each round goes on before it is measured.
     pub(crate) warm_up: Duration,
     /// The engine and its floor take turns so often.
@@ -59,6 +61,7 @@ impl Default for Settings {
             acks: Acks::Written,
             time: Duration::from_secs(3),
             total_bytes: None,
+            limit: None,
             warm_up: Duration::ZERO,
             rounds: 8,
             rate: None,

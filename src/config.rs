@@ -352,8 +352,11 @@ impl TopicConfig {
         Ok(config)
     }
 
-    /// Checks every field against its bounds.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks every field against its bounds, as making or altering a topic does.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, with the first field that is out of its bounds.
+    pub fn check(&self) -> Result<()> {
         within("partitions", u64::from(self.partitions), 1, u64::from(MAX_PARTITIONS))?;
         within("segment.bytes", self.segment_bytes, 64 << 10, 2 << 30)?;
         within("segment.ms", self.segment_ms.unwrap_or(1_000), 1_000, u64::MAX)?;

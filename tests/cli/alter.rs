@@ -184,3 +184,20 @@ fn who_follows_a_topic_reads_its_new_partitions_too() {
     place.run_with(&["produce", "t", "--partition", "0"], b"three\n").succeeded();
     assert_eq!((follower.line(), first.line()), ("three".to_owned(), "three".to_owned()));
 }
+
+/// What is refused says only why; no plan comes before it.
+#[test]
+fn what_is_refused_is_not_announced() {
+    let place = Place::with_topic("t", 3);
+    for (args, says) in [
+        (&["--partitions", "2"][..], "partitions can be added, not removed"),
+        (&["--partitions", "100001"], "partitions = 100001"),
+        (&["--partitions", "4", "--config", "segment.bytes=1"], "segment.bytes = 1"),
+        (&["--config", "segment.bytes=1"], "segment"),
+    ] {
+        let ran = place.run(&[&["topic", "alter", "t"], args].concat()).failed(1, &[says]);
+        assert_eq!(ran.text(), "", "{args:?}");
+    }
+    let same = place.run(&["topic", "alter", "t", "--partitions", "3"]).succeeded();
+    assert_eq!(same.text(), "topic t\n  nothing to change: all settings have these values already\n");
+}

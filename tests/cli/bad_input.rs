@@ -18,6 +18,8 @@ fn command_lines_that_make_no_sense() {
         &["produce", "t", "--acks", "all"],
         &["produce", "t", "--partition", "first"],
         &["produce", "t", "--key-separator", ""],
+        &["produce", "t", "--key-separator", r"\n"],
+        &["produce", "t", "--key-separator", r"a\q"],
         &["produce", "t", "extra"],
         &["consume", "t", "--from", "somewhere"],
         &["consume", "t", "--from", "--follow"],

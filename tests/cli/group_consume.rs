@@ -73,11 +73,15 @@ fn from_counts_only_without_a_commit() {
     for (group, from) in [("a", "earliest"), ("b", "earliest"), ("c", "0"), ("d", "-9"), ("e", "latest")] {
         assert_eq!(begun(group, from), "p0-4", "{group}");
     }
-    // Where it should begin must be in the log; nothing is printed or committed otherwise.
-    let error = place.run(&["consume", "t", "--group", "g", "--from", "3"]);
-    let error = error.failed(1, &["partition 1", "offset 3", "ends before 2", "--from earliest"]);
+    // Where it should begin must be in one of the partitions; nothing is printed or committed otherwise.
+    let error = place.run(&["consume", "t", "--group", "g", "--from", "6"]);
+    let error = error.failed(1, &["partition 0", "offset 6", "ends before 5", "--from earliest"]);
     assert!(error.stdout.is_empty(), "{error:?}");
     assert_eq!(committed(&place), []);
+    let ran = place.run(&["consume", "t", "--group", "g", "--from", "3"]).succeeded();
+    assert_eq!(ran.text(), "p0-3\np0-4\n");
+    assert!(ran.stderr.contains("partition 1: offset 3 is out of range"), "{ran:?}");
+    assert_eq!(committed(&place), [Some(5), Some(2)]);
 }
 
 #[test]

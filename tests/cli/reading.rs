@@ -57,9 +57,16 @@ fn ends_after_so_many() {
 #[test]
 fn an_offset_out_of_range_names_the_range() {
     let place = two_partitions([4, 2]);
-    let error = place.run(&["consume", "t", "--from", "3"]);
+    let error = place.run(&["consume", "t", "--from", "3", "--partition", "1"]);
     let error = error.failed(1, &["partition 1", "offset 3", "starts at 0", "ends before 2", "--from earliest"]);
     assert!(error.stdout.is_empty(), "{error:?}");
+    // One partition is shorter: the others are read all the same.
+    for args in [&["--from", "3"][..], &["--from", "3", "--follow", "--max", "1"]] {
+        let ran = place.run(&[&["consume", "t"], args].concat()).succeeded();
+        assert_eq!(ran.text(), "p0-3\n", "{args:?}");
+        let says = "topic t, partition 1: offset 3 is out of range: the log starts at 0 and ends before 2";
+        assert_eq!(ran.stderr, format!("{says}; reading begins at 2 there\n"));
+    }
     place.run(&["consume", "t", "--from", "5", "--partition", "0"]).failed(1, &["offset 5", "ends before 4"]);
     place.run(&["consume", "t", "--from", "5", "--follow"]).failed(1, &["offset 5", "ends before 4"]);
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use thalweg::{Acks, ResetTo};
 
@@ -202,10 +201,10 @@ pub(crate) struct ProduceArgs {
     /// Send to this partition [default: by key; without one, spread]
     #[arg(long, value_name = "P")]
     pub(crate) partition: Option<u32>,
-    /// What stands before the first S in a line is the record's key, what stands behind it the
-    /// value; a line without S has no key
-    #[arg(long, value_name = "S", value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) key_separator: Option<String>,
+    /// Split each line at the first S: the key before it, the value after it; a line without S has no key.
+    /// In S, \t is a tab, \\ a backslash, \xHH a byte
+    #[arg(long, value_name = "S", value_parser = key_separator)]
+    pub(crate) key_separator: Option<KeySeparator>,
     /// When a record counts as acknowledged: at once, when written (survives the process), when
     /// synced (survives power loss) [default: the topic's] [possible values: none, written, synced]
     #[arg(long, value_name = "LEVEL", hide_possible_values = true)]
@@ -232,7 +231,7 @@ pub(crate) struct ConsumeArgs {
     pub(crate) group: Option<String>,
     /// Where to begin in each partition in which there is no committed offset: earliest, latest (the
     /// end), an offset, -N (the last N records), or @MS (the first record at or after MS milliseconds
-    /// since 1970)
+    /// since 1970). A partition without that offset begins at its start or end; stderr says so
     #[arg(long, value_name = "WHERE", default_value = "earliest", allow_negative_numbers = true)]
     pub(crate) from: Start,
     /// Stop after N records
@@ -265,6 +264,10 @@ pub(crate) struct DumpArgs {
     #[arg(long)]
     pub(crate) records: bool,
 }
+
+/// The bytes that end the key in a line of input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeySeparator(pub(crate) Vec<u8>);
 
 /// Where reading begins in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,6 +308,30 @@ fn reset_to(text: &str) -> Result<ResetTo, String> {
     }
 }
 
+/// The bytes between key and value. In the text, an escape stands for a byte that is hard to type.
+fn key_separator(text: &str) -> Result<KeySeparator, String> {
+    let (mut bytes, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escaped = &rest[at + 1..];
+        let hex = escaped.strip_prefix('x').and_then(|hex| hex.get(..2));
+        let byte = match (escaped.chars().next(), hex) {
+            (Some('t'), _) => Some(b'\t'),
+            (Some('\\'), _) => Some(b'\\'),
+            (Some('x'), Some(hex)) => u8::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with('+')),
+            _ => None,
+        };
+        bytes.push(byte.ok_or("behind a backslash it is t (a tab), another backslash, or xHH (a byte)")?);
+        rest = &escaped[if hex.is_some() { 3 } else { 1 }..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    match &bytes[..] {
+        [] => Err("it is at least one byte".to_owned()),
+        bytes if bytes.contains(&b'\n') => Err("it holds the end of a line, so no line holds it".to_owned()),
+        _ => Ok(KeySeparator(bytes)),
+    }
+}
+
 fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
@@ -333,6 +360,23 @@ mod tests {
         assert_eq!(start("@-1"), Some(Start::Timestamp(-1)));
         for wrong in ["", "-", "@", "--5", "1.5", "first", "18446744073709551616"] {
             assert_eq!(start(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_separator_may_be_written_with_escapes() {
+        for (text, bytes) in [
+            (":", &b":"[..]),
+            ("\t", b"\t"),
+            (r"\t", b"\t"),
+            (r"\\t", br"\t"),
+            (r"a\x1fb\\", b"a\x1fb\\"),
+            ("\u{e9}\\x00", b"\xc3\xa9\0"),
+        ] {
+            assert_eq!(key_separator(text).map(|it| it.0).as_deref(), Ok(bytes), "{text:?}");
+        }
+        for wrong in ["", "\\", r"\n", r"\x", r"\x1", r"\x+1", r"\x0a", "a\nb", r"\é", r"\xé"] {
+            assert!(key_separator(wrong).is_err(), "{wrong:?}");
         }
     }
 

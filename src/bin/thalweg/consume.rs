@@ -15,7 +15,7 @@ use crate::consume_group;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::json_record::JsonRecords;
-use crate::output;
+use crate::output::{self, tell};
 use crate::progress::Progress;
 
 /// How often, while nothing comes, it is looked whether the topic still exists.
@@ -31,12 +31,9 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
         Some(number) => vec![number],
         None => (0..topic.partitions.len() as u32).collect(),
     };
-    let mut places = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        let partition = engine.partition(&args.topic, number)?;
-        let from = start_offset(&partition, args.from, topic.config.read_durable)?;
-        places.push((partition, from));
-    }
+    let partitions = numbers.into_iter().map(|number| engine.partition(&args.topic, number));
+    let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
+    let places = starts(partitions, args.from, topic.config.read_durable)?;
     let mut sink = Sink::new(json, args)?;
     let result = if args.follow {
         let all = args.partition.is_none();
@@ -50,8 +47,35 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
     result.and(flushed)
 }
 
-/// The offset that reading begins with. One out of range is for the library to refuse.
-pub(crate) fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
+/// Where reading begins in each of these partitions. An offset that lies outside of some of them becomes their
+/// start or end, which is said; one that lies outside of all is refused, before anything is printed.
+pub(crate) fn starts(
+    partitions: Vec<Partition>,
+    from: Start,
+    durable_only: bool,
+) -> Result<Vec<(Partition, u64)>, Failure> {
+    let (mut places, mut outside) = (Vec::with_capacity(partitions.len()), Vec::new());
+    for partition in partitions {
+        let mut offset = start_offset(&partition, from, durable_only)?;
+        if let Err(error) = partition.read(offset..) {
+            let &ErrorKind::OffsetOutOfRange { start, end, .. } = error.kind() else { return Err(error.into()) };
+            offset = offset.clamp(start, end.max(start));
+            outside.push((offset, error));
+        }
+        places.push((partition, offset));
+    }
+    let outside_all = outside.len() == places.len();
+    for (offset, error) in outside {
+        if outside_all {
+            return Err(explain_range(error));
+        }
+        tell(format_args!("{error}; reading begins at {offset} there"));
+    }
+    Ok(places)
+}
+
+/// The offset that reading begins with; it may lie outside of the log.
+fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
     let end = || if durable_only { partition.durable_offset() } else { partition.end_offset() };
     Ok(match from {
         Start::Earliest => partition.log_start_offset(),

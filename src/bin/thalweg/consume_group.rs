@@ -12,7 +12,7 @@ use std::time::Duration;
 use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, Polled, RebalanceListener, StartPolicy};
 
 use crate::args::{ConsumeArgs, Start};
-use crate::consume::{Sink, explain_range, start_offset};
+use crate::consume::{Sink, starts};
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::tell;
@@ -39,7 +39,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
     let consumer = match args.partition {
         Some(partition) => {
             let mut consumer = consumer.assign([(&*args.topic, partition)]).start()?;
-            begin.at(&mut consumer, &args.topic, partition)?;
+            begin.at(&mut consumer, &args.topic, &[partition])?;
             consumer
         }
         None => consumer.subscribe([&*args.topic]).listener(begin).start()?,
@@ -89,26 +89,35 @@ struct Begin {
 }
 
 impl Begin {
-    fn at(&self, consumer: &mut Consumer, topic: &str, number: u32) -> Result<(), Failure> {
-        let committed = consumer.committed(topic, number)?.map(|committed| committed.offset);
-        if committed.is_none() {
-            let partition = self.engine.partition(topic, number)?;
-            let offset = start_offset(&partition, self.from, self.read_durable)?;
-            // One out of range is refused here, where nothing has been printed or committed yet.
-            partition.read(offset..).map_err(explain_range)?;
-            consumer.seek(topic, number, offset)?;
+    fn at(&self, consumer: &mut Consumer, topic: &str, numbers: &[u32]) -> Result<(), Failure> {
+        let mut new = Vec::new();
+        let mut all = Vec::new();
+        for &number in numbers {
+            let committed = consumer.committed(topic, number)?.map(|committed| committed.offset);
+            if committed.is_none() {
+                new.push(self.engine.partition(topic, number)?);
+            }
+            all.push((number, committed));
         }
-        let reached = consumer.position(topic, number)?;
-        lock(&self.begun).places.insert(number, Place { reached, committed });
+        // One out of range is refused here, where nothing has been printed or committed yet.
+        for (partition, offset) in starts(new, self.from, self.read_durable)? {
+            consumer.seek(topic, partition.number(), offset)?;
+        }
+        for (number, committed) in all {
+            let reached = consumer.position(topic, number)?;
+            lock(&self.begun).places.insert(number, Place { reached, committed });
+        }
         Ok(())
     }
 }
 
 impl RebalanceListener for Begin {
     fn on_assigned(&mut self, consumer: &mut Consumer, partitions: &[(String, u32)]) {
-        let failure = partitions.iter().find_map(|(topic, number)| self.at(consumer, topic, *number).err());
-        if failure.is_some() {
-            *lock(&self.begun) = Begun { places: BTreeMap::new(), failure };
+        // All are of the one topic that was subscribed to.
+        let Some((topic, _)) = partitions.first() else { return };
+        let numbers: Vec<_> = partitions.iter().map(|(_, number)| *number).collect();
+        if let Err(failure) = self.at(consumer, topic, &numbers) {
+            *lock(&self.begun) = Begun { places: BTreeMap::new(), failure: Some(failure) };
         }
     }
 }

@@ -119,8 +119,8 @@ pub(crate) fn split(block: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub(crate) struct Separator<'a>(memmem::Finder<'a>);
 
 impl<'a> Separator<'a> {
-    pub(crate) fn new(text: &'a str) -> Separator<'a> {
-        Separator(memmem::Finder::new(text))
+    pub(crate) fn new(bytes: &'a [u8]) -> Separator<'a> {
+        Separator(memmem::Finder::new(bytes))
     }
 
     /// Key and value of a line: what stands before the first separator and behind it. Without one,
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn keys_end_at_the_first_separator() {
         let keyed = |line: &'static str, separator: &str| {
-            let (key, value) = Separator::new(separator).split(line.as_bytes());
+            let (key, value) = Separator::new(separator.as_bytes()).split(line.as_bytes());
             (key.map(|key| std::str::from_utf8(key).unwrap()), std::str::from_utf8(value).unwrap())
         };
         assert_eq!(keyed("k:v:w", ":"), (Some("k"), "v:w"));

@@ -40,7 +40,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         // What waits only at the end asks for the sync only there.
         acks: if json { acks } else { acks.min(Acks::Written) },
         partition: args.partition,
-        separator: args.key_separator.as_deref().map(Separator::new),
+        separator: args.key_separator.as_ref().map(|separator| Separator::new(&separator.0)),
         max_record_bytes: before.config.max_message_bytes,
         records: 0,
         bytes: 0,

@@ -1,7 +1,7 @@
 //! `topic alter`: more partitions or other settings for a topic.
 //!
 //! What more partitions mean is said before anything is done: keys move, and groups get nothing new
-//! before they have committed what is there. Which groups that are is known from their commits.
+//! before they have committed what is there. Anything else is said when it is done. Which groups that are is known from their commits.
 
 use std::fmt::Write;
 
@@ -25,12 +25,18 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &AlterArgs) -> Result
         config.set(key, value)?;
     }
     let plan = Plan { changed: changed(&topic.config, &config), groups: groups_of(&engine, &topic)?, topic, config };
-    if !json {
+    let first = plan.is_expansion() && !json;
+    if first {
+        plan.config.check()?;
         output::print(&plan.text(directory))?;
     }
     engine.alter_topic(&args.name, plan.config.clone())?;
     engine.close()?;
-    if json { output::print_json(&plan.document()) } else { output::print(&plan.done()) }
+    match (json, first) {
+        (true, _) => output::print_json(&plan.document()),
+        (false, true) => output::print(&plan.done()),
+        (false, false) => output::print(&(plan.text(directory) + &plan.done())),
+    }
 }
 
 /// What will be done.
@@ -100,7 +106,7 @@ impl Plan {
         }
         if !self.is_expansion() {
             if self.changed.is_empty() {
-                text.push_str("  all is so already\n");
+                text.push_str("  nothing to change: all settings have these values already\n");
             }
             return text;
         }

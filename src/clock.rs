@@ -1,6 +1,11 @@
 //! The only place that asks for the time. A clock is a value handed in at open.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::events::Events;
+use crate::lock::{AtomicI64, AtomicU64, Ordering};
+use crate::panics::caught;
 
 /// Where the engine takes the time from.
 ///
@@ -14,6 +19,50 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Time since an arbitrary fixed point; never goes back.
     fn monotonic(&self) -> Duration;
+}
+
+/// An embedder's clock: while it panics, the time it gave last counts.
+#[derive(Debug)]
+pub(crate) struct Guarded {
+    clock: Arc<dyn Clock>,
+    events: Events,
+    wall_ms: AtomicI64,
+    monotonic_ns: AtomicU64,
+}
+
+impl Guarded {
+    pub(crate) fn new(clock: Arc<dyn Clock>, events: Events) -> Guarded {
+        Guarded { clock, events, wall_ms: AtomicI64::new(0), monotonic_ns: AtomicU64::new(0) }
+    }
+}
+
+impl Clock for Guarded {
+    fn wall_ms(&self) -> i64 {
+        match caught(|| self.clock.wall_ms()) {
+            Ok(now) => {
+                self.wall_ms.store(now, Ordering::Relaxed);
+                now
+            }
+            Err(error) => {
+                self.events.emit_later("asking the clock", error);
+                self.wall_ms.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    fn monotonic(&self) -> Duration {
+        match caught(|| self.clock.monotonic()) {
+            Ok(now) => {
+                let ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+                self.monotonic_ns.fetch_max(ns, Ordering::Relaxed);
+                now
+            }
+            Err(error) => {
+                self.events.emit_later("asking the clock", error);
+                Duration::from_nanos(self.monotonic_ns.load(Ordering::Relaxed))
+            }
+        }
+    }
 }
 
 /// The machine's clocks.

@@ -202,6 +202,12 @@ pub enum ErrorKind {
         /// What is missing.
         reason: String,
     },
+    /// Code that the engine called panicked, yours (a listener, a clock, a waker) or its own. The engine goes on.
+    #[error("panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
 }
 
 /// An error of thalweg: [`kind`](Error::kind), place and cause. Cheap to clone.

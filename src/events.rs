@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::lock::{AtomicBool, Mutex, Ordering, lock};
+use crate::panics::caught;
 
 /// Something that happened inside the engine.
 #[derive(Debug, Clone)]
@@ -159,27 +161,115 @@ pub enum Event {
     },
 }
 
-/// Called for each [`Event`], from whichever thread it happens on, with no lock held.
+/// Called for each [`Event`], from whichever thread it happens on, with no lock held. A panic in it goes no
+/// further: it is told by [`Engine::failures`](crate::Engine::failures).
 pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// The listener, or none. Cheap to clone.
+/// Something that failed behind the calls: see [`Engine::failures`](crate::Engine::failures).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What failed: `"a partition"`, `"the catalogue"`, `"the offset log"`, `"the event listener"`, or the work
+    /// that an [`Event::Background`] names.
+    pub what: &'static str,
+    /// Why, and where. The first cause if it has stopped, else the latest.
+    pub error: Error,
+    /// How many times it failed.
+    pub count: u64,
+    /// Whether it takes nothing more until the engine is opened again. Otherwise it is tried again, or done
+    /// without.
+    pub stopped: bool,
+}
+
+/// The listener, if there is one, and what failed so far. Cheap to clone; clones share both.
 #[derive(Clone, Default)]
-pub(crate) struct Events(Option<Listener>);
+pub(crate) struct Events {
+    listener: Option<Listener>,
+    failures: Arc<Failures>,
+}
+
+#[derive(Default)]
+struct Failures {
+    noted: Mutex<Noted>,
+    has_untold: AtomicBool,
+}
+
+#[derive(Default)]
+struct Noted {
+    /// The latest of each kind.
+    latest: Vec<Failure>,
+    /// What was noted where a lock may be held.
+    untold: Vec<Event>,
+    /// The first panic of the engine's own code.
+    own_panic: Option<Error>,
+}
 
 impl Events {
     pub(crate) fn new(listener: Option<Listener>) -> Events {
-        Events(listener)
+        Events { listener, failures: Arc::default() }
     }
 
+    /// Notes what failed, then tells the listener.
     pub(crate) fn emit(&self, event: Event) {
-        if let Some(listener) = &self.0 {
-            listener(&event);
+        if let Event::Background { what, error } = &event {
+            self.note(what, error);
+        }
+        if let Some(listener) = &self.listener
+            && let Err(error) = caught(|| listener(&event))
+        {
+            self.note("the event listener", &error);
+        }
+    }
+
+    /// [`emit`](Events::emit) where a lock may be held: tells the listener at the next
+    /// [`emit_untold`](Events::emit_untold).
+    pub(crate) fn emit_later(&self, what: &'static str, error: Error) {
+        lock(&self.failures.noted).untold.push(Event::Background { what, error });
+        self.failures.has_untold.store(true, Ordering::SeqCst);
+    }
+
+    /// Tells what [`emit_later`](Events::emit_later) kept, and of a waker that panicked on this thread. Called with
+    /// no lock held, after each step of a thread.
+    pub(crate) fn emit_untold(&self) {
+        if let Some(error) = crate::panics::contained() {
+            self.emit(Event::Background { what: "waking a task", error });
+        }
+        if self.failures.has_untold.swap(false, Ordering::SeqCst) {
+            let untold = std::mem::take(&mut lock(&self.failures.noted).untold);
+            untold.into_iter().for_each(|event| self.emit(event));
+        }
+    }
+
+    /// Tells of a panic of the engine's own code: closing fails then.
+    pub(crate) fn panicked(&self, what: &'static str, error: Error) {
+        lock(&self.failures.noted).own_panic.get_or_insert_with(|| error.clone());
+        self.emit(Event::Background { what, error });
+    }
+
+    /// The first panic of the engine's own code.
+    pub(crate) fn own_panic(&self) -> Option<Error> {
+        lock(&self.failures.noted).own_panic.clone()
+    }
+
+    /// What failed so far and was tried again or done without: the latest of each kind.
+    pub(crate) fn failures(&self) -> Vec<Failure> {
+        lock(&self.failures.noted).latest.clone()
+    }
+
+    fn note(&self, what: &'static str, error: &Error) {
+        let latest = &mut lock(&self.failures.noted).latest;
+        match latest.iter_mut().find(|failure| failure.what == what) {
+            Some(failure) => {
+                failure.error = error.clone();
+                failure.count += 1;
+            }
+            None => latest.push(Failure { what, error: error.clone(), count: 1, stopped: false }),
         }
     }
 }
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Events").field(&self.0.is_some()).finish()
+        f.debug_tuple("Events").field(&self.listener.is_some()).finish()
     }
 }

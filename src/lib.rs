@@ -59,6 +59,7 @@ mod keyed;
 #[cfg_attr(thalweg_tsan, path = "../tests/tsan/lock.rs")]
 mod lock;
 mod offsets;
+mod panics;
 mod partition;
 mod segment;
 #[cfg(feature = "sim")]
@@ -78,7 +79,7 @@ pub use engine::{
     Record, RecordMetadata, Recovery, ResetTo, StartPolicy, TopicDescription, Wakeup,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use events::{Event, Listener};
+pub use events::{Event, Failure, Listener};
 pub use group::assignor;
 pub use ids::TopicId;
 pub use partition::{Batch, FetchedRecord, RecordView, Records};

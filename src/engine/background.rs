@@ -7,6 +7,7 @@ mod tests;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::format::Mark;
 use crate::ids::TopicId;
 use crate::lock::thread::{self, JoinHandle};
 use crate::lock::{AtomicBool, AtomicU64, Mutex, Ordering, Parker, Unparker, lock};
+use crate::panics::caught;
 use crate::partition::{
     Command, Env, FileChore, Partition, UnparkWaker, WriterHandle, WriterLoop, drop_before, prepare_next,
     start_by_limits, write_index_of,
@@ -71,6 +73,7 @@ impl Background {
         self.store_marks(false);
         self.keep_limits();
         self.keep_groups();
+        self.env.events.emit_untold();
     }
 
     /// Removes members that are late, makes commits durable that nobody waits for, forgets groups.
@@ -292,7 +295,7 @@ impl Threads {
         match threads.start_all(env, loops, background) {
             Ok(()) => Ok(threads),
             Err(error) => {
-                threads.stop();
+                let _ = threads.stop();
                 Err(Error::io(error))
             }
         }
@@ -317,14 +320,14 @@ impl Threads {
         let upkeep = Parker::new();
         let waker = |parker: &Parker| Waker::from(Arc::new(UnparkWaker(parker.unparker().clone())));
         env.chores.set_wakers(waker(&files), waker(&upkeep));
-        self.spawn("thalweg-files", files, background, |background, parker| {
+        self.spawn("thalweg-files", "the files thread", files, background, |background, parker| {
             if !background.do_files() {
                 parker.park();
             }
         })?;
         let next_look = Cell::new(Duration::ZERO);
         let busy = Cell::new(false);
-        self.spawn("thalweg-upkeep", upkeep, background, move |background, parker| {
+        self.spawn("thalweg-upkeep", "the upkeep thread", upkeep, background, move |background, parker| {
             let now = background.env.clock.monotonic();
             if now >= next_look.get() {
                 let moving = background.store_marks(false);
@@ -344,6 +347,7 @@ impl Threads {
     fn spawn(
         &mut self,
         name: &str,
+        what: &'static str,
         parker: Parker,
         background: &Arc<Background>,
         turn: impl Fn(&Background, &Parker) + Send + 'static,
@@ -352,7 +356,11 @@ impl Threads {
         let unparker = parker.unparker().clone();
         let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
             while !stop.load(Ordering::SeqCst) {
-                turn(&background, &parker);
+                if let Err(error) = caught(|| turn(&background, &parker)) {
+                    background.env.events.panicked(what, error);
+                    parker.park_timeout(UPKEEP_EVERY);
+                }
+                background.env.events.emit_untold();
             }
         })?;
         self.background.push((unparker, spawned));
@@ -360,21 +368,31 @@ impl Threads {
     }
 
     /// Ends all threads; the partitions have ended before.
-    pub(crate) fn stop(self) {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Panicked`] if one had ended by itself.
+    pub(crate) fn stop(self) -> Result<()> {
+        let mut ended = Ok(());
+        let mut join = |thread: JoinHandle<()>| {
+            if let Err(panic) = thread.join() {
+                ended = caught(|| resume_unwind(panic));
+            }
+        };
         self.stop.store(true, Ordering::SeqCst);
         let this = thread::current().id();
         for (handle, thread) in self.writers {
             handle.send(Command::Stop);
             if thread.thread().id() != this {
-                let _ = thread.join();
+                join(thread);
             }
         }
         for (unparker, thread) in self.background {
             unparker.unpark();
             if thread.thread().id() != this {
-                let _ = thread.join();
+                join(thread);
             }
         }
+        ended
     }
 }
 

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Engine;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Guarded, SystemClock};
 use crate::config::{EngineConfig, SyncMode, Writers};
 use crate::disk::{Disk, RealDisk};
 use crate::error::{Error, ErrorKind, Result};
-use crate::events::{Event, Listener};
+use crate::events::{Event, Events, Listener};
 
 /// Settings for opening an engine; see [`Engine::builder`].
 ///
@@ -27,7 +27,7 @@ use crate::events::{Event, Listener};
 pub struct Builder {
     dir: PathBuf,
     config: EngineConfig,
-    clock: Arc<dyn Clock>,
+    clock: Option<Arc<dyn Clock>>,
     listener: Option<Listener>,
     seed: Option<u64>,
     read_only: bool,
@@ -46,7 +46,7 @@ impl Builder {
         Builder {
             dir: dir.to_owned(),
             config: EngineConfig::default(),
-            clock: Arc::new(SystemClock),
+            clock: None,
             listener: None,
             seed: None,
             read_only: false,
@@ -115,9 +115,10 @@ impl Builder {
         self
     }
 
-    /// Where the time comes from. Default: the machine's clocks.
+    /// Where the time comes from. Default: the machine's clocks. Whenever it panics, the time that it gave last
+    /// counts, and [`Engine::failures`] tells of it.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Builder {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
@@ -175,11 +176,16 @@ impl Builder {
             Some(seed) => seed,
             None => disk.random().map_err(Error::io)?,
         };
+        let events = Events::new(self.listener);
+        let clock: Arc<dyn Clock> = match self.clock {
+            Some(clock) => Arc::new(Guarded::new(clock, events.clone())),
+            None => Arc::new(SystemClock),
+        };
         let options = super::options::Options {
             dir: self.dir,
             config: self.config,
-            clock: self.clock,
-            events: crate::events::Events::new(self.listener),
+            clock,
+            events,
             seed,
             read_only: self.read_only,
             create: self.create,

@@ -11,6 +11,7 @@ use super::lock_file::{self, LOCK_NAME};
 use super::open::TopicSpec;
 use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Failure;
 use crate::ids::TopicId;
 use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write};
 use crate::partition::{Env, WriterHandle};
@@ -214,6 +215,24 @@ impl Core {
         }
     }
 
+    /// See [`Engine::failures`](super::Engine::failures).
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        self.env.events.emit_untold();
+        let stopped = |what, error| Failure { what, error, count: 1, stopped: true };
+        let mut failures = Vec::new();
+        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        for partition in topics.iter().flat_map(|topic| &topic.partitions) {
+            let failure = partition.damage().or_else(|| partition.stopped().filter(is_failure));
+            failures.extend(failure.map(|error| stopped("a partition", error)));
+        }
+        let catalog = lock(&self.catalog).failure().cloned().filter(is_failure);
+        failures.extend(catalog.map(|error| stopped("the catalogue", error)));
+        let offsets = self.groups.offsets.failure().filter(is_failure);
+        failures.extend(offsets.map(|error| stopped("the offset log", error)));
+        failures.extend(self.env.events.failures());
+        failures
+    }
+
     pub(super) fn close(&self) -> Result<()> {
         let admin = lock(&self.admin);
         if self.closed.swap(true, Ordering::SeqCst) {
@@ -241,8 +260,9 @@ impl Core {
         }
         self.groups.call_all();
         if let Some(threads) = lock(&self.threads).take() {
-            threads.stop();
+            failure = failure.or(threads.stop().err());
         }
+        failure = failure.or(self.env.events.own_panic());
         self.groups.note_all_empty();
         if !bites("commits-not-synced-at-close") {
             failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Failure;
 use crate::lock::{lock, read, write};
 use crate::teeth::bites;
 use crate::topic::{check_topic_name, deleted_dir, topic_dir, topics_dir};
@@ -291,11 +292,30 @@ impl Engine {
         self.core.settle(Acks::Synced)
     }
 
+    /// What has failed since the directory was opened: partitions, the catalogue and the offset log that have
+    /// stopped, and work in the background that was tried again or done without. Empty: nothing.
+    ///
+    /// Events tell the same as it happens; this is for a caller that has no listener, or whose listener failed.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let engine = thalweg::Engine::open(dir.path())?;
+    /// for failure in engine.failures() {
+    ///     eprintln!("{} failed {} times: {}", failure.what, failure.count, failure.error);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn failures(&self) -> Vec<Failure> {
+        self.core.failures()
+    }
+
     /// Writes and syncs everything, and gives the directory up. Handles that remain answer `Closed`.
     ///
     /// # Errors
     /// The first failure of a partition or the catalogue: what was acknowledged before holds all the
-    /// same, and the next open recovers.
+    /// same, and the next open recovers. `Panicked` if code of the engine itself panicked on one of its threads.
     pub fn close(&self) -> Result<()> {
         self.core.close()
     }

@@ -344,6 +344,11 @@ impl KeyedLog {
         Ok(made)
     }
 
+    /// Why it takes nothing more, if an earlier write or sync failed.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failed.as_ref()
+    }
+
     fn check_usable(&self) -> Result<()> {
         match &self.failed {
             Some(error) => Err(error.clone()),

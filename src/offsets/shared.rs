@@ -61,6 +61,16 @@ impl Offsets {
         lock(&self.log).damage().cloned()
     }
 
+    /// Why it takes nothing more, if it is damaged, or an earlier write or sync failed.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        match &lock(&self.log).file {
+            LogFile::Open(log) => log.failure().cloned(),
+            LogFile::Damaged(damage) => Some(damage.error.clone()),
+            LogFile::Failed(error) => Some(error.clone()),
+            LogFile::None => None,
+        }
+    }
+
     /// The error, if opening found one, that kept commits which were only written from the drive.
     pub(crate) fn take_not_written(&self) -> Option<Error> {
         match &mut lock(&self.log).file {

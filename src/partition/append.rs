@@ -132,9 +132,7 @@ impl Partition {
             intake.refuse(error);
             intake.queue.all()
         };
-        for waker in wakers {
-            waker.wake();
-        }
+        wakers.into_iter().for_each(crate::panics::wake);
     }
 
     /// Holds all of a topic's partitions at one moment: records that aren't sent to one by name wait
@@ -156,7 +154,7 @@ impl Partition {
             wakers.extend(intake.queue.all());
         }
         drop(intakes);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(crate::panics::wake);
     }
 }
 
@@ -192,7 +190,7 @@ impl Drop for Turn<'_> {
                 intake.queue.first()
             };
             if let Some(next) = next {
-                next.wake();
+                crate::panics::wake(next);
             }
         }
         if let Some(ticket) = self.tickets.pool {

@@ -323,7 +323,7 @@ impl Partition {
             read(&self.subscribers).iter().filter_map(|subscriber| subscriber.ready.set(subscriber.bit)).collect();
         let woke = !told.is_empty();
         for waker in told {
-            waker.wake();
+            crate::panics::wake(waker);
         }
         woke
     }
@@ -356,7 +356,7 @@ impl Partition {
             intake.queue.all()
         };
         for waker in wakers {
-            waker.wake();
+            crate::panics::wake(waker);
         }
         self.progress.wake_all();
         self.tell_subscribers();

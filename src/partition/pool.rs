@@ -70,7 +70,7 @@ impl Pool {
         let next = self.leave(&mut state, ticket);
         drop(state);
         if let Some(next) = next {
-            next.wake();
+            crate::panics::wake(next);
         }
         Some(kept.unwrap_or_else(|| Vec::with_capacity(capacity)))
     }
@@ -91,7 +91,7 @@ impl Pool {
         let first = state.queue.first();
         drop(state);
         if let Some(first) = first {
-            first.wake();
+            crate::panics::wake(first);
         }
     }
 
@@ -104,7 +104,7 @@ impl Pool {
     pub(crate) fn forget(&self, ticket: u64) {
         let next = self.leave(&mut lock(&self.state), Some(ticket));
         if let Some(next) = next {
-            next.wake();
+            crate::panics::wake(next);
         }
     }
 

@@ -154,7 +154,7 @@ impl Progress {
         let woken = std::mem::take(&mut lock(&self.waiters).list);
         self.waiting.store(0, Ordering::Relaxed);
         for waiter in woken {
-            waiter.waker.wake();
+            crate::panics::wake(waiter.waker);
         }
     }
 
@@ -186,7 +186,7 @@ impl Progress {
             _ => self.woken_alone.store(0, Ordering::Relaxed),
         }
         for waiter in woken {
-            waiter.waker.wake();
+            crate::panics::wake(waiter.waker);
         }
         crowd
     }

@@ -238,7 +238,7 @@ impl PartitionWriter {
         for group in groups.drain(..) {
             let waker = lock(&self.partition.intake).give_back(group, &env.pool);
             if let Some(waker) = waker {
-                waker.wake();
+                crate::panics::wake(waker);
             }
         }
         self.groups = groups;

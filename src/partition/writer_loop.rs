@@ -18,7 +18,7 @@ use super::inbox::{Command, Inbox, WriterHandle};
 use super::writer::Now;
 use crate::clock::Clock;
 use crate::disk::{Finished, Queue};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 
 /// See the module.
 pub(crate) struct WriterLoop {
@@ -77,6 +77,14 @@ impl WriterLoop {
 
     /// Does what there is to do, once round; whether there was anything.
     pub(crate) fn turn(&mut self) -> bool {
+        let worked = self.round();
+        if worked && let Some(writer) = self.slots.iter().flatten().next() {
+            writer.partition().env.events.emit_untold();
+        }
+        worked
+    }
+
+    fn round(&mut self) -> bool {
         let now = Now { wall_ms: self.clock.wall_ms(), monotonic: self.clock.monotonic() };
         let mut worked = false;
         let mut finished = std::mem::take(&mut self.finished);
@@ -228,12 +236,21 @@ impl WriterLoop {
         self.inbox.sleeps_in_queue(false);
     }
 
-    /// After a panic in a turn: its partitions fail as after an I/O error.
-    pub(crate) fn fail_all(&mut self) {
-        let error = Error::new(ErrorKind::Failed);
-        for writer in self.slots.iter().flatten() {
-            writer.partition().fail(&error);
+    /// After a panic of the engine's own code in a turn: its partitions fail as after an I/O error, and none waits
+    /// for a sync, whose end may have been lost.
+    pub(crate) fn fail_all(&mut self, error: &Error) {
+        if let Some(writer) = self.slots.iter().flatten().next() {
+            writer.partition().env.events.panicked("a writer thread", error.clone());
         }
+        for slot in 0..self.slots.len() {
+            let Some(Some(writer)) = self.slots.get_mut(slot) else { continue };
+            writer.partition().fail(error);
+            writer.forget_sync();
+            if writer.is_done() {
+                self.slots[slot] = None;
+            }
+        }
+        self.syncing = 0;
     }
 }
 

@@ -8,11 +8,13 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::WriterLoop;
+use super::inbox::Inbox;
+use crate::clock::Clock;
 use crate::lock::{Parker, thread};
+use crate::panics::caught;
 
 const SPINS: u32 = 200;
 
@@ -27,39 +29,13 @@ impl WriterLoop {
         let _ = inbox.thread.set(parker.unparker().clone());
         let clock = self.clock.clone();
         inbox.writer.put(Some(self));
-        let mut due: Option<Duration> = None;
-        loop {
-            let is_due = due.is_some_and(|due| due <= clock.monotonic());
-            let nap = || {
-                let until_due = due.map_or(NAP, |due| due.saturating_sub(clock.monotonic()));
-                parker.park_timeout(until_due.min(NAP));
-            };
-            if !is_due && inbox.writer.nap(nap) {
-                continue;
+        while let Err(error) = caught(|| live(&inbox, &parker, &*clock)) {
+            if let Some(mut work) = inbox.writer.take()
+                && let Some(writer) = &mut *work
+            {
+                writer.fail_all(&error);
             }
-            if is_due || inbox.writer.is_left() || inbox.has_news() {
-                match inbox.writer.take() {
-                    Some(mut work) => {
-                        inbox.writer.look();
-                        let Some(writer) = &mut *work else { return };
-                        writer.work();
-                        if writer.is_stopped() {
-                            *work = None;
-                            return;
-                        }
-                        due = writer.plan();
-                    }
-                    None if is_due => inbox.writer.leave(),
-                    None => {}
-                }
-            }
-            if inbox.writer.may_sleep(|| inbox.has_news()) {
-                match due.filter(|_| !inbox.writer.is_left()) {
-                    Some(due) => parker.park_timeout(due.saturating_sub(clock.monotonic())),
-                    None => parker.park(),
-                }
-                inbox.writer.awake();
-            }
+            parker.park_timeout(NAP);
         }
     }
 
@@ -117,8 +93,8 @@ impl WriterLoop {
     }
 
     fn caught_turn(&mut self) -> bool {
-        catch_unwind(AssertUnwindSafe(|| self.turn())).unwrap_or_else(|_| {
-            self.fail_all();
+        caught(|| self.turn()).unwrap_or_else(|error| {
+            self.fail_all(&error);
             false
         })
     }
@@ -127,5 +103,43 @@ impl WriterLoop {
     fn plan(&mut self) -> Option<Duration> {
         self.planned = self.due();
         self.planned
+    }
+}
+
+/// Works, naps and sleeps until it is told to stop and all partitions have ended.
+fn live(inbox: &Inbox, parker: &Parker, clock: &dyn Clock) {
+    let mut due: Option<Duration> = None;
+    loop {
+        let is_due = due.is_some_and(|due| due <= clock.monotonic());
+        let nap = || {
+            let until_due = due.map_or(NAP, |due| due.saturating_sub(clock.monotonic()));
+            parker.park_timeout(until_due.min(NAP));
+        };
+        if !is_due && inbox.writer.nap(nap) {
+            continue;
+        }
+        if is_due || inbox.writer.is_left() || inbox.has_news() {
+            match inbox.writer.take() {
+                Some(mut work) => {
+                    inbox.writer.look();
+                    let Some(writer) = &mut *work else { return };
+                    writer.work();
+                    if writer.is_stopped() {
+                        *work = None;
+                        return;
+                    }
+                    due = writer.plan();
+                }
+                None if is_due => inbox.writer.leave(),
+                None => {}
+            }
+        }
+        if inbox.writer.may_sleep(|| inbox.has_news()) {
+            match due.filter(|_| !inbox.writer.is_left()) {
+                Some(due) => parker.park_timeout(due.saturating_sub(clock.monotonic())),
+                None => parker.park(),
+            }
+            inbox.writer.awake();
+        }
     }
 }

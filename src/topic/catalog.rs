@@ -91,6 +91,11 @@ impl Catalog {
         self.log.take_not_written()
     }
 
+    /// Why it takes nothing more, if an earlier write or sync failed.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.log.failure()
+    }
+
     /// Whether, as found at open, the newest epoch had ended cleanly.
     pub(crate) fn was_clean(&self) -> bool {
         self.was_clean

@@ -14,6 +14,10 @@ mod segment;
 #[path = "../../src/teeth.rs"]
 mod teeth;
 
+#[path = "../../src/panics.rs"]
+#[allow(dead_code)]
+mod panics;
+
 #[path = "../../src/partition/intake.rs"]
 #[allow(dead_code)]
 mod intake;

@@ -1,5 +1,7 @@
 //! What the upkeep does when it is woken, and not only once a second.
 
+mod panics;
+
 use std::time::Instant;
 
 use super::*;

@@ -91,7 +91,7 @@ impl Wakeup {
     pub fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
         if let Some(waker) = self.ready.call() {
-            waker.wake();
+            crate::panics::wake(waker);
         }
     }
 }

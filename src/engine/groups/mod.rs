@@ -169,7 +169,7 @@ impl Groups {
     pub(crate) fn call_all(&self) {
         for group in self.all() {
             let woken: Vec<_> = lock(&group.state).members.values().filter_map(|ready| ready.call()).collect();
-            woken.into_iter().for_each(std::task::Waker::wake);
+            woken.into_iter().for_each(crate::panics::wake);
         }
     }
 
@@ -244,7 +244,7 @@ impl Group {
             }
         }
         drop(state);
-        woken.into_iter().for_each(std::task::Waker::wake);
+        woken.into_iter().for_each(crate::panics::wake);
         told.into_iter().for_each(|event| groups.env.events.emit(event));
         result
     }
@@ -392,7 +392,7 @@ impl Group {
             false => state.members.values().filter_map(|ready| ready.call()).collect(),
         };
         drop(state);
-        woken.into_iter().for_each(std::task::Waker::wake);
+        woken.into_iter().for_each(crate::panics::wake);
         if let (Some(fence), None) = (&fence, before)
             && let Some(&(waits_for, until_offset, reached_offset)) = fence.waits_for.first()
         {

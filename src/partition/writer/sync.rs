@@ -172,6 +172,12 @@ impl PartitionWriter {
         self.partition.publish_durable(durable_offset)
     }
 
+    /// The partition has failed, and the end of its sync may never be told: it ends without, if it was to end.
+    pub(crate) fn forget_sync(&mut self) {
+        self.job = None;
+        self.end_if_done();
+    }
+
     fn sync_failed(&self, error: &Error) -> usize {
         // First, as whoever hears of it may end at once.
         (self.partition.env.sync_failed)();

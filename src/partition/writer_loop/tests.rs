@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Acks, EngineConfig, TopicConfig};
 use crate::disk::{Disk, File, Step, Watched};
+use crate::error::ErrorKind;
 use crate::lock::{Mutex, Parker, lock};
 use crate::partition::ReadySet;
 use crate::partition::tests::Sleeps;
@@ -229,6 +230,25 @@ fn a_panic_in_a_turn_fails_its_partitions_and_nothing_waits_on() {
     let error = bare.partition.outcome(crate::config::Acks::Written, end_offset, run).unwrap().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Failed);
     assert_eq!(bare.ends(), (0, 0));
+    let events = &bare.partition.env.events;
+    assert_eq!(events.own_panic().unwrap().to_string(), "panicked: broken to order");
+    assert_eq!(events.failures()[0].what, "a writer thread");
+}
+
+/// The sync's end was lost with the turn that panicked.
+#[test]
+fn after_a_panic_a_partition_that_was_to_end_does() {
+    let bare = bare();
+    let mut writers = with(&bare, 1, bare.disk.queue());
+    bare.send(10, true);
+    writers.queue = Box::new(Sleeps { noted: Arc::default(), waker: Waker::noop().clone() });
+    writers.handle().send(Command::End { slot: 1, discard: false });
+    writers.handle().send(Command::Stop);
+    writers.turn();
+    assert!(writers.is_syncing() && !writers.is_stopped());
+    writers.queue = Box::new(Broken(Sleeps { noted: Arc::default(), waker: Waker::noop().clone() }));
+    writers.helped_turn();
+    assert!(writers.is_stopped() && bare.partition.stopped().is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Access, Disk, Entry, File, Locked, Queue, View};
+use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue, View};
 
 /// What is about to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,11 +57,17 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Watched<T> {
 }
 
 impl Disk for Watched<dyn Disk> {
+    fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(Watched { of: self.of.enter(dir)?, asked: self.asked.clone() }))
+    }
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         self.step(Step::Other)?.create_dir_all(dir)
     }
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
         self.of.list(dir)
+    }
+    fn kind(&self, path: &Path) -> io::Result<EntryKind> {
+        self.of.kind(path)
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.step(Step::Other)?.create(path).map(|file| self.file(file))
@@ -71,6 +77,12 @@ impl Disk for Watched<dyn Disk> {
     }
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
         self.step(Step::Other)?.open_dir(dir)
+    }
+    fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>> {
+        match file.as_any().downcast_ref::<Watched<dyn File>>() {
+            Some(watched) => self.of.length_at(path, &*watched.of),
+            None => self.of.length_at(path, file),
+        }
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(Step::Other)?.rename(from, to)

@@ -38,7 +38,9 @@ pub(crate) enum Access {
 pub(crate) enum EntryKind {
     File,
     Directory,
-    /// A link, a pipe, a device, a socket: never opened.
+    /// A symbolic link: never followed.
+    Link,
+    /// A pipe, a device, a socket: never opened.
     Other,
 }
 
@@ -59,16 +61,23 @@ pub(crate) enum Locked {
 
 /// Files and directories. Every method is a single step that a simulated disk may crash at.
 pub(crate) trait Disk: Send + Sync + fmt::Debug {
+    /// The same disk, on which names below `dir` are looked up in the directory that has that name now, whatever
+    /// becomes of the name or of the working directory, and without following links.
+    fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>>;
     /// Makes the directory and its missing parents; one that is there is fine.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// The entries of a directory (without `.` and `..`), sorted by name.
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    /// What has this name.
+    fn kind(&self, path: &Path) -> io::Result<EntryKind>;
     /// Makes a new file for reading and writing; `AlreadyExists` if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
     /// Opens a regular file. Links are not followed, other kinds refused (`InvalidInput`) without blocking.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
     /// A directory as something to sync; only [`File::sync`] and [`Queue::start`] make sense on it.
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>>;
+    /// The length of an open file, if `path` still names it: `None` once it was moved, removed or replaced.
+    fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>>;
     /// Makes the names in a directory durable; returns when done.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.open_dir(dir)?.sync()
@@ -80,10 +89,11 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn unlink(&self, path: &Path) -> io::Result<()>;
     /// Removes an empty directory.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock that lives in this file, and writes `holder` into it. Never waits.
+    /// Takes the exclusive lock of the directory that this file lies in, and writes `holder` into the file. Never
+    /// waits. The directory is locked, not only the file: a file that is replaced lets nobody in.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked>;
-    /// Who holds the lock in this file, as far as its holder wrote down; `None` if nobody does. Takes
-    /// nothing and writes nothing.
+    /// Who holds that lock, as far as its holder wrote down; `None` if nobody does. Takes nothing and writes
+    /// nothing.
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
     /// A queue of syncs for one writer.
     fn queue(&self) -> Box<dyn Queue>;

@@ -1,5 +1,6 @@
 //! The machine's files: explicit writes, mapped reads, no links followed, nothing but regular files.
 //!
+//! Names below the directory that was [entered](Disk::enter) are looked up from its descriptor (`place`).
 //! Interrupted calls and short writes are finished here; every other error goes up as it came. Syncs
 //! that others wait for go through [`Queue`]s; the file system itself is tried once, in `check`.
 
@@ -7,20 +8,23 @@ mod check;
 #[cfg(target_os = "linux")]
 mod direct;
 mod file;
+mod place;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::fs::{self, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::queue::{QueueReport, Queues};
 use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
 use crate::config::SyncMode;
+
+use place::{Place, Root};
 
 pub(super) use file::RealFile;
 
@@ -30,9 +34,11 @@ const HOLDER_BYTES_MAX: usize = 1024;
 /// The machine's file systems.
 #[derive(Debug)]
 pub(crate) struct RealDisk {
-    queues: Queues,
+    queues: Arc<Queues>,
     /// Set when a file system said that it can't reserve blocks; files are then only lengthened.
     no_fallocate: Arc<AtomicBool>,
+    /// Where names below it are looked up from.
+    root: Option<Root>,
 }
 
 impl RealDisk {
@@ -43,12 +49,17 @@ impl RealDisk {
     ///
     /// If `sync` insists on io_uring and it is refused here.
     pub(crate) fn new(sync: SyncMode, sync_threads: usize) -> io::Result<RealDisk> {
-        Ok(RealDisk { queues: Queues::new(sync, sync_threads)?, no_fallocate: Arc::default() })
+        let queues = Arc::new(Queues::new(sync, sync_threads)?);
+        Ok(RealDisk { queues, no_fallocate: Arc::default(), root: None })
     }
 
     /// How syncs reach the kernel, and why not otherwise.
     pub(crate) fn report(&self) -> QueueReport {
         self.queues.report()
+    }
+
+    fn place<'a>(&'a self, path: &'a Path) -> io::Result<Place<'a>> {
+        Place::find(self.root.as_ref(), path)
     }
 
     fn file(&self, fd: OwnedFd) -> io::Result<Arc<dyn File>> {
@@ -57,15 +68,18 @@ impl RealDisk {
 }
 
 impl Disk for RealDisk {
+    fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>> {
+        let root = Some(Root::open(&self.place(dir)?, dir)?);
+        Ok(Arc::new(RealDisk { queues: self.queues.clone(), no_fallocate: self.no_fallocate.clone(), root }))
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(dir)
+        Place::create_dir_all(self.root.as_ref(), dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
         let mut entries = Vec::new();
-        let mut dir = Dir::new(opened)?;
+        let mut dir = Dir::new(self.place(dir)?.open_dir()?)?;
         while let Some(entry) = dir.read() {
             let entry = entry?;
             let bytes = entry.file_name().to_bytes();
@@ -79,67 +93,96 @@ impl Disk for RealDisk {
         Ok(entries)
     }
 
+    fn kind(&self, path: &Path) -> io::Result<EntryKind> {
+        let place = self.place(path)?;
+        let found = fs::statat(place.dir(), place.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(kind(FileType::from_raw_mode(found.st_mode)))
+    }
+
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let place = self.place(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.file(retry_on_intr(|| fs::open(path, flags, file_mode()))?)
+        self.file(retry_on_intr(|| fs::openat(place.dir(), place.name, flags, file_mode()))?)
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
+        let place = self.place(path)?;
         match access {
-            Access::Read => self.file(open_regular(path, OFlags::RDONLY)?),
-            Access::Write => self.file(open_regular(path, OFlags::RDWR)?),
+            Access::Read => self.file(open_regular(&place, OFlags::RDONLY)?),
+            Access::Write => self.file(open_regular(&place, OFlags::RDWR)?),
             #[cfg(target_os = "linux")]
-            Access::Drive => direct::open(path, &self.no_fallocate),
+            Access::Drive => direct::open(&place, &self.no_fallocate),
             #[cfg(not(target_os = "linux"))]
-            Access::Drive => self.file(open_regular(path, OFlags::RDONLY)?),
+            Access::Drive => self.file(open_regular(&place, OFlags::RDONLY)?),
         }
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        self.file(retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?)
+        self.file(self.place(dir)?.open_dir()?)
+    }
+
+    fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>> {
+        let place = self.place(path)?;
+        match retry_on_intr(|| fs::statat(place.dir(), place.name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Err(Errno::NOENT) => Ok(None),
+            found => {
+                let found = found?;
+                let file = file.as_any().downcast_ref::<RealFile>();
+                Ok(file.filter(|file| file.is(&found)).map(|_| found.st_size as u64))
+            }
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::rename(from, to))?)
+        let (from, to) = (self.place(from)?, self.place(to)?);
+        Ok(retry_on_intr(|| fs::renameat(from.dir(), from.name, to.dir(), to.name))?)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::linkat(CWD, from, CWD, to, AtFlags::empty()))?)
+        let (from, to) = (self.place(from)?, self.place(to)?);
+        Ok(retry_on_intr(|| fs::linkat(from.dir(), from.name, to.dir(), to.name, AtFlags::empty()))?)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::unlink(path))?)
+        let place = self.place(path)?;
+        Ok(retry_on_intr(|| fs::unlinkat(place.dir(), place.name, AtFlags::empty()))?)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::rmdir(dir))?)
+        let place = self.place(dir)?;
+        Ok(retry_on_intr(|| fs::unlinkat(place.dir(), place.name, AtFlags::REMOVEDIR))?)
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
-        let file = RealFile::new(open_regular(path, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
-        if !lock_exclusively(&file)? {
+        let place = self.place(path)?;
+        let file = RealFile::new(open_regular(&place, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
+        let dir = directory_of(&place, path)?;
+        if !lock_exclusively(dir.as_fd())? {
+            return Ok(Locked::Held(read_holder(&file)?));
+        }
+        let dir = Lock(dir);
+        if !lock_exclusively(file.fd())? {
             return Ok(Locked::Held(read_holder(&file)?));
         }
         // A full disk takes no text, and must be opened all the same.
         unless_full(write_holder(&file, holder), ())?;
-        Ok(Locked::Ours(Box::new(Lock(file))))
+        Ok(Locked::Ours(Box::new((Lock(file), dir))))
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
-        let file = match open_regular(path, OFlags::RDONLY) {
+        let place = self.place(path)?;
+        let dir = match directory_of(&place, path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => RealFile::new(opened?, Arc::default())?,
+            dir => dir?,
         };
-        // Shared and given up at once: holders ask for it exclusively.
-        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockShared)) {
-            Ok(()) => {
-                drop(Lock(file));
-                Ok(None)
-            }
-            Err(Errno::WOULDBLOCK) => read_holder(&file).map(Some),
-            Err(errno) => Err(errno.into()),
+        let file = match open_regular(&place, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(RealFile::new(opened?, Arc::default())?),
+        };
+        if is_locked(dir.as_fd())? || file.as_ref().map_or(Ok(false), |file| is_locked(file.fd()))? {
+            return file.map_or(Ok(String::new()), |file| read_holder(&file)).map(Some);
         }
+        Ok(None)
     }
 
     fn queue(&self) -> Box<dyn Queue> {
@@ -151,28 +194,57 @@ impl Disk for RealDisk {
     }
 }
 
-/// A file whose lock is given up when this is dropped: closing alone would leave it to a child that is just being
-/// started elsewhere in the process, and has the descriptor until it runs its own program.
-struct Lock(RealFile);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        let _ = fs::flock(self.0.fd(), FlockOperation::Unlock);
+impl AsFd for RealFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd()
     }
 }
 
-/// Whether it could be had. [`lock_holder`](Disk::lock_holder) has the lock itself for an instant, which
-/// must not look like a holder.
-fn lock_exclusively(file: &RealFile) -> io::Result<bool> {
+/// A descriptor whose lock is given up when this is dropped: closing alone would leave it to a child that is just
+/// being started elsewhere in the process, and has the descriptor until it runs its own program.
+struct Lock<F: AsFd>(F);
+
+impl<F: AsFd> Drop for Lock<F> {
+    fn drop(&mut self) {
+        let _ = fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// The directory that a lock file lies in. It is locked itself: that is what is written, whatever becomes of the
+/// file. The file is locked as well, for those who know only that.
+fn directory_of(place: &Place<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let named = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && place.is_outside() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(retry_on_intr(|| fs::openat(place.dir(), named, flags, Mode::empty()))?)
+}
+
+/// Whether it could be had. [`is_locked`] has the lock itself for an instant, which must not look like a holder.
+fn lock_exclusively(fd: BorrowedFd<'_>) -> io::Result<bool> {
     const TRIES: u32 = 5;
     for _ in 0..TRIES {
-        match retry_on_intr(|| fs::flock(file.fd(), FlockOperation::NonBlockingLockExclusive)) {
+        match retry_on_intr(|| fs::flock(fd, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) => return Ok(true),
             Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(1)),
             Err(errno) => return Err(errno.into()),
         }
     }
     Ok(false)
+}
+
+/// Whether another holds the lock.
+fn is_locked(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // Shared and given up at once: holders ask for it exclusively.
+    match retry_on_intr(|| fs::flock(fd, FlockOperation::NonBlockingLockShared)) {
+        Ok(()) => {
+            drop(Lock(fd));
+            Ok(false)
+        }
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 fn read_holder(file: &RealFile) -> io::Result<String> {
@@ -190,8 +262,8 @@ fn write_holder(file: &RealFile, holder: &str) -> io::Result<()> {
 
 /// Opens a regular file and nothing else: looks first, since opening a device may already do
 /// something, and looks again at what was opened.
-fn open_regular(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    match fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+fn open_regular(place: &Place<'_>, flags: OFlags) -> io::Result<OwnedFd> {
+    match fs::statat(place.dir(), place.name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
             return Err(not_regular());
         }
@@ -200,7 +272,7 @@ fn open_regular(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
         Err(errno) => return Err(errno.into()),
     }
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = match retry_on_intr(|| fs::open(path, flags, file_mode())) {
+    let fd = match retry_on_intr(|| fs::openat(place.dir(), place.name, flags, file_mode())) {
         Err(Errno::LOOP) => return Err(not_regular()),
         opened => opened?,
     };
@@ -222,6 +294,7 @@ fn kind(file_type: FileType) -> EntryKind {
     match file_type {
         FileType::RegularFile => EntryKind::File,
         FileType::Directory => EntryKind::Directory,
+        FileType::Symlink => EntryKind::Link,
         _ => EntryKind::Other,
     }
 }

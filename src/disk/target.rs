@@ -21,6 +21,8 @@ use crate::lock::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct Target {
     pub(crate) fd: Arc<OwnedFd>,
     pub(crate) directory: bool,
+    /// Device and number: the same under any name.
+    pub(super) identity: (u64, u64),
     #[cfg(target_os = "linux")]
     journal: Option<Arc<Journal>>,
 }
@@ -40,13 +42,14 @@ struct Journal {
 impl Target {
     /// What this descriptor is of.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Target> {
-        let mode = rustix::fs::fstat(&fd)?.st_mode;
-        let directory = rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory;
+        let found = rustix::fs::fstat(&fd)?;
+        let directory = rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Directory;
         #[cfg(target_os = "linux")]
         let journal = Journal::of(&fd)?.map(Arc::new);
         Ok(Target {
             fd: Arc::new(fd),
             directory,
+            identity: identity(&found),
             #[cfg(target_os = "linux")]
             journal,
         })
@@ -112,6 +115,12 @@ impl Target {
             journal.needed.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// What tells a file from every other, as long as it is open.
+#[expect(clippy::unnecessary_cast, reason = "not the same types on every system")]
+pub(super) fn identity(found: &rustix::fs::Stat) -> (u64, u64) {
+    (found.st_dev as u64, found.st_ino as u64)
 }
 
 /// What a sync that is under way relies on.

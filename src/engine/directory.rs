@@ -45,29 +45,40 @@ pub(super) fn check_catalog_is_whole(options: &Options, catalog: &mut Catalog) -
     }
 }
 
-/// What stands in the directory: ours, or new and empty (`true`), else refused. Changes nothing.
-pub(super) fn check_directory(options: &Options) -> Result<bool> {
+/// Enters the directory, which is made if it may be: from here on the disk means this one, whatever its name is.
+pub(super) fn enter(options: &mut Options) -> Result<()> {
     let dir = &options.dir;
-    let entries = match options.disk.list(dir) {
-        Ok(entries) => entries,
+    let at = |error| Error::io(error).at_path(dir);
+    let entered = match options.disk.enter(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if options.read_only || !options.create {
                 return Err(not_thalweg(dir, "the directory does not exist"));
             }
-            return Ok(true);
+            options.disk.create_dir_all(dir).map_err(at)?;
+            options.disk.enter(dir)
         }
+        entered => entered,
+    };
+    options.disk = match entered {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
             return Err(not_thalweg(dir, "it is a file, not a directory"));
         }
-        Err(error) => return Err(Error::io(error).at_path(dir)),
+        entered => entered.map_err(at)?,
     };
+    Ok(())
+}
+
+/// What stands in the directory: ours, or new and empty (`true`), else refused. Changes nothing.
+pub(super) fn check_directory(options: &Options) -> Result<bool> {
+    let dir = &options.dir;
+    let entries = options.disk.list(dir).map_err(|error| Error::io(error).at_path(dir))?;
     if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
         for entry in &entries {
             let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
                 || entry.name.starts_with("catalog-")
                 || entry.name.starts_with("offsets-")
                 || entry.name.ends_with(".tmp");
-            if !ours {
+            if !ours && !is_of_the_system(&entry.name) {
                 options.events.emit(Event::Ignored { path: dir.join(&entry.name) });
             }
         }
@@ -82,12 +93,29 @@ pub(super) fn check_directory(options: &Options) -> Result<bool> {
     }
     let foreign = entries.iter().find(|entry| {
         let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str()) || entry.name.ends_with(".tmp");
-        !ours
+        !ours && !is_of_the_system(&entry.name)
     });
     match foreign {
         Some(entry) => Err(not_thalweg(dir, &format!("it holds {:?} and no catalogue", entry.name))),
         None => Ok(true),
     }
+}
+
+/// Names that file systems, desktops and version control leave in a directory that is empty otherwise: no sign that
+/// it is used for something else.
+fn is_of_the_system(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
+        "lost+found",
+        "System Volume Information",
+        "$RECYCLE.BIN",
+        "Thumbs.db",
+        "desktop.ini",
+        "@eaDir",
+        "#recycle",
+        "aquota.user",
+        "aquota.group",
+    ];
+    name.starts_with('.') || NAMES.contains(&name)
 }
 
 /// Makes the directory's own name durable, and those of directories above it that may be new too.

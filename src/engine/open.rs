@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::background::{Background, Threads};
 use super::directory::{
-    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, not_thalweg, sync_ancestors,
+    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, enter, not_thalweg, sync_ancestors,
     take_lock,
 };
 use super::groups::Groups;
@@ -32,15 +32,15 @@ use crate::topic::{Catalog, StickyPartitioner, partition_dir, topics_dir};
 /// Mappings at a time; the kernel's default limit for a process is 65,530.
 const MAPPED_SEGMENTS: usize = 16_384;
 
-pub(crate) fn open(options: Options) -> Result<Engine> {
+pub(crate) fn open(mut options: Options) -> Result<Engine> {
     let dir = options.dir.clone();
+    enter(&mut options)?;
     let is_new = check_directory(&options)?;
     // Before the lock is written over it, and before the catalogue is read: it may only be older.
     let left = left(&*options.disk, &dir);
     let (guard, found) = if options.read_only {
         (None, Catalog::open(options.disk.clone(), &dir, Access::Read)?)
     } else {
-        options.disk.create_dir_all(&dir).map_err(|error| Error::io(error).at_path(&dir))?;
         if is_new {
             sync_ancestors(&*options.disk, &dir)?;
         }

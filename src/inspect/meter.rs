@@ -39,7 +39,7 @@ fn bytes_below(disk: &dyn Disk, dir: &Path) -> u64 {
                     let length = disk.open(&path, Access::Read).and_then(|file| file.length());
                     bytes += length.unwrap_or(0);
                 }
-                EntryKind::Other => {}
+                EntryKind::Link | EntryKind::Other => {}
             }
         }
     }

@@ -57,6 +57,8 @@ pub fn live_writer(dir: impl AsRef<Path>) -> Option<String> {
 }
 
 fn verify_on(disk: Arc<dyn Disk>, dir: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Verification> {
+    // One that can't be entered can't be listed either, which says why.
+    let disk = disk.enter(dir).unwrap_or(disk);
     let mut found = verify_disk(disk.clone(), dir, false, progress)?;
     if !found.is_sound() && found.live_writer.is_none() {
         found.repair = Some(shown_for(&disk, dir, &found, progress)?);

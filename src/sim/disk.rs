@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::crash::CrashPolicy;
 use super::faults::{Operation, Repeat};
 use super::file::{Handle, SimFile};
-use super::names::NodeId;
+use super::names::{At, NodeId};
 use super::queue::SimQueue;
 use super::state::State;
-use crate::disk::{Access, Disk, Entry, File, Locked, Queue};
+use crate::disk::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
 use crate::lock::{Mutex, MutexGuard, lock};
 
 /// A disk in memory that knows what survives a power loss, and fails to order.
@@ -26,6 +26,14 @@ use crate::lock::{Mutex, MutexGuard, lock};
 #[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    root: Option<Root>,
+}
+
+/// A directory that was entered: the name it had then, and what keeps it.
+#[derive(Clone)]
+struct Root {
+    parts: Vec<String>,
+    dir: Arc<Handle>,
 }
 
 impl SimDisk {
@@ -36,7 +44,7 @@ impl SimDisk {
     }
 
     pub(super) fn holding(state: State) -> SimDisk {
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(state)), root: None }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -171,8 +179,30 @@ impl SimDisk {
         self.state().take(path.as_ref())
     }
 
+    /// Gives a file or directory another name, durably, as if it had always had it: what somebody else does with
+    /// a directory that an engine has open.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file or directory, or no directory to put it into.
+    pub fn move_to(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        self.state().move_to(from.as_ref(), to.as_ref())
+    }
+
     fn file(&self, node: NodeId, access: Access) -> Arc<dyn File> {
-        Arc::new(SimFile::new(Handle::new(self, node), access))
+        Arc::new(SimFile::new(self.handle(node), access))
+    }
+
+    /// What is open holds the disk, not the directory that was entered.
+    fn handle(&self, node: NodeId) -> Arc<Handle> {
+        Handle::new(&SimDisk { state: self.state.clone(), root: None }, node)
+    }
+
+    fn at(&self, path: &Path) -> At {
+        match &self.root {
+            Some(root) => At::below(&root.parts, root.dir.node(), path),
+            None => At::root(path),
+        }
     }
 }
 
@@ -193,55 +223,71 @@ impl fmt::Debug for SimDisk {
 }
 
 impl Disk for SimDisk {
+    fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>> {
+        let at = self.at(dir);
+        let node = self.state().enter(&at)?;
+        let root = Some(Root { parts: at.parts, dir: self.handle(node) });
+        Ok(Arc::new(SimDisk { state: self.state.clone(), root }))
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.state().create_dir_all(dir)
+        self.state().create_dir_all(&self.at(dir))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.state().list(dir)
+        self.state().list(&self.at(dir))
+    }
+
+    fn kind(&self, path: &Path) -> io::Result<EntryKind> {
+        self.state().kind(&self.at(path))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        let node = self.state().create(path)?;
+        let node = self.state().create(&self.at(path))?;
         Ok(self.file(node, Access::Write))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
-        let node = self.state().open(path)?;
+        let node = self.state().open(&self.at(path))?;
         Ok(self.file(node, access))
     }
 
     fn open_dir(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
-        let node = self.state().open_dir(dir)?;
+        let node = self.state().open_dir(&self.at(dir))?;
         Ok(self.file(node, Access::Read))
     }
 
+    fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>> {
+        let Some(file) = file.as_any().downcast_ref::<SimFile>() else { return Ok(None) };
+        self.state().length_at(&self.at(path), file.handle().node())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().rename(from, to)
+        self.state().rename(&self.at(from), &self.at(to))
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.state().link(from, to)
+        self.state().link(&self.at(from), &self.at(to))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
-        self.state().unlink(path)
+        self.state().unlink(&self.at(path))
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
-        self.state().remove_dir(dir)
+        self.state().remove_dir(&self.at(dir))
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
-        let outcome = self.state().lock(path, holder)?;
+        let outcome = self.state().lock(&self.at(path), holder)?;
         Ok(match outcome {
-            Ok(node) => Locked::Ours(Box::new(LockGuard(Handle::new(self, node)))),
+            Ok(node) => Locked::Ours(Box::new(LockGuard(self.handle(node)))),
             Err(text) => Locked::Held(text),
         })
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
-        self.state().lock_holder(path)
+        self.state().lock_holder(&self.at(path))
     }
 
     fn random(&self) -> io::Result<u64> {

@@ -208,6 +208,33 @@ fn reachable(names: &BTreeMap<Slot, NodeId>) -> BTreeSet<NodeId> {
     found
 }
 
+/// Where a path leads: from a directory that was entered, or from the root.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    /// The whole path, for the trace.
+    pub(super) parts: Vec<String>,
+    /// What of it led to `from` when that was entered.
+    skip: usize,
+    pub(super) from: NodeId,
+}
+
+impl At {
+    pub(super) fn root(path: &Path) -> At {
+        At { parts: parts(path), skip: 0, from: ROOT }
+    }
+
+    /// From the directory `from`, which was entered under the name `root`, if the path lies in it.
+    pub(super) fn below(root: &[String], from: NodeId, path: &Path) -> At {
+        let parts = parts(path);
+        if parts.starts_with(root) { At { parts, skip: root.len(), from } } else { At { parts, skip: 0, from: ROOT } }
+    }
+
+    /// The names from `from` on.
+    pub(super) fn names(&self) -> &[String] {
+        &self.parts[self.skip..]
+    }
+}
+
 /// The parts of a path, without what means nothing: all paths begin at the root.
 pub(super) fn parts(path: &Path) -> Vec<String> {
     let mut parts = Vec::new();

@@ -10,7 +10,6 @@ mod files;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
@@ -20,7 +19,7 @@ use super::crash::CrashPolicy;
 use super::faults::{Failure, Faults, Operation};
 use super::image::Image;
 use super::images::CrashPoint;
-use super::names::{Names, NodeId, ROOT, Slot, parts};
+use super::names::{At, Names, NodeId, ROOT, Slot, parts};
 use super::random::Trace;
 use crate::disk::{Entry, EntryKind};
 use crate::sys::shared_buffer::SharedBuffer;
@@ -52,6 +51,8 @@ struct Node {
     kind: NodeKind,
     /// Open files, views and locks on it.
     handles: usize,
+    /// Of a directory: it is locked by whoever writes there.
+    locked: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +65,6 @@ enum NodeKind {
 struct FileNode {
     contents: Contents,
     views: Vec<Weak<SharedBuffer>>,
-    locked: bool,
 }
 
 impl State {
@@ -100,10 +100,8 @@ impl State {
         self.crash_points.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    fn begin_at(&mut self, operation: Operation, path: &Path) -> io::Result<Vec<String>> {
-        let parts = parts(path);
-        self.begin(operation, &parts).map_err(Failure::error)?;
-        Ok(parts)
+    fn begin_at(&mut self, operation: Operation, at: &At) -> io::Result<()> {
+        self.begin(operation, &at.parts).map_err(Failure::error)
     }
 
     /// A number that depends on all that happened since the disk was made, over crashes too.
@@ -118,12 +116,12 @@ impl State {
         self.moment
     }
 
-    pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
-        let parts = self.begin_at(Operation::CreateDirectory, path)?;
-        let last = parts.len().saturating_sub(1);
-        let mut dir = ROOT;
-        for (index, name) in parts.into_iter().enumerate() {
-            let slot = (dir, name);
+    pub(super) fn create_dir_all(&mut self, at: &At) -> io::Result<()> {
+        self.begin_at(Operation::CreateDirectory, at)?;
+        let last = at.names().len().saturating_sub(1);
+        let mut dir = at.from;
+        for (index, name) in at.names().iter().enumerate() {
+            let slot = (dir, name.clone());
             dir = match self.names.get(&slot) {
                 Some(node) if self.is_directory(node) => node,
                 Some(_) if index == last => return Err(Errno::EXIST.into()),
@@ -134,9 +132,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn list(&mut self, path: &Path) -> io::Result<Vec<Entry>> {
-        let parts = self.begin_at(Operation::List, path)?;
-        let dir = self.find(&parts)?;
+    pub(super) fn list(&mut self, at: &At) -> io::Result<Vec<Entry>> {
+        self.begin_at(Operation::List, at)?;
+        let dir = self.find(at)?;
         if !self.is_directory(dir) {
             return Err(Errno::NOTDIR.into());
         }
@@ -147,9 +145,21 @@ impl State {
         Ok(self.names.entries(dir).map(entry).collect())
     }
 
-    pub(super) fn create(&mut self, path: &Path) -> io::Result<NodeId> {
-        let parts = self.begin_at(Operation::Create, path)?;
-        let slot = self.slot(parts)?;
+    pub(super) fn kind(&self, at: &At) -> io::Result<EntryKind> {
+        Ok(if self.is_directory(self.find(at)?) { EntryKind::Directory } else { EntryKind::File })
+    }
+
+    /// The length of this node's file, if that is what the path leads to.
+    pub(super) fn length_at(&self, at: &At, node: NodeId) -> io::Result<Option<u64>> {
+        match self.find(at) {
+            Ok(found) if found == node => self.length(node).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn create(&mut self, at: &At) -> io::Result<NodeId> {
+        self.begin_at(Operation::Create, at)?;
+        let slot = self.slot(at)?;
         if self.names.get(&slot).is_some() {
             return Err(Errno::EXIST.into());
         }
@@ -157,25 +167,30 @@ impl State {
         Ok(self.held(node))
     }
 
-    pub(super) fn open(&mut self, path: &Path) -> io::Result<NodeId> {
-        let parts = self.begin_at(Operation::Open, path)?;
-        let node = self.find(&parts)?;
+    pub(super) fn open(&mut self, at: &At) -> io::Result<NodeId> {
+        self.begin_at(Operation::Open, at)?;
+        let node = self.find(at)?;
         if self.is_directory(node) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         Ok(self.held(node))
     }
 
-    pub(super) fn open_dir(&mut self, path: &Path) -> io::Result<NodeId> {
-        let parts = self.begin_at(Operation::Open, path)?;
-        let node = self.find(&parts)?;
+    /// A directory to look up names from; counted nowhere, as it only comes before what is.
+    pub(super) fn enter(&mut self, at: &At) -> io::Result<NodeId> {
+        let node = self.find(at)?;
         if self.is_directory(node) { Ok(self.held(node)) } else { Err(Errno::NOTDIR.into()) }
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (parts(from), parts(to));
-        self.begin(Operation::Rename, (&from, &to)).map_err(Failure::error)?;
-        let (into_itself, over_itself) = (to.starts_with(&from), from.starts_with(&to));
+    pub(super) fn open_dir(&mut self, at: &At) -> io::Result<NodeId> {
+        self.begin_at(Operation::Open, at)?;
+        let node = self.find(at)?;
+        if self.is_directory(node) { Ok(self.held(node)) } else { Err(Errno::NOTDIR.into()) }
+    }
+
+    pub(super) fn rename(&mut self, from: &At, to: &At) -> io::Result<()> {
+        self.begin(Operation::Rename, (&from.parts, &to.parts)).map_err(Failure::error)?;
+        let (into_itself, over_itself) = (to.parts.starts_with(&from.parts), from.parts.starts_with(&to.parts));
         let (from, to) = (self.slot(from)?, self.slot(to)?);
         let node = self.names.get(&from).ok_or(Errno::NOENT)?;
         match (into_itself, over_itself) {
@@ -200,9 +215,8 @@ impl State {
     }
 
     /// Counts, fails and crashes as a rename does.
-    pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (parts(from), parts(to));
-        self.begin(Operation::Rename, (&from, &to)).map_err(Failure::error)?;
+    pub(super) fn link(&mut self, from: &At, to: &At) -> io::Result<()> {
+        self.begin(Operation::Rename, (&from.parts, &to.parts)).map_err(Failure::error)?;
         let (from, to) = (self.slot(from)?, self.slot(to)?);
         let node = self.names.get(&from).ok_or(Errno::NOENT)?;
         if self.is_directory(node) {
@@ -216,9 +230,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn unlink(&mut self, path: &Path) -> io::Result<()> {
-        let parts = self.begin_at(Operation::Unlink, path)?;
-        let slot = self.slot(parts)?;
+    pub(super) fn unlink(&mut self, at: &At) -> io::Result<()> {
+        self.begin_at(Operation::Unlink, at)?;
+        let slot = self.slot(at)?;
         let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
         if self.is_directory(node) {
             return Err(Errno::ISDIR.into());
@@ -228,9 +242,9 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn remove_dir(&mut self, path: &Path) -> io::Result<()> {
-        let parts = self.begin_at(Operation::RemoveDirectory, path)?;
-        let slot = self.slot(parts)?;
+    pub(super) fn remove_dir(&mut self, at: &At) -> io::Result<()> {
+        self.begin_at(Operation::RemoveDirectory, at)?;
+        let slot = self.slot(at)?;
         let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
         if !self.is_directory(node) {
             return Err(Errno::NOTDIR.into());
@@ -243,36 +257,41 @@ impl State {
         Ok(())
     }
 
-    /// Takes the lock in this file, making it if need be; the text inside if it is taken.
-    pub(super) fn lock(&mut self, path: &Path, holder: &str) -> io::Result<Result<NodeId, String>> {
-        let parts = self.begin_at(Operation::Lock, path)?;
-        let slot = self.slot(parts)?;
+    /// Locks the directory that this file lies in, making the file if need be; the text inside if it is locked.
+    pub(super) fn lock(&mut self, at: &At, holder: &str) -> io::Result<Result<NodeId, String>> {
+        self.begin_at(Operation::Lock, at)?;
+        let slot = self.slot(at)?;
+        let dir = slot.0;
         let node = match self.names.get(&slot) {
             Some(node) => node,
             None => self.make(slot, NodeKind::File(FileNode::default()))?,
         };
+        if self.nodes.get(&dir).is_some_and(|dir| dir.locked) {
+            return Ok(Err(self.text(node)?));
+        }
         let moment = self.next_moment();
         let file = self.file_mut(node)?;
-        if file.locked {
-            return Ok(Err(String::from_utf8_lossy(&file.contents.cache().bytes()).into_owned()));
-        }
-        file.locked = true;
         file.contents.write(moment, 0, holder.as_bytes());
         file.contents.set_length(moment, holder.len() as u64);
-        Ok(Ok(self.held(node)))
+        self.nodes.entry(dir).and_modify(|dir| dir.locked = true);
+        Ok(Ok(self.held(dir)))
     }
 
-    /// The text in this file if its lock is taken.
-    pub(super) fn lock_holder(&mut self, path: &Path) -> io::Result<Option<String>> {
-        let Ok(node) = self.find(&parts(path)) else { return Ok(None) };
-        let file = self.file_mut(node)?;
-        Ok(file.locked.then(|| String::from_utf8_lossy(&file.contents.cache().bytes()).into_owned()))
-    }
-
-    pub(super) fn unlock(&mut self, node: NodeId) {
-        if let Ok(file) = self.file_mut(node) {
-            file.locked = false;
+    /// The text in this file if its directory is locked.
+    pub(super) fn lock_holder(&self, at: &At) -> io::Result<Option<String>> {
+        let Ok((dir, name)) = self.slot(at) else { return Ok(None) };
+        if !self.nodes.get(&dir).is_some_and(|dir| dir.locked) {
+            return Ok(None);
         }
+        self.names.get(&(dir, name)).map_or(Ok(String::new()), |node| self.text(node)).map(Some)
+    }
+
+    fn text(&self, node: NodeId) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.file(node)?.contents.cache().bytes()).into_owned())
+    }
+
+    pub(super) fn unlock(&mut self, dir: NodeId) {
+        self.nodes.entry(dir).and_modify(|dir| dir.locked = false);
     }
 
     /// Counts one more holder of the node, who calls [`closed`](State::closed) in the end.
@@ -303,7 +322,7 @@ impl State {
     fn add(&mut self, kind: NodeKind) -> NodeId {
         let node = self.next_node;
         self.next_node += 1;
-        self.nodes.insert(node, Node { kind, handles: 0 });
+        self.nodes.insert(node, Node { kind, handles: 0, locked: false });
         node
     }
 
@@ -313,9 +332,13 @@ impl State {
         self.nodes.retain(|id, node| node.handles > 0 || possible.contains(id));
     }
 
-    fn find(&self, parts: &[String]) -> io::Result<NodeId> {
-        let mut node = ROOT;
-        for name in parts {
+    fn find(&self, at: &At) -> io::Result<NodeId> {
+        self.walk(at.from, at.names())
+    }
+
+    fn walk(&self, from: NodeId, names: &[String]) -> io::Result<NodeId> {
+        let mut node = from;
+        for name in names {
             if !self.is_directory(node) {
                 return Err(Errno::NOTDIR.into());
             }
@@ -325,10 +348,10 @@ impl State {
     }
 
     /// The directory and name that a path means; the root has neither.
-    fn slot(&self, mut parts: Vec<String>) -> io::Result<Slot> {
-        let name = parts.pop().ok_or(Errno::BUSY)?;
-        let dir = self.find(&parts)?;
-        if self.is_directory(dir) { Ok((dir, name)) } else { Err(Errno::NOTDIR.into()) }
+    fn slot(&self, at: &At) -> io::Result<Slot> {
+        let (name, parents) = at.names().split_last().ok_or(Errno::BUSY)?;
+        let dir = self.walk(at.from, parents)?;
+        if self.is_directory(dir) { Ok((dir, name.clone())) } else { Err(Errno::NOTDIR.into()) }
     }
 
     pub(super) fn is_directory(&self, node: NodeId) -> bool {

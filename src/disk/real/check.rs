@@ -26,11 +26,17 @@ fn try_out(disk: &RealDisk, dir: &Path) -> io::Result<Result<(), String>> {
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let path = dir.join(format!(".thalweg-check-{}-{count}.tmp", std::process::id()));
     // Left by a process that died here and had the same number. If it can't be removed, no other can be made.
-    let _ = std::fs::remove_file(&path);
+    let _ = disk.unlink(&path);
     let file = disk.create(&path)?;
     let outcome = mapping_follows_writes(&*file).and_then(|mapping| match mapping {
         Ok(()) => lock_is_exclusive(disk, &path),
         refused => Ok(refused),
+    });
+    let outcome = outcome.and_then(|found| match found {
+        Ok(()) if disk.length_at(&path, &*file)?.is_none() => {
+            Ok(Err("its file system doesn't tell files apart by their numbers".to_owned()))
+        }
+        found => Ok(found),
     });
     drop(file);
     let removed = disk.unlink(&path);

@@ -3,13 +3,13 @@
 //! The kernel first has the drive take what memory has changed there, and waits for it.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, OFlags};
 use rustix::io::{Errno, pread, retry_on_intr};
 
+use super::place::Place;
 use super::{RealFile, open_regular};
 use crate::disk::File;
 
@@ -18,11 +18,11 @@ use crate::disk::File;
 const ALIGNED_BYTES: usize = 4096;
 
 /// Opens a file whose reads pass memory by; where that is refused, memory forgets it.
-pub(super) fn open(path: &Path, no_fallocate: &Arc<AtomicBool>) -> io::Result<Arc<dyn File>> {
+pub(super) fn open(place: &Place<'_>, no_fallocate: &Arc<AtomicBool>) -> io::Result<Arc<dyn File>> {
     let file = |fd| RealFile::new(fd, Arc::clone(no_fallocate));
-    match open_regular(path, OFlags::RDONLY | OFlags::DIRECT) {
+    match open_regular(place, OFlags::RDONLY | OFlags::DIRECT) {
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            let file = file(open_regular(path, OFlags::RDONLY)?)?;
+            let file = file(open_regular(place, OFlags::RDONLY)?)?;
             file.forget()?;
             Ok(Arc::new(file))
         }
@@ -83,6 +83,7 @@ fn fill(
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
+    use std::path::Path;
 
     use super::*;
     use crate::config::SyncMode;

@@ -11,7 +11,7 @@ use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
-use crate::disk::target::Target;
+use crate::disk::target::{Target, identity};
 use crate::disk::{File, View};
 use crate::sys::map::Mapping;
 
@@ -37,6 +37,11 @@ impl RealFile {
             #[cfg(target_os = "linux")]
             direct: AtomicBool::new(false),
         })
+    }
+
+    /// Whether this was found of the same file.
+    pub(super) fn is(&self, found: &fs::Stat) -> bool {
+        self.target.identity == identity(found)
     }
 
     pub(in crate::disk) fn target(&self) -> &Target {

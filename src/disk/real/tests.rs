@@ -161,7 +161,7 @@ fn a_list_is_sorted_and_names_the_kinds() {
         entry("a", EntryKind::File),
         entry("b", EntryKind::File),
         entry("c", EntryKind::Directory),
-        entry("e", EntryKind::Other),
+        entry("e", EntryKind::Link),
     ];
     assert_eq!(disk.list(dir.path()).unwrap(), expected);
     assert_eq!(refusal(disk.list(&dir.path().join("none"))), ErrorKind::NotFound);
@@ -388,4 +388,81 @@ fn the_room_that_a_file_system_has_is_part_of_its_size() {
     let room = file.room().unwrap();
     let told = rustix::fs::statvfs(dir.path()).unwrap();
     assert!(room > 0 && room <= told.f_blocks * told.f_frsize, "{room}");
+}
+
+/// Below a directory that was entered no link is followed, by any call, and no name leads out of it.
+#[test]
+fn what_lies_outside_is_never_reached_through_a_link() {
+    let (disk, dir) = disk();
+    let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+    disk.create_dir_all(&outside.join("sub")).unwrap();
+    std::fs::write(outside.join("letter"), "dear").unwrap();
+    disk.create_dir_all(&inside).unwrap();
+    symlink(&outside, inside.join("absolute")).unwrap();
+    symlink("../out", inside.join("relative")).unwrap();
+    symlink("../out/letter", inside.join("file")).unwrap();
+    let disk = disk.enter(&inside).unwrap();
+    disk.create(&inside.join("own")).unwrap();
+    for link in ["absolute", "relative"] {
+        let link = inside.join(link);
+        let letter = link.join("letter");
+        assert_eq!(refusal(disk.list(&link)), ErrorKind::InvalidInput);
+        assert!(disk.list(&link).unwrap_err().to_string().contains("is a symbolic link"));
+        assert_eq!(refusal(disk.open_dir(&link)), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.open(&letter, Access::Read)), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.open(&letter, Access::Write)), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.create(&link.join("new"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.create_dir_all(&link.join("new"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.unlink(&letter)), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.remove_dir(&link.join("sub"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.rename(&letter, &inside.join("taken"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.rename(&inside.join("own"), &link.join("own"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.link(&letter, &inside.join("taken"))), ErrorKind::InvalidInput);
+        assert_eq!(refusal(disk.kind(&letter)), ErrorKind::InvalidInput);
+        assert_eq!(disk.kind(&link).unwrap(), EntryKind::Link);
+    }
+    assert_eq!(refusal(disk.open(&inside.join("file"), Access::Write)), ErrorKind::InvalidInput);
+    assert_eq!(refusal(disk.open(&inside.join("../out/letter"), Access::Read)), ErrorKind::InvalidInput);
+    assert_eq!(std::fs::read(outside.join("letter")).unwrap(), b"dear");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 2);
+    // What is outside by its path is reached as ever.
+    assert!(disk.open(&outside.join("letter"), Access::Read).is_ok());
+}
+
+#[test]
+fn a_file_is_told_from_another_under_its_name() {
+    let (disk, dir) = disk();
+    let disk = disk.enter(dir.path()).unwrap();
+    let (path, other) = (dir.path().join("a"), dir.path().join("b"));
+    let file = disk.create(&path).unwrap();
+    file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
+    assert_eq!(disk.length_at(&path, &*file).unwrap(), Some(3));
+    disk.rename(&path, &other).unwrap();
+    assert_eq!(disk.length_at(&path, &*file).unwrap(), None);
+    assert_eq!(disk.length_at(&other, &*file).unwrap(), Some(3));
+    std::fs::copy(&other, &path).unwrap();
+    assert_eq!(disk.length_at(&path, &*file).unwrap(), None);
+    assert_eq!(refusal(disk.length_at(&path.join("c"), &*file)), ErrorKind::NotADirectory);
+}
+
+/// D7: the lock is the directory's. A lock file that was removed or replaced lets nobody in, nor does another
+/// name; a copy of the directory is another directory.
+#[test]
+fn d7_the_lock_is_held_on_the_directory_itself() {
+    let (disk, dir) = disk();
+    let (inside, moved) = (dir.path().join("in"), dir.path().join("moved"));
+    disk.create_dir_all(&inside).unwrap();
+    let entered = disk.enter(&inside).unwrap();
+    let Locked::Ours(guard) = entered.lock(&inside.join("LOCK"), "first").unwrap() else { panic!("it is free") };
+    std::fs::remove_file(inside.join("LOCK")).unwrap();
+    assert!(matches!(disk.lock(&inside.join("LOCK"), "second").unwrap(), Locked::Held(_)));
+    std::fs::remove_file(inside.join("LOCK")).unwrap();
+    assert_eq!(disk.lock_holder(&inside.join("LOCK")).unwrap(), Some(String::new()));
+    std::fs::rename(&inside, &moved).unwrap();
+    std::fs::create_dir(&inside).unwrap();
+    assert!(matches!(disk.lock(&inside.join("LOCK"), "another").unwrap(), Locked::Ours(_)));
+    assert!(matches!(disk.lock(&moved.join("LOCK"), "second").unwrap(), Locked::Held(_)));
+    drop(guard);
+    assert!(matches!(disk.lock(&moved.join("LOCK"), "second").unwrap(), Locked::Ours(_)));
+    assert_eq!(disk.lock_holder(&dir.path().join("none/LOCK")).unwrap(), None);
 }

@@ -85,6 +85,8 @@ pub fn repair_sim(
 }
 
 fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Repair> {
+    // One that can't be entered can't be listed either, which says why.
+    let disk = disk.enter(dir).unwrap_or(disk);
     if let Some(holder) = disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten() {
         return Err(Error::new(ErrorKind::Locked { holder }).at_path(dir));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Contents, FileNode, Image, NodeId, NodeKind, ROOT, Slot, State, parts};
+use super::{At, Contents, FileNode, Image, NodeId, NodeKind, ROOT, Slot, State, parts};
 
 impl State {
     /// The paths of all files, sorted.
@@ -20,7 +20,7 @@ impl State {
 
     /// A file's bytes, past all counting and failing.
     pub(in crate::sim) fn peek(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Ok(self.file(self.find(&parts(path))?)?.contents.cache().bytes())
+        Ok(self.file(self.find(&At::root(path))?)?.contents.cache().bytes())
     }
 
     /// Adds all names, lengths and bytes to a hash, in the order of the names.
@@ -70,11 +70,20 @@ impl State {
 
     /// Takes a file away as if it had never been there.
     pub(in crate::sim) fn take(&mut self, path: &Path) -> io::Result<()> {
-        let slot = self.slot(parts(path))?;
+        let slot = self.slot(&At::root(path))?;
         let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
         self.file(node)?;
         self.names.set_durably(slot, None);
         self.collect();
+        Ok(())
+    }
+
+    /// Gives a file or directory another name, as if it had always had it.
+    pub(in crate::sim) fn move_to(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (self.slot(&At::root(from))?, self.slot(&At::root(to))?);
+        let node = self.names.get(&from).ok_or(Errno::NOENT)?;
+        self.names.set_durably(from, None);
+        self.names.set_durably(to, Some(node));
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ impl State {
                 NodeKind::Directory => NodeKind::Directory,
                 NodeKind::File(file) => NodeKind::File(FileNode { contents: contents(file), ..FileNode::default() }),
             };
-            (*id, Node { kind, handles: 0 })
+            (*id, Node { kind, handles: 0, locked: false })
         });
         State {
             nodes: nodes.collect(),

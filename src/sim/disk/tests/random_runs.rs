@@ -79,6 +79,40 @@ fn it_does_what_the_machine_does() {
     }
 }
 
+/// The same in a directory that was entered, which somebody renames again and again.
+#[test]
+fn a_directory_that_was_entered_stays_the_same_one() {
+    for seed in 100..115 {
+        let (sim, real) = (SimDisk::new(), RealDisk::new(SyncMode::Threads, 1).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let inside = dir.path().join("0");
+        sim.create_dir_all(path("/0")).unwrap();
+        real.create_dir_all(&inside).unwrap();
+        let entered = [sim.enter(path("/0")).unwrap(), real.enter(&inside).unwrap()];
+        let mut randoms = [Random::new(seed), Random::new(seed)];
+        let mut open = [BTreeMap::new(), BTreeMap::new()];
+        for number in 0..60 {
+            if number % 10 == 9 {
+                let (from, to) = ((number / 10).to_string(), (number / 10 + 1).to_string());
+                sim.move_to(&from, &to).unwrap();
+                std::fs::rename(dir.path().join(&from), dir.path().join(&to)).unwrap();
+                // What has its name now is another.
+                sim.write_file("0/stranger", "s").unwrap();
+                std::fs::create_dir_all(&inside).unwrap();
+                std::fs::write(inside.join("stranger"), "s").unwrap();
+            }
+            let simulated = step(&*entered[0], path("/0"), &mut randoms[0], &mut open[0]);
+            let done = step(&*entered[1], &inside, &mut randoms[1], &mut open[1]);
+            assert_eq!(simulated, done, "seed {seed}, step {number}");
+        }
+        assert_eq!(std::fs::read_dir(&inside).unwrap().count(), 1, "seed {seed}: nothing but the stranger's");
+        for file in sim.list_files() {
+            let bytes = std::fs::read(dir.path().join(&file)).unwrap();
+            assert_eq!(sim.read_file(&file).unwrap(), bytes, "seed {seed}, {file:?}");
+        }
+    }
+}
+
 /// Keeps the newest of everything.
 struct Newest;
 

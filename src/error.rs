@@ -381,7 +381,7 @@ impl std::error::Error for Error {
 }
 
 /// D4's first class: used up for now, nothing is broken.
-fn is_no_room(error: &io::Error) -> bool {
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let Some(code) = error.raw_os_error() else {
         return matches!(

@@ -23,6 +23,8 @@ pub(crate) use for_tests::{Step, Watched};
 pub(crate) use queue::QueueReport;
 pub(crate) use real::RealDisk;
 
+use crate::error::is_no_room;
+
 /// What [`Disk::open`] is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Access {
@@ -148,6 +150,32 @@ pub(crate) fn reread(file: &dyn File) -> io::Result<Option<io::Error>> {
         file.sync()?;
     }
     Ok(lost)
+}
+
+/// That `path` still names this open file, and that it is as long as it was made: else what is synced is not what
+/// the next opening finds. Whoever acknowledges a sync asks after it.
+///
+/// # Errors
+/// What somebody else did to the file, and what to do now.
+pub(crate) fn check_place(disk: &dyn Disk, path: &Path, file: &dyn File, length: u64) -> io::Result<()> {
+    let reason = match disk.length_at(path, file) {
+        // A limit of the process says nothing of the file.
+        Err(error) if is_no_room(&error) => return Ok(()),
+        Ok(Some(found)) if found >= length => return Ok(()),
+        Ok(Some(found)) => return Err(shortened(found, length)),
+        Ok(None) => "the file was moved, removed or replaced by somebody else while it was open",
+        Err(error) => return Err(error),
+    };
+    Err(io::Error::other(format!("{reason}; put it back, then open the engine again")))
+}
+
+/// That a file has fewer bytes than it was given.
+pub(crate) fn shortened(found: u64, expected: u64) -> io::Error {
+    let reason = format!(
+        "the file was shortened by somebody else: {found} bytes, expected {expected}; `thalweg verify` tells what is \
+         left of it"
+    );
+    io::Error::other(reason)
 }
 
 /// Stable read-only memory over a file.

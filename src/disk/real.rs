@@ -122,9 +122,9 @@ impl Disk for RealDisk {
     }
 
     fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>> {
-        let place = self.place(path)?;
-        match retry_on_intr(|| fs::statat(place.dir(), place.name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Err(Errno::NOENT) => Ok(None),
+        let (dir, name) = Place::unchecked(self.root.as_ref(), path);
+        match retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             found => {
                 let found = found?;
                 let file = file.as_any().downcast_ref::<RealFile>();

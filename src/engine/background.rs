@@ -28,6 +28,8 @@ use crate::teeth::bites;
 use crate::topic::Catalog;
 
 use super::groups::Groups;
+use super::topic_dirs::tell_left;
+use super::topic_removal::remove_topic;
 
 /// How long a partition must be quiet before its mark is stored, and how often limits are looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
@@ -159,24 +161,19 @@ impl Background {
                 FileChore::Dropped { partition, segments } => {
                     let files = segments.iter().flat_map(|segment| [index_path(segment.path()), segment.path().into()]);
                     let files: Vec<_> = files.collect();
-                    let failed = partition.unless_gone(|| self.remove(&files, &[]));
+                    let failed = partition.unless_gone(|| self.remove(&files));
                     failed.into_iter().flatten().for_each(|error| self.tell("removing a file", error));
                 }
                 FileChore::Prepare { partition, bytes } => prepare_next(&partition, bytes),
-                FileChore::Remove { files, dirs } => {
-                    let failed = self.remove(&files, &dirs);
-                    failed.into_iter().for_each(|error| self.tell("removing a file", error));
-                }
+                FileChore::Remove { dir, log } => tell_left(&self.env, remove_topic(&*self.env.disk, &dir, &log)),
             }
         }
         any
     }
 
-    /// Removes files, then directories; one that isn't there is fine, other errors are returned.
-    fn remove(&self, files: &[std::path::PathBuf], dirs: &[std::path::PathBuf]) -> Vec<Error> {
-        let disk = &self.env.disk;
-        let files = files.iter().map(|path| (path, disk.unlink(path)));
-        let results = files.chain(dirs.iter().map(|path| (path, disk.remove_dir(path))));
+    /// Removes files; one that isn't there is fine, other errors are returned.
+    fn remove(&self, files: &[std::path::PathBuf]) -> Vec<Error> {
+        let results = files.iter().map(|path| (path, self.env.disk.unlink(path)));
         let failed = results.filter_map(|(path, result)| Some((path, result.err()?)));
         let failed = failed.filter(|(_, error)| error.kind() != io::ErrorKind::NotFound);
         failed.map(|(path, error)| Error::io(error).at_path(path)).collect()

@@ -17,12 +17,15 @@ pub struct Recovery {
     pub sync_failed: bool,
     /// The partitions where something was cut or is damaged; all others are whole.
     pub partitions: Vec<PartitionRecovery>,
+    /// Files of deleted topics that could not be removed, and why. They take room and do no other harm; each
+    /// opening tries again.
+    pub not_removed: Vec<Error>,
 }
 
 impl Recovery {
     /// Of what was just made: nothing was there.
     pub(super) fn none() -> Recovery {
-        Recovery { clean: true, sync_failed: false, partitions: Vec::new() }
+        Recovery { clean: true, sync_failed: false, partitions: Vec::new(), not_removed: Vec::new() }
     }
 
     /// What is in doubt of the partitions.

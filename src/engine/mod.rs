@@ -20,6 +20,7 @@ mod producer;
 mod receipt;
 mod record;
 mod topic_dirs;
+mod topic_removal;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Failure;
 use crate::lock::{lock, read, write};
 use crate::teeth::bites;
-use crate::topic::{check_topic_name, deleted_dir, topic_dir, topics_dir};
+use crate::topic::{check_topic_name, topic_dir};
 
 pub(crate) use self::core::{Core, Topic};
 pub(crate) use directory::TOPICS_NAME;
@@ -49,7 +50,7 @@ pub use receipt::{Receipt, RecordMetadata};
 pub use record::Record;
 
 use open::TopicSpec;
-use topic_dirs::{make_topic_dirs, remove_tree};
+use topic_dirs::make_topic_dirs;
 
 /// An open data directory. Cheap to clone; dropping the last handle closes it.
 ///
@@ -138,7 +139,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes a topic and its records. Views that are held stay readable.
+    /// Deletes a topic and its records: durably when this returns. Its files are removed behind the caller's back:
+    /// only those that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
+    /// an event tells ([`Event::Ignored`](crate::Event::Ignored), [`Event::Background`](crate::Event::Background)).
+    /// Views that are held stay readable.
     ///
     /// # Errors
     /// `UnknownTopic`, `NoRoom`, `ReadOnly`, `Closed`.
@@ -147,7 +151,8 @@ impl Engine {
         let _admin = core.writable()?;
         let topic = core.topic(name)?;
         if bites("files-removed-before-the-catalogue-says-so") {
-            core.env.chores.add(remove_tree(&*core.env.disk, &topic_dir(&core.dir, name)));
+            let log = topic.partitions[0].log;
+            core.env.chores.add(crate::partition::FileChore::Remove { dir: topic_dir(&core.dir, name), log });
             core.background.do_files();
         }
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
@@ -156,12 +161,8 @@ impl Engine {
         core.tell_groups();
         core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         topic.partitions.iter().for_each(|partition| partition.set_gone());
-        let (from, to) = (topic_dir(&core.dir, name), deleted_dir(&core.dir, id));
-        let disk = &*core.env.disk;
-        disk.rename(&from, &to)
-            .and_then(|()| disk.sync_dir(&topics_dir(&core.dir)))
-            .map_err(|error| Error::io(error).at_path(&from))?;
-        core.env.chores.add(remove_tree(disk, &to));
+        // It is deleted, whatever becomes of its files: what is left of them was told, and opening tries again.
+        let _ = core.remove_deleted(name, id);
         Ok(())
     }
 

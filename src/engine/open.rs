@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::background::{Background, Threads};
 use super::directory::{
-    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, enter, not_thalweg, sync_ancestors,
-    take_lock,
+    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, enter, not_thalweg,
+    sync_ancestors, take_lock,
 };
 use super::groups::Groups;
 use super::lock_file::{Left, left, note_failed_sync};
@@ -181,7 +181,7 @@ impl Engine {
             crate::lock::write(&core.topics).insert(topic.name.clone(), opened);
         }
         if !core.read_only {
-            core.clear_away(&listed)?;
+            core.clear_away(&listed, &mut recovery)?;
         }
         let _ = core.recovery.set(recovery);
         Ok(())
@@ -298,6 +298,17 @@ impl Core {
         let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref(), recovery.doubt())?;
         // Only reading, none was begun: what was read of the catalogue last must know the newest.
         recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
+        if !self.read_only && recovered.damage.is_none() {
+            match recovered.apply(&*self.env.disk, &dir) {
+                Ok(moved) => moved.into_iter().for_each(|path| {
+                    let reason = "it lies beyond the end that recovery found".to_owned();
+                    self.env.events.emit(Event::SetAside { path, reason });
+                }),
+                Err(error) if error.kind() == &ErrorKind::NoRoom => return Err(error),
+                // Nothing may be appended before it is done; others go on.
+                Err(error) => recovered.damage = Some(error),
+            }
+        }
         recovered.damage = recovered.damage.map(|error| error.at_partition(name, number));
         self.report(name, number, &recovered, recovery);
         let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
@@ -306,10 +317,6 @@ impl Core {
             partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
             partition.follow(Follower::new(&recovered));
         } else if recovered.damage.is_none() {
-            for path in recovered.apply(&*self.env.disk, &dir)? {
-                let reason = "it lies beyond the end that recovery found".to_owned();
-                self.env.events.emit(Event::SetAside { path, reason });
-            }
             self.give_to_writer(&partition, recovered, epoch);
             self.background.watch_limits(&partition);
         }
@@ -327,8 +334,11 @@ impl Core {
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
         let doubt = if self.read_only { Doubt::Nothing } else { doubt };
-        if !self.read_only {
-            disk.create_dir_all(dir).map_err(|error| Error::io(error).at_path(dir))?;
+        if !self.read_only
+            && let Err(error) = disk.create_dir_all(dir)
+        {
+            let error = Error::io(error).at_path(dir);
+            return if error.kind() == &ErrorKind::NoRoom { Err(error) } else { Ok(Recovered::unusable(error)) };
         }
         let mut mark = mark.copied();
         let mut tries = 0;

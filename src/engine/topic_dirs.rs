@@ -1,67 +1,99 @@
 //! The directories of topics: made before the catalogue names them, removed after it has forgotten them.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
-use super::Core;
-use crate::disk::{Disk, EntryKind};
+use super::topic_removal::{Left, is_partition, remove_topic};
+use super::{Core, Recovery};
+use crate::disk::{Disk, Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::ids::TopicId;
+use crate::ids::{LogId, TopicId};
 use crate::lock::lock;
-use crate::partition::FileChore;
+use crate::partition::{Env, FileChore};
 use crate::teeth::bites;
 use crate::topic::{DELETED_PREFIX, deleted_dir, partition_dir, topic_dir, topics_dir};
 
 impl Core {
-    /// Removes what deleted topics left, and directories of topics that were never finished.
-    pub(super) fn clear_away(&self, live: &[crate::topic::Topic]) -> Result<()> {
+    /// Removes what deleted topics left, and directories of topics that were never finished. What can't be
+    /// removed keeps nothing from being opened.
+    pub(super) fn clear_away(&self, live: &[crate::topic::Topic], recovery: &mut Recovery) -> Result<()> {
         let disk = &*self.env.disk;
         let topics = topics_dir(&self.dir);
         let entries = disk.list(&topics).map_err(|error| Error::io(error).at_path(&topics))?;
-        let deleted: HashMap<String, TopicId> =
-            lock(&self.catalog).state().deleted().map(|(id, name)| (name.to_owned(), id)).collect();
-        let names: Vec<_> = entries.iter().map(|entry| entry.name.clone()).collect();
-        for entry in entries {
+        let deleted: Vec<(TopicId, String)> =
+            lock(&self.catalog).state().deleted().map(|(id, name)| (id, name.to_owned())).collect();
+        for entry in &entries {
             let path = topics.join(&entry.name);
-            if entry.kind != EntryKind::Directory {
-                self.env.events.emit(Event::Ignored { path });
-            } else if entry.name.starts_with(DELETED_PREFIX) {
-                self.env.chores.add(remove_tree(disk, &path));
-            } else if live.iter().any(|topic| topic.name == entry.name) {
+            if live.iter().any(|topic| topic.name == entry.name) {
                 continue;
-            } else if deleted.contains_key(&entry.name) {
-                self.clear_name(&entry.name)?;
+            }
+            let id = deleted.iter().map(|(id, _)| *id).find(|id| entry.name == format!("{DELETED_PREFIX}{id}"));
+            if let Some(id) = id {
+                self.env.chores.add(FileChore::Remove { dir: path, log: self.log_of(id) });
+            } else if entry.kind != EntryKind::Directory || entry.name.starts_with(DELETED_PREFIX) {
+                self.env.events.emit(Event::Ignored { path });
+            } else if deleted.iter().any(|(_, name)| *name == entry.name) {
+                if let Err(error) = self.clear_name(&entry.name) {
+                    recovery.not_removed.push(error);
+                }
             } else {
                 self.clear_unfinished(&path);
             }
         }
+        let names: Vec<_> = entries.into_iter().map(|entry| entry.name).collect();
         self.forget_deleted(&names);
         Ok(())
     }
 
-    /// Moves away what a deletion that was interrupted left under a topic's name.
+    fn log_of(&self, topic_id: TopicId) -> LogId {
+        LogId { engine_id: lock(&self.catalog).engine_id(), topic_id, partition: 0 }
+    }
+
+    /// Frees a topic's name of what a deletion left under it.
+    ///
+    /// # Errors
+    /// If some of it stays there.
     pub(crate) fn clear_name(&self, name: &str) -> Result<()> {
         if bites("rest-of-a-deleted-topic-kept") {
             return Ok(());
         }
         let deleted = lock(&self.catalog).state().deleted().filter(|(_, of)| *of == name).map(|(id, _)| id).last();
-        let Some(id) = deleted else { return Ok(()) };
+        deleted.map_or(Ok(()), |id| self.remove_deleted(name, id))
+    }
+
+    /// Moves a deleted topic's directory away, to be removed behind the caller's back. A directory that can't be
+    /// moved (a mount point, the lower layer of an overlay) is emptied where it is.
+    ///
+    /// # Errors
+    /// If files of the topic stay under its name.
+    pub(crate) fn remove_deleted(&self, name: &str, id: TopicId) -> Result<()> {
         let disk = &*self.env.disk;
         let (from, to) = (topic_dir(&self.dir, name), deleted_dir(&self.dir, id));
         match disk.rename(&from, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             // What was deleted is there already: under the name stands a topic that was never finished.
             Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
                 self.clear_unfinished(&from);
-                return Ok(());
+                Ok(())
             }
-            moved => moved.and_then(|()| disk.sync_dir(&topics_dir(&self.dir))),
+            Err(_) => {
+                // At once: later, the name may be another topic's.
+                let left = remove_topic(disk, &from, &self.log_of(id));
+                let failed = left.failed.first().cloned();
+                tell_left(&self.env, left);
+                failed.map_or(Ok(()), Err)
+            }
+            Ok(()) => {
+                // Should the old name come back after a power failure, opening finds it.
+                if let Err(error) = disk.sync_dir(&topics_dir(&self.dir)) {
+                    let error = Error::io(error).at_path(&from);
+                    self.env.events.emit(Event::Background { what: "removing a deleted topic", error });
+                }
+                self.env.chores.add(FileChore::Remove { dir: to, log: self.log_of(id) });
+                Ok(())
+            }
         }
-        .map_err(|error| Error::io(error).at_path(&from))?;
-        self.env.chores.add(remove_tree(disk, &to));
-        Ok(())
     }
 
     /// Deleted topics of which nothing is left need not be remembered.
@@ -78,37 +110,37 @@ impl Core {
         }
     }
 
-    /// A topic's directory that the catalogue doesn't know: unfinished if it holds no file.
+    /// A topic's directory that the catalogue doesn't know: unfinished if it holds the empty directories of its first
+    /// partitions, and nothing else.
     pub(crate) fn clear_unfinished(&self, path: &Path) {
         let disk = &*self.env.disk;
-        let FileChore::Remove { files, dirs } = remove_tree(disk, path) else { return };
-        if !files.is_empty() {
+        let partitions = disk.list(path).unwrap_or_default();
+        let is_empty = |entry: &Entry| {
+            entry.kind == EntryKind::Directory
+                && entry.name.parse().is_ok_and(|number: usize| number < partitions.len())
+                && is_partition(&entry.name)
+                && disk.list(&path.join(&entry.name)).is_ok_and(|entries| entries.is_empty())
+        };
+        if partitions.is_empty() || !partitions.iter().all(is_empty) {
             self.env.events.emit(Event::Ignored { path: path.to_owned() });
             return;
         }
-        for dir in dirs {
-            let _ = disk.remove_dir(&dir);
+        for entry in partitions {
+            let _ = disk.remove_dir(&path.join(&entry.name));
         }
+        let _ = disk.remove_dir(path);
     }
 }
 
-/// All files below a topic's directory, then its directories from the inside out.
-pub(crate) fn remove_tree(disk: &dyn Disk, dir: &Path) -> FileChore {
-    let (mut files, mut dirs) = (Vec::new(), Vec::new());
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        for entry in disk.list(&dir).unwrap_or_default() {
-            let path = dir.join(&entry.name);
-            if entry.kind == EntryKind::Directory {
-                open.push(path);
-            } else {
-                files.push(path);
-            }
-        }
-        dirs.push(dir);
+/// Tells what was left of a deleted topic, and why.
+pub(crate) fn tell_left(env: &Env, left: Left) {
+    let Left { strangers, failed, empty } = left;
+    for path in strangers {
+        env.events.emit(Event::Ignored { path });
     }
-    dirs.reverse();
-    FileChore::Remove { files, dirs }
+    for error in failed.into_iter().chain(empty) {
+        env.events.emit(Event::Background { what: "removing a deleted topic", error });
+    }
 }
 
 /// The topic's directory and its partitions', made and synced before the catalogue names them.

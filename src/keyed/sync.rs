@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::File;
+use crate::disk::{File, check_place};
 use crate::error::{Error, Result};
 
 use super::KeyedLog;
@@ -58,7 +58,8 @@ impl KeyedLog {
         if syncing.file_id != self.header.file_id {
             return Ok(());
         }
-        match result {
+        let place = || check_place(&*self.disk, &self.path, &*self.file, self.allocated);
+        match result.and_then(|()| place()) {
             Ok(()) => {
                 self.durable_offset = self.durable_offset.max(syncing.end_offset);
                 Ok(())

@@ -8,6 +8,7 @@ use crossbeam::queue::SegQueue;
 
 use super::Partition;
 use crate::disk::File;
+use crate::ids::LogId;
 use crate::lock::OnceLock;
 use crate::segment::Segment;
 
@@ -29,8 +30,8 @@ pub(crate) enum FileChore {
     Prepare { partition: Arc<Partition>, bytes: u64 },
     /// Unlink the files of segments that lie below the log start.
     Dropped { partition: Arc<Partition>, segments: Vec<Arc<Segment>> },
-    /// Unlink files and then directories, of names that nothing gets again.
-    Remove { files: Vec<PathBuf>, dirs: Vec<PathBuf> },
+    /// Remove what is a deleted topic's from a directory whose name nothing gets again.
+    Remove { dir: PathBuf, log: LogId },
 }
 
 impl Chores {

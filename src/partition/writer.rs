@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::Partition;
 use super::gather::Gathering;
 use super::intake::Group;
-use crate::disk::{Access, File, Queue};
+use crate::disk::{Access, File, Queue, check_place, shortened};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, Previous};
@@ -74,6 +74,10 @@ struct Active {
 impl Active {
     /// Reserves blocks of its file up to `end`, all or none.
     fn allocate(&mut self, file: &dyn File, end: u64) -> std::io::Result<()> {
+        // Before it is made longer again: one that was emptied would have a hole.
+        if file.length()? < self.allocated {
+            return Err(shortened(file.length()?, self.allocated));
+        }
         match file.allocate(self.allocated..end) {
             Ok(()) => self.allocated = end,
             Err(error) => {
@@ -84,6 +88,14 @@ impl Active {
         }
         Ok(())
     }
+}
+
+/// Checks that a segment's file is still where the next opening looks for it, as long as it was made.
+fn check_active(partition: &Partition, active: &Active) -> Result<()> {
+    let Some(file) = &active.file else { return Ok(()) };
+    let path = active.segment.path();
+    check_place(&*partition.env.disk, path, &**file, active.allocated)
+        .map_err(|error| Error::io(error).with_kind(ErrorKind::Io).at_path(path))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

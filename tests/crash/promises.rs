@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg::sim::{CrashPolicy, Operation, SimClock, SimDisk};
+use thalweg::sim::{CrashPolicy, Operation, Repeat, SimClock, SimDisk};
 use thalweg::{Acks, Engine, ErrorKind, Record, TopicConfig, Writers};
 
-use crate::support::{EIO, append, die, numbers, open, segments, topic};
+use crate::support::{EACCES, EIO, append, die, numbers, open, segments, topic};
 
 #[test]
 fn d1_synced_survives_power_loss_and_written_the_process() {
@@ -265,9 +265,10 @@ fn d3_what_a_deletion_left_under_the_name_is_not_taken_for_the_next_topic() {
     let disk = SimDisk::new();
     let engine = open(&disk);
     append(&topic(&engine), 0, 5, 10, Acks::Synced);
-    // The catalogue says that it is deleted, and its directory keeps its name.
+    // The catalogue says that it is deleted, and its directory keeps its name, and there its file.
     disk.fail_next(Operation::Rename, EIO);
-    let _ = engine.delete_topic("t");
+    disk.fail_next(Operation::Unlink, EIO);
+    engine.delete_topic("t").unwrap();
     assert_eq!(segments(&disk).len(), 1);
     let partition = topic(&engine);
     assert_eq!((partition.end_offset(), segments(&disk).len()), (0, 0));
@@ -275,4 +276,40 @@ fn d3_what_a_deletion_left_under_the_name_is_not_taken_for_the_next_topic() {
     assert_eq!(numbers(&partition), [0]);
     engine.close().unwrap();
     assert!(thalweg::inspect::verify_sim(&disk, "data", &mut |_| {}).unwrap().is_sound());
+}
+
+/// What can't be removed of a deleted topic, at whatever step, keeps nobody from opening the others (a step
+/// that recovery repeats may fail for one topic only), and the name is free once it can be.
+#[test]
+fn d4_a_deleted_topic_that_can_not_be_removed_harms_no_other() {
+    for operation in [Operation::Rename, Operation::Unlink, Operation::RemoveDirectory, Operation::SyncDirectory] {
+        let disk = SimDisk::new();
+        let engine = open(&disk);
+        append(&topic(&engine), 0, 5, 10, Acks::Synced);
+        engine.create_topic("other", TopicConfig::default()).unwrap();
+        // Neither renamed nor emptied, in this life and the next.
+        let repeat = if operation == Operation::SyncDirectory { Repeat::Once } else { Repeat::Forever };
+        disk.fail_after(0, operation, EACCES, repeat);
+        if operation == Operation::Rename {
+            disk.fail_after(0, Operation::Unlink, EACCES, Repeat::Forever);
+        }
+        engine.delete_topic("t").unwrap();
+        drop(engine);
+        let engine = open(&disk);
+        assert_eq!(engine.topics().unwrap(), ["other"], "{operation:?}");
+        if operation == Operation::Rename {
+            assert_eq!(engine.recovery().not_removed.len(), 1, "{operation:?}");
+            engine.create_topic("t", TopicConfig::default()).expect_err("its name isn't free");
+        }
+        disk.clear_faults();
+        append(&engine.partition("other", 0).unwrap(), 0, 3, 10, Acks::Synced);
+        engine.close().unwrap();
+        let engine = open(&disk);
+        append(&topic(&engine), 0, 1, 10, Acks::Synced);
+        engine.close().unwrap();
+        let left: Vec<_> =
+            disk.list_files().into_iter().filter(|path| path.to_string_lossy().contains(".deleted-")).collect();
+        assert!(left.is_empty(), "{operation:?}: {left:?}");
+        assert!(thalweg::inspect::verify_sim(&disk, "data", &mut |_| {}).unwrap().is_sound(), "{operation:?}");
+    }
 }

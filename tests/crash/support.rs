@@ -7,6 +7,7 @@ use thalweg::sim::{SimClock, SimDisk};
 use thalweg::{Acks, Engine, Partition, Record, TopicConfig, Writers};
 
 pub(crate) const EIO: i32 = 5;
+pub(crate) const EACCES: i32 = 13;
 pub(crate) const ENOSPC: i32 = 28;
 
 pub(crate) fn open(disk: &SimDisk) -> Engine {

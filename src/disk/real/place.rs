@@ -56,6 +56,13 @@ impl<'a> Place<'a> {
         Ok(Place { dir, name: Path::new(name), below_root: true })
     }
 
+    /// The same in one step, for a look that takes no descriptor. It may go through links: only what was opened
+    /// without them is recognised at its end.
+    pub(super) fn unchecked(root: Option<&'a Root>, path: &'a Path) -> (BorrowedFd<'a>, &'a Path) {
+        let below = root.and_then(|root| Some((root.fd.as_fd(), path.strip_prefix(&root.path).ok()?)));
+        below.unwrap_or((CWD, path))
+    }
+
     /// Makes the directory and its missing parents, as far as they lie below the root.
     pub(super) fn create_dir_all(root: Option<&Root>, path: &Path) -> io::Result<()> {
         let Some((root, rest)) = root.and_then(|root| Some((root, path.strip_prefix(&root.path).ok()?))) else {

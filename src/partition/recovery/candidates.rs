@@ -66,7 +66,7 @@ pub(super) fn list(
         let path = dir.join(&entry.name);
         let Some(base_offset) = base_offset_of(&entry.name) else {
             match entry.name.as_str() {
-                NEXT_NAME | PREPARED_NAME => recovered.unlink.push(path),
+                NEXT_NAME | PREPARED_NAME if entry.kind == EntryKind::File => recovered.unlink.push(path),
                 name if name.starts_with(SET_ASIDE) => {}
                 name if name.ends_with(".index.tmp") && entry.kind == EntryKind::File => recovered.unlink.push(path),
                 // What an interrupted repair left: it is needed no more if nothing is damaged.

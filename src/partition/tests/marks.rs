@@ -54,7 +54,7 @@ fn whoever_has_work_for_a_background_thread_wakes_that_thread() {
     let ((files, files_waker), (upkeep, upkeep_waker)) = (Bell::new(), Bell::new());
     chores.set_wakers(files_waker, upkeep_waker);
     let rung = || (files.rung(), upkeep.rung());
-    chores.add(FileChore::Remove { files: Vec::new(), dirs: Vec::new() });
+    chores.add(FileChore::Remove { dir: "none".into(), log: inner(&engine).log });
     assert_eq!(rung(), (1, 0));
     assert!(chores.next_file_chore().is_some() && chores.next_file_chore().is_none());
     chores.wake_upkeep();

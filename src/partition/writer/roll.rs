@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter};
+use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter, check_active};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
 use crate::lock::{Ordering, lock};
@@ -22,6 +22,9 @@ impl PartitionWriter {
     /// Seals the active segment, if there is one, and begins the next with this batch.
     pub(super) fn roll(&mut self, first: &BatchHeader, now: Now) -> Result<()> {
         let partition = self.partition.clone();
+        if let Some(active) = &self.active {
+            check_active(&partition, active)?;
+        }
         let previous = self.previous_of_next(first.base_offset);
         if self.directory.is_none() {
             let opened = partition.env.disk.open_dir(&partition.dir);

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Ending, Now, PartitionWriter};
+use super::{Ending, Now, PartitionWriter, check_active};
 use crate::disk::{Access, File, Queue};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, Mark};
@@ -164,6 +164,12 @@ impl PartitionWriter {
         }
         if let Err(error) = self.prove_tail(&job.mark) {
             return self.sync_failed(&error);
+        }
+        if let Some(Err(error)) = self.active.as_ref().map(|active| check_active(&self.partition, active))
+            && !bites("place-not-checked")
+        {
+            self.partition.fail(&error);
+            return 0;
         }
         self.sealed.drain(..job.sealed);
         // The place first: who sees the offset may ask for the place.

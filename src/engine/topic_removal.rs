@@ -1,0 +1,121 @@
+//! Removing a deleted topic's files: only what is ours, in directories that are the topic's.
+//!
+//! Ours is a regular file with a name that we give, in a directory with a partition's number; a segment whose
+//! header says that it is another topic's is not. What else is there stays, and with it the directories that it
+//! lies in. No link is followed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk::{Access, Disk, Entry, EntryKind};
+use crate::error::Error;
+use crate::ids::LogId;
+use crate::partition::{SET_ASIDE, is_own_file, is_set_aside};
+use crate::segment::{base_offset_of, read_header};
+
+/// What was left of a topic's directory.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// What isn't ours.
+    pub(crate) strangers: Vec<PathBuf>,
+    /// Files of ours that could not be removed, and why.
+    pub(crate) failed: Vec<Error>,
+    /// Directories that are empty, and why they could not be removed: a mount point, for one.
+    pub(crate) empty: Vec<Error>,
+}
+
+/// Removes what is ours of the topic in `log` from `dir`; `dir` too, once it is empty. A link in its place goes,
+/// what that leads to stays.
+pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId) -> Left {
+    let mut left = Left::default();
+    match disk.kind(dir) {
+        Ok(EntryKind::Directory) => {}
+        Ok(EntryKind::Link) => {
+            left.note(dir, disk.unlink(dir));
+            return left;
+        }
+        Ok(_) => {
+            left.strangers.push(dir.to_owned());
+            return left;
+        }
+        Err(error) => {
+            left.note(dir, Err(error));
+            return left;
+        }
+    }
+    for entry in left.list(disk, dir) {
+        let path = dir.join(&entry.name);
+        if entry.kind == EntryKind::Directory && is_partition(&entry.name) {
+            remove_partition(disk, &path, log, &mut left);
+        } else {
+            left.strangers.push(path);
+        }
+    }
+    left.note_dir(dir, disk.remove_dir(dir));
+    left
+}
+
+fn remove_partition(disk: &dyn Disk, dir: &Path, log: &LogId, left: &mut Left) {
+    for Entry { name, kind } in left.list(disk, dir) {
+        let path = dir.join(&name);
+        if kind == EntryKind::Directory && name == SET_ASIDE {
+            for Entry { name, kind } in left.list(disk, &path) {
+                let path = path.join(&name);
+                let ours = kind == EntryKind::File && is_set_aside(&name);
+                left.remove_file(disk, path, ours);
+            }
+            left.note_dir(&path, disk.remove_dir(&path));
+        } else {
+            let ours = kind == EntryKind::File && is_own_file(&name) && !is_of_another(disk, &path, &name, log);
+            left.remove_file(disk, path, ours);
+        }
+    }
+    left.note_dir(dir, disk.remove_dir(dir));
+}
+
+/// Whether a segment's header says that it is another log's. One without a whole header is taken for ours.
+fn is_of_another(disk: &dyn Disk, path: &Path, name: &str, log: &LogId) -> bool {
+    let header = || disk.open(path, Access::Read).and_then(|file| read_header(&*file));
+    base_offset_of(name).is_some()
+        && matches!(header(), Ok(Ok(header)) if (header.log.engine_id, header.log.topic_id) != (log.engine_id, log.topic_id))
+}
+
+/// Whether a partition's directory has such a name.
+pub(crate) fn is_partition(name: &str) -> bool {
+    name.parse::<u32>().is_ok_and(|number| number.to_string() == name)
+}
+
+impl Left {
+    fn list(&mut self, disk: &dyn Disk, dir: &Path) -> Vec<Entry> {
+        disk.list(dir).unwrap_or_else(|error| {
+            self.note(dir, Err(error));
+            Vec::new()
+        })
+    }
+
+    fn remove_file(&mut self, disk: &dyn Disk, path: PathBuf, ours: bool) {
+        if ours {
+            self.note(&path, disk.unlink(&path));
+        } else {
+            self.strangers.push(path);
+        }
+    }
+
+    fn note(&mut self, path: &Path, removed: io::Result<()>) {
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.failed.push(Error::io(error).at_path(path));
+            }
+            _ => {}
+        }
+    }
+
+    /// One that isn't empty is explained by what was left in it.
+    fn note_dir(&mut self, dir: &Path, removed: io::Result<()>) {
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.empty.push(Error::io(error).at_path(dir)),
+            _ => {}
+        }
+    }
+}

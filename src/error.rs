@@ -174,13 +174,17 @@ pub enum ErrorKind {
         /// The id of the member that was replaced.
         member: String,
     },
-    /// The partition is being handed to another member, or was already.
+    /// Some partitions of a commit are no longer this member's: they were given to another member, or their
+    /// topic was deleted. The rest of the commit was made. The next poll tells the member's listener.
     #[error(
-        "the partition isn't this member's: group {group:?} gave it to another; poll, then commit what is still yours"
+        "{} isn't this member's any more in group {group:?}, and was not committed; the rest was; poll to go on",
+        listed(partitions)
     )]
     RebalanceInProgress {
         /// The group.
         group: String,
+        /// Topic and number of each partition that was not committed.
+        partitions: Vec<(String, u32)>,
     },
     /// The group has members, and what was asked needs it to have none.
     #[error("group {group:?} is alive ({}); stop its members first", members.join(", "))]
@@ -378,6 +382,17 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
     }
+}
+
+/// The first of these partitions, for people.
+fn listed(partitions: &[(String, u32)]) -> String {
+    const SHOWN: usize = 8;
+    let shown = partitions.iter().take(SHOWN).map(|(topic, number)| format!("{topic} partition {number}"));
+    let mut shown = shown.collect::<Vec<_>>().join(", ");
+    if partitions.len() > SHOWN {
+        shown += &format!(" and {} more", partitions.len() - SHOWN);
+    }
+    shown
 }
 
 /// D4's first class: used up for now, nothing is broken.

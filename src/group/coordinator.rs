@@ -248,7 +248,8 @@ impl Coordinator {
                 }
                 changed = true;
             }
-            if !member.lost.is_empty() {
+            let has_nothing = !self.topics.iter().any(|(name, ..)| member.join.subscription.wants(name));
+            if !member.lost.is_empty() || has_nothing {
                 effects.push(Effect::Wake(id.clone()));
             }
             member.target.retain(|partition| exists(partition));
@@ -298,17 +299,11 @@ impl Coordinator {
         Ok(effects)
     }
 
-    /// Whether this member may commit for these partitions in this generation.
+    /// Tells of a partition whether this member may commit for it in this generation: it is in its hands.
     ///
     /// # Errors
-    /// [`ErrorKind::UnknownMember`], [`ErrorKind::FencedInstance`], [`ErrorKind::IllegalGeneration`];
-    /// [`ErrorKind::RebalanceInProgress`] for a partition that isn't in its hands.
-    pub(crate) fn check_commit(
-        &self,
-        id: &str,
-        generation: u32,
-        partitions: impl IntoIterator<Item = TopicPartition>,
-    ) -> Result<()> {
+    /// [`ErrorKind::UnknownMember`], [`ErrorKind::FencedInstance`], [`ErrorKind::IllegalGeneration`].
+    pub(crate) fn may_commit(&self, id: &str, generation: u32) -> Result<impl FnMut(TopicPartition) -> bool> {
         let member = self.members.get(id).ok_or_else(|| self.why_gone(id))?;
         if generation != member.generation {
             let (group, current) = (self.name.clone(), member.generation);
@@ -316,14 +311,10 @@ impl Coordinator {
         }
         // In order, as they mostly come, both lists are walked once.
         let mut held = member.held.iter().peekable();
-        let mut holds = |partition: TopicPartition| {
+        Ok(move |partition: TopicPartition| {
             while held.next_if(|held| **held < partition).is_some() {}
             held.peek() == Some(&&partition) || member.held.binary_search(&partition).is_ok()
-        };
-        if !partitions.into_iter().all(&mut holds) {
-            return Err(Error::new(ErrorKind::RebalanceInProgress { group: self.name.clone() }));
-        }
-        Ok(())
+        })
     }
 
     /// Gives out everything anew: the next generation. If the assignor panics, each member keeps what it

@@ -294,6 +294,38 @@ fn subscriptions_by_pattern_and_topics_that_come_and_go() {
 }
 
 #[test]
+fn a_member_whose_last_topic_was_deleted_is_told_so_once() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    engine.create_topic("u", TopicConfig::default()).unwrap();
+    let told = Told::default();
+    let mut a = engine.consumer("g").subscribe(["t", "u"]).listener(told.clone()).start().unwrap();
+    let mut idle = engine.consumer("g").subscribe(["t"]).start().unwrap();
+    let mut by_pattern = engine.consumer("h").subscribe_pattern("t|u").start().unwrap();
+    settle(&mut [&mut a, &mut idle, &mut by_pattern]);
+    engine.delete_topic("u").unwrap();
+    assert!(a.poll(NOW).unwrap().is_empty(), "there is another");
+    engine.delete_topic("t").unwrap();
+    for member in [&mut a, &mut idle] {
+        let error = fails(member.poll(NOW), "UnknownTopic");
+        assert_eq!(error.kind(), &ErrorKind::UnknownTopic { topic: "t".into() });
+        assert!(member.poll(NOW).unwrap().is_empty(), "once");
+    }
+    assert!(told.take().contains(&"lost [0]".to_owned()));
+    assert!(by_pattern.poll(NOW).unwrap().is_empty());
+    // Made again, it is read; deleted again, that is told again.
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    fill(&engine, 0, 7, 1);
+    settle(&mut [&mut a, &mut idle]);
+    let read = [drain(&mut a), drain(&mut idle)].concat();
+    assert!(read.is_empty() && partitions(&a).len() + partitions(&idle).len() == 1, "the settling polls read it");
+    assert_eq!(drain(&mut by_pattern), [(0, 7)]);
+    engine.delete_topic("t").unwrap();
+    fails(a.poll(NOW), "UnknownTopic");
+    fails(idle.poll(NOW), "UnknownTopic");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let world = World::new();
     let engine = with_topic(&world, 1);

@@ -150,6 +150,74 @@ fn given_offsets_with_metadata_and_what_is_out_of_range() {
     assert_eq!(committed(&engine, "g")[&0], 10);
 }
 
+/// The partitions that a commit names as others' now.
+#[track_caller]
+fn left_out<T>(result: thalweg::Result<T>) -> Vec<(String, u32)> {
+    match fails(result, "RebalanceInProgress").kind() {
+        thalweg::ErrorKind::RebalanceInProgress { partitions, .. } => partitions.clone(),
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn a_commit_with_a_partition_that_was_given_away_commits_the_rest() {
+    let mut world = World::new();
+    let engine = with_topic(&world, 2);
+    fill(&engine, 0, 0, 10);
+    fill(&engine, 1, 0, 10);
+    let mut a = member(&engine, "g").start().unwrap();
+    assert_eq!(drain(&mut a).len(), 20);
+    let mut b = member(&engine, "g").start().unwrap();
+    settle(&mut [&mut a, &mut b]);
+    let (kept, gone) = (partitions(&a)[0], partitions(&b)[0]);
+    let commit = |partition, offset| OffsetCommit::new("t", partition, offset);
+    let error = fails(a.commit_offsets([commit(0, 7), commit(1, 7)], Acks::Synced), "RebalanceInProgress");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "t partition {gone} isn't this member's any more in group \"g\", and was not committed; the rest was; poll to go on"
+        )
+    );
+    assert_eq!(left_out::<()>(Err(error)), [("t".to_owned(), gone)]);
+    assert_eq!(committed(&engine, "g"), [(kept, 7)].into());
+    // With nothing left, the same; and what can't be anybody's is refused whole.
+    assert_eq!(left_out(a.commit_offsets([commit(gone, 8)], Acks::Written)), [("t".to_owned(), gone)]);
+    fails(a.commit_offsets([commit(kept, 8), commit(2, 0)], Acks::Synced), "InvalidArgument");
+    fails(a.commit_offsets([commit(gone, 8), commit(kept, 11)], Acks::Synced), "OffsetOutOfRange");
+    assert_eq!(committed(&engine, "g"), [(kept, 7)].into());
+    // Acknowledged as synced, though the call named another.
+    std::mem::forget((a, b, engine));
+    world.disk = world.disk.crash(CrashPolicy::PowerLoss);
+    assert_eq!(committed(&world.open(), "g"), [(kept, 7)].into());
+}
+
+#[test]
+fn a_commit_after_a_topic_was_deleted_commits_the_rest() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    engine.create_topic("u", TopicConfig::default()).unwrap();
+    fill(&engine, 0, 0, 3);
+    let _ = engine.partition("u", 0).unwrap().append(&Record::new(&7_u64.to_le_bytes())).unwrap().wait().unwrap();
+    let wants = || engine.consumer("g").subscribe(["t", "u"]);
+    let gone = [("u".to_owned(), 0)];
+    let mut a = wants().start().unwrap();
+    assert_eq!(drain(&mut a).len(), 4);
+    engine.delete_topic("u").unwrap();
+    assert_eq!(left_out(a.commit_async().unwrap().wait()), gone, "the receipt tells");
+    assert_eq!(committed(&engine, "g"), [(0, 3)].into());
+    fill(&engine, 0, 3, 1);
+    a.seek("t", 0, 2).unwrap();
+    assert_eq!(left_out(a.commit()), gone);
+    assert_eq!(committed(&engine, "g"), [(0, 2)].into());
+    let both = [OffsetCommit::new("u", 0, 1), OffsetCommit::new("t", 0, 1)];
+    assert_eq!(left_out(a.commit_offsets(both, Acks::Synced)), gone);
+    assert_eq!(committed(&engine, "g"), [(0, 1)].into());
+    // The poll tells the listener; then nothing is missing any more.
+    assert_eq!(drain(&mut a), [(0, 2), (0, 3)]);
+    a.commit().unwrap();
+    assert_eq!(committed(&engine, "g"), [(0, 4)].into());
+}
+
 #[test]
 fn automatic_commits_cover_what_the_poll_before_returned() {
     let world = World::new();

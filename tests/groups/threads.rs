@@ -188,3 +188,23 @@ fn settle_all_but_records(a: &mut Consumer, b: &mut Consumer) {
         b.poll(NOW).unwrap();
     }
 }
+
+#[test]
+fn a_poll_that_waits_ends_when_its_topic_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::builder(dir.path()).pin_writers(false).open().unwrap();
+    engine.create_topic("t", TopicConfig::default()).unwrap();
+    let mut busy = engine.consumer("g").subscribe(["t"]).start().unwrap();
+    let mut idle = engine.consumer("g").subscribe(["t"]).start().unwrap();
+    settle(&mut [&mut busy, &mut idle]);
+    let mut by_hand = engine.consumer("h").assign([("t", 0)]).start().unwrap();
+    let mut without_group = engine.assign([("t", 0)]).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = [&mut busy, &mut idle, &mut by_hand, &mut without_group];
+        let waiting = waiting.map(|consumer| scope.spawn(move || consumer.poll(Duration::MAX).map(drop)));
+        engine.delete_topic("t").unwrap();
+        for result in waiting {
+            fails(result.join().unwrap(), "UnknownTopic");
+        }
+    });
+}

@@ -8,8 +8,9 @@ use super::Consumer;
 use super::builder::StartPolicy;
 use crate::config::Acks;
 use crate::engine::Engine;
-use crate::engine::groups::Committing;
+use crate::engine::groups::{Committed, Committing};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::TopicId;
 use crate::offsets::{NewCommit, Ticket};
 use crate::partition::{Partition, Reader};
 
@@ -57,16 +58,26 @@ pub struct CommitReceipt {
     /// The partitions that must be durable first, up to where, and the run of their numbering.
     behind: Vec<(Arc<Partition>, u64, u32)>,
     ticket: Ticket,
+    /// What could not be committed, to be told when the rest is safe.
+    failure: Option<Error>,
+}
+
+/// What was appended of a commit, and why the rest wasn't.
+struct Appended {
+    ticket: Option<Ticket>,
+    failure: Option<Error>,
 }
 
 impl CommitReceipt {
     /// Waits until the commit survives power loss.
     ///
     /// # Errors
-    /// Those of the offset log, and of the partitions that had to be synced first.
+    /// Those of the offset log, and of the partitions that had to be synced first. `RebalanceInProgress` names
+    /// the partitions that are others' now; the rest of the commit is durable then.
     pub fn wait(self) -> Result<()> {
         self.engine.core.sync_up_to(&self.behind)?;
-        self.engine.core.groups.offsets.sync_to(self.ticket)
+        self.engine.core.groups.offsets.sync_to(self.ticket)?;
+        self.failure.map_or(Ok(()), Err)
     }
 }
 
@@ -86,7 +97,8 @@ impl IntoFuture for CommitReceipt {
             for (partition, offset, run) in &self.behind {
                 partition.acknowledged(Acks::Synced, *offset, *run).await?;
             }
-            self.engine.core.groups.offsets.sync_to(self.ticket)
+            self.engine.core.groups.offsets.sync_to(self.ticket)?;
+            self.failure.map_or(Ok(()), Err)
         })
     }
 }
@@ -102,9 +114,11 @@ impl Consumer {
     /// when it returns was set by [`commit_acks`](super::ConsumerBuilder::commit_acks).
     ///
     /// # Errors
-    /// `UnknownMember`, `IllegalGeneration`, `FencedInstance`, `RebalanceInProgress` if partitions are
-    /// others' now: nothing was committed, poll again. `InvalidArgument` for a consumer without a
-    /// group. `NoRoom` or `Failed` of the offset log.
+    /// `RebalanceInProgress` names the partitions that are others' now, or whose topic was deleted: all others
+    /// are committed, poll to go on. `UnknownMember`, `IllegalGeneration`, `FencedInstance` if this consumer is
+    /// no member any more: nothing was committed, poll again. `InvalidArgument` for a consumer without a group.
+    /// `NoRoom` or `Failed` of the offset log. If one partition fails, its error comes after all others are
+    /// committed.
     pub fn commit(&mut self) -> Result<()> {
         let acks = self.in_group()?.settings.commit_acks;
         self.commit_at(acks)
@@ -115,77 +129,83 @@ impl Consumer {
     /// # Errors
     /// As [`commit`](Consumer::commit).
     pub fn commit_at(&mut self, acks: Acks) -> Result<()> {
-        let ticket = self.append_positions()?;
-        if acks == Acks::Synced { self.receipt(ticket).wait() } else { Ok(()) }
+        let appended = self.append_positions()?;
+        self.finish(appended, acks)
     }
 
     /// [`commit`](Consumer::commit), written when this returns and durable when its receipt says so.
     ///
     /// # Errors
-    /// As [`commit`](Consumer::commit).
+    /// As [`commit`](Consumer::commit), but for partitions that could not be committed: the receipt tells of them.
     pub fn commit_async(&mut self) -> Result<CommitReceipt> {
-        let ticket = self.append_positions()?;
-        Ok(self.receipt(ticket))
+        let appended = self.append_positions()?;
+        Ok(self.receipt(appended))
+    }
+
+    fn finish(&self, appended: Appended, acks: Acks) -> Result<()> {
+        match acks {
+            Acks::Synced => self.receipt(appended).wait(),
+            _ => appended.failure.map_or(Ok(()), Err),
+        }
     }
 
     /// Appends the positions that aren't committed yet.
-    fn append_positions(&mut self) -> Result<Option<Ticket>> {
+    fn append_positions(&mut self) -> Result<Appended> {
         self.in_group()?;
         let mut commits = Vec::with_capacity(self.set.len());
-        let mut failed = None;
+        let mut failed = Vec::new();
         for assigned in self.set.iter_mut() {
             if assigned.committed != Some(assigned.position) {
                 let (topic_id, partition) = assigned.key();
                 let offset = assigned.position;
                 match assigned.epoch_before() {
                     Ok(epoch) => commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[] }),
-                    Err(error) => failed = Some((assigned.partition.clone(), error)),
+                    Err(error) => failed.push((assigned.partition.clone(), error)),
                 }
             }
         }
-        if let Some((partition, error)) = failed {
-            return Err(self.gone_or(&partition, error));
+        let (mut left, mut failure) = (Vec::new(), None);
+        for (partition, error) in failed {
+            match self.is_gone(&partition) {
+                true => left.push((partition.topic.to_string(), partition.number)),
+                false => failure = failure.or(Some(error)),
+            }
         }
         // In the order of the group's own list of what its members hold.
         commits.sort_unstable_by_key(|commit| (commit.topic_id, commit.partition));
-        let ticket = self.append(&commits)?;
-        for assigned in self.set.iter_mut() {
-            assigned.committed = Some(assigned.position);
-        }
-        Ok(ticket)
+        let made: Vec<_> = commits.iter().map(|commit| (commit.topic_id, commit.partition, commit.offset)).collect();
+        self.append(&commits, &made, left, failure)
     }
 
-    /// Why a partition couldn't be read: its topic was deleted, which the next poll tells, or the error.
-    fn gone_or(&self, partition: &Partition, error: Error) -> Error {
-        let found = self.engine.core.topic(&partition.topic);
-        match &self.group {
-            Some(in_group) if !found.is_ok_and(|topic| topic.id == partition.log.topic_id) => {
-                Error::new(ErrorKind::RebalanceInProgress { group: in_group.group.name.clone() })
-            }
-            _ => error,
+    /// Whether the partition's topic was deleted, of which the next poll tells.
+    fn is_gone(&self, partition: &Partition) -> bool {
+        match self.engine.core.topic(&partition.topic) {
+            Ok(topic) => topic.id != partition.log.topic_id,
+            Err(error) => matches!(error.kind(), ErrorKind::UnknownTopic { .. }),
         }
     }
 
     /// A receipt for what was just committed.
-    fn receipt(&self, ticket: Option<Ticket>) -> CommitReceipt {
+    fn receipt(&self, Appended { ticket, failure }: Appended) -> CommitReceipt {
         let upto = self.set.iter().filter_map(|assigned| Some((&assigned.partition, assigned.committed?)));
         let behind = upto.filter(|(partition, offset)| partition.progress.durable() < *offset);
         let behind = behind.filter(|_| !crate::teeth::bites("commit-before-its-records"));
         let behind = behind.map(|(partition, offset)| (partition.clone(), offset, partition.progress.run())).collect();
         // With nothing new, what was committed unsynced before, by whichever member, is to be safe too.
         let ticket = ticket.unwrap_or_else(|| self.engine.core.groups.offsets.end());
-        CommitReceipt { engine: self.engine.clone(), behind, ticket }
+        CommitReceipt { engine: self.engine.clone(), behind, ticket, failure }
     }
 
-    /// Commits these offsets, all or none.
+    /// Commits these offsets in one batch: after a crash all are there, or none.
     ///
     /// # Errors
-    /// As [`commit`](Consumer::commit); `OffsetOutOfRange` for an offset beyond the end or below the
-    /// log start; `InvalidArgument` for a partition that isn't assigned here, one named twice, or
-    /// more than 4,096 bytes of metadata.
+    /// As [`commit`](Consumer::commit): partitions that are others' now are named, and the rest is committed.
+    /// Nothing is committed with `OffsetOutOfRange` for an offset beyond the end or below the log start, and
+    /// with `InvalidArgument` for a partition that can't be this consumer's, one named twice, or more than
+    /// 4,096 bytes of metadata.
     pub fn commit_offsets(&mut self, offsets: impl IntoIterator<Item = OffsetCommit>, acks: Acks) -> Result<()> {
-        self.in_group()?;
-        let mut items = Vec::new();
+        let is_member = self.in_group()?.membership.is_some();
+        let (mut items, mut left, mut failure) = (Vec::new(), Vec::new(), None);
         for commit in offsets {
             let OffsetCommit { topic, partition: number, offset, metadata } = commit;
             if metadata.len() > MAX_METADATA_BYTES {
@@ -193,10 +213,20 @@ impl Consumer {
                     format!("{} bytes of metadata are more than the limit of {MAX_METADATA_BYTES}", metadata.len());
                 return Err(Error::invalid(reason).at_partition(&topic, number));
             }
-            let partition = self.set.get(&topic, number)?.partition.clone();
+            let partition = match self.set.get(&topic, number) {
+                Ok(assigned) => assigned.partition.clone(),
+                Err(_) if is_member && self.may_have_been(&topic, number) => {
+                    left.push((topic, number));
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             check_within(&partition, offset)?;
-            let epoch = Reader::epoch_before(&partition, offset).map_err(|error| self.gone_or(&partition, error))?;
-            items.push((partition.log.topic_id, number, offset, epoch, metadata));
+            match Reader::epoch_before(&partition, offset) {
+                Ok(epoch) => items.push((partition.log.topic_id, number, offset, epoch, metadata)),
+                Err(_) if self.is_gone(&partition) => left.push((topic, number)),
+                Err(error) => failure = failure.or(Some(error)),
+            }
         }
         items.sort_unstable_by_key(|item| (item.0, item.1));
         if items.windows(2).any(|pair| (pair[0].0, pair[0].1) == (pair[1].0, pair[1].1)) {
@@ -212,29 +242,52 @@ impl Consumer {
                 metadata,
             })
             .collect();
-        let ticket = self.append(&commits)?;
-        for assigned in self.set.iter_mut() {
-            if let Ok(at) = items.binary_search_by_key(&assigned.key(), |item| (item.0, item.1)) {
-                assigned.committed = Some(items[at].2);
-            }
-        }
-        if acks == Acks::Synced { self.receipt(ticket).wait() } else { Ok(()) }
+        let made: Vec<_> = items.iter().map(|item| (item.0, item.1, item.2)).collect();
+        let appended = self.append(&commits, &made, left, failure)?;
+        self.finish(appended, acks)
     }
 
-    /// Appends commits, written; and looks whether the group may read on (G7).
-    fn append(&mut self, commits: &[NewCommit<'_>]) -> Result<Option<Ticket>> {
+    /// Whether a member may have had this partition before: the topic has it, or was deleted.
+    fn may_have_been(&self, topic: &str, partition: u32) -> bool {
+        match self.engine.core.topic(topic) {
+            Ok(topic) => topic.partition(partition).is_ok(),
+            Err(error) => matches!(error.kind(), ErrorKind::UnknownTopic { .. }),
+        }
+    }
+
+    /// Appends commits, written; and looks whether the group may read on (G7). `made` says what they commit, by
+    /// place. `left` are partitions that aren't this member's any more, and `failure` is what one of its own
+    /// says.
+    fn append(
+        &mut self,
+        commits: &[NewCommit<'_>],
+        made: &[(TopicId, u32, u64)],
+        mut left: Vec<(String, u32)>,
+        failure: Option<Error>,
+    ) -> Result<Appended> {
         self.touch();
         let in_group = self.in_group()?;
         in_group.check_member()?;
         let committing = Committing { member: in_group.identity(), commits };
-        let ticket = in_group.group.commit(&self.engine.core.groups, &committing)?;
+        let group = in_group.group.name.clone();
+        let Committed { ticket, refused } = in_group.group.commit(&self.engine.core.groups, &committing)?;
+        for assigned in self.set.iter_mut() {
+            if let Ok(at) = made.binary_search_by_key(&assigned.key(), |made| (made.0, made.1)) {
+                match refused.contains(&assigned.key()) {
+                    true => left.push((assigned.partition.topic.to_string(), assigned.partition.number)),
+                    false => assigned.committed = Some(made[at].2),
+                }
+            }
+        }
         if ticket.is_some() {
             self.engine.core.background.committed();
             if self.limited {
                 self.set_limits();
             }
         }
-        Ok(ticket)
+        left.sort_unstable();
+        let rest = (!left.is_empty()).then(|| Error::new(ErrorKind::RebalanceInProgress { group, partitions: left }));
+        Ok(Appended { ticket, failure: failure.or(rest) })
     }
 
     /// Commits by itself if it is time: what the poll before returned is processed now.
@@ -255,7 +308,12 @@ impl Consumer {
         match self.commit() {
             // It is told so in the poll that follows.
             Err(error)
-                if matches!(error.kind(), ErrorKind::UnknownMember { .. } | ErrorKind::FencedInstance { .. }) => {}
+                if matches!(
+                    error.kind(),
+                    ErrorKind::UnknownMember { .. }
+                        | ErrorKind::FencedInstance { .. }
+                        | ErrorKind::RebalanceInProgress { .. }
+                ) => {}
             Err(error) => self.auto_commit_failed(error),
             Ok(()) => {}
         }

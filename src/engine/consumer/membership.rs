@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::groups::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::group::{Join, Sign, TopicPartition};
+use crate::group::{Join, Sign, Subscription, TopicPartition};
 use crate::lock::read;
 
 /// Told by a consumer when partitions come and go, from within its [`poll`](Consumer::poll). Each
@@ -60,6 +60,8 @@ pub(super) struct InGroup {
     pub(super) generation: u32,
     /// Another came with its instance id: coming back would fence that one in turn.
     fenced: bool,
+    /// The last look found none of the topics that it names, and a poll said so.
+    told_of_no_topic: bool,
     /// Granted, but where to begin could not be found yet.
     unstarted: Vec<TopicPartition>,
     /// When the last automatic commit was.
@@ -78,6 +80,7 @@ impl InGroup {
             member: None,
             generation: 0,
             fenced: false,
+            told_of_no_topic: false,
             unstarted: Vec::new(),
             committed_at: Duration::ZERO,
             in_callback: false,
@@ -164,9 +167,10 @@ impl Consumer {
     /// In a poll: shows that it is alive, and takes over what the group decided.
     ///
     /// # Errors
-    /// `FencedInstance`; those of finding out where to begin.
+    /// `FencedInstance`; `UnknownTopic`; those of finding out where to begin.
     pub(super) fn follow_group(&mut self) -> Result<()> {
-        if self.set.ready.take_call() && self.limited {
+        let called = self.set.ready.take_call();
+        if called && self.limited {
             // Perhaps by a commit of another member that lets this one go on (G7).
             self.set_limits();
         }
@@ -194,6 +198,9 @@ impl Consumer {
                 }
             };
             if !news {
+                if called || in_group.told_of_no_topic {
+                    self.check_topics()?;
+                }
                 return self.begin_unstarted();
             }
             // Removed since the heartbeat: the next one says why.
@@ -209,6 +216,23 @@ impl Consumer {
             self.set_limits();
             self.begin_unstarted()?;
         }
+    }
+
+    /// Says once that all topics that the subscription names are gone.
+    ///
+    /// # Errors
+    /// `UnknownTopic`, until a topic of one of the names was made again.
+    fn check_topics(&mut self) -> Result<()> {
+        let Some(in_group) = &mut self.group else { return Ok(()) };
+        let Some(Join { subscription: Subscription::Topics(names), .. }) = &in_group.membership else { return Ok(()) };
+        let topics = read(&self.engine.core.topics);
+        let none = !names.iter().any(|name| topics.contains_key(name));
+        if !none || std::mem::replace(&mut in_group.told_of_no_topic, true) {
+            in_group.told_of_no_topic = none;
+            return Ok(());
+        }
+        let topic = names.first().cloned().unwrap_or_default();
+        Err(Error::new(ErrorKind::UnknownTopic { topic }))
     }
 
     /// Tells the group that this consumer is in a poll until then; after it, until now.

@@ -154,7 +154,10 @@ impl Consumer {
     /// # Errors
     /// `OffsetOutOfRange` if a position is below the log start or beyond the end: seek, then go on (in
     /// a group its start policy goes on by itself). `Corrupt` where a log is damaged; what was read
-    /// before was returned before. In a group: `FencedInstance` if another consumer took this one's
+    /// before was returned before. `UnknownTopic` where the topic was deleted: of a partition assigned by hand
+    /// each time; in a group once, when none of the topics that the subscription names is left. (A subscription
+    /// by pattern waits for the next topic that matches, and so does one by name after it has said so.) In a
+    /// group: `FencedInstance` if another consumer took this one's
     /// place, `NoCommittedOffset` if the start policy says so, `Corrupt` if the offset log is damaged
     /// where its partitions' offsets may be.
     pub fn poll(&mut self, timeout: Duration) -> Result<Polled> {

@@ -148,7 +148,8 @@ impl Engine {
             commits.iter().filter_map(partition).filter(|(of, offset, _)| of.progress.durable() < *offset).collect()
         };
         self.core.sync_up_to(&behind)?;
-        let Some(ticket) = group.commit(groups, &Committing { member: None, commits })? else { return Ok(()) };
+        let committed = group.commit(groups, &Committing { member: None, commits })?;
+        let Some(ticket) = committed.ticket else { return Ok(()) };
         // It may stand before an expansion again that it had come past (G7).
         let mut state = lock(&group.state);
         for commit in commits {

@@ -70,6 +70,14 @@ pub(crate) struct Committing<'a> {
     pub(crate) commits: &'a [NewCommit<'a>],
 }
 
+/// What became of them.
+pub(crate) struct Committed {
+    /// `None` if there was nothing to append.
+    pub(crate) ticket: Option<Ticket>,
+    /// Those of partitions that aren't the member's.
+    pub(crate) refused: Vec<TopicPartition>,
+}
+
 impl Groups {
     pub(crate) fn new(env: Arc<Env>, offsets: Offsets, epoch: u32, retention_ms: Option<u64>) -> Groups {
         Groups { env, offsets, epoch, groups: Mutex::default(), topics: RwLock::default(), retention_ms }
@@ -303,22 +311,34 @@ impl Group {
         lock(&self.state).coordinator.view()
     }
 
-    /// Appends commits, all or none, if whoever makes them may; `None` if there are none.
-    pub(crate) fn commit(&self, groups: &Groups, committing: &Committing<'_>) -> Result<Option<Ticket>> {
+    /// Appends commits, all at once, of those partitions for which whoever makes them may.
+    pub(crate) fn commit(&self, groups: &Groups, committing: &Committing<'_>) -> Result<Committed> {
         let state = lock(&self.state);
+        let mut refused = Vec::new();
         let generation = match committing.member {
             Some((member, generation)) => {
-                let partitions = committing.commits.iter().map(|commit| (commit.topic_id, commit.partition));
-                state.coordinator.check_commit(member, generation, partitions)?;
+                let mut may = state.coordinator.may_commit(member, generation)?;
+                let places = committing.commits.iter().map(|commit| (commit.topic_id, commit.partition));
+                refused.extend(places.filter(|&place| !may(place)));
                 generation
             }
             None if state.coordinator.is_empty() => state.coordinator.generation(),
             None => return Err(self.alive(&state)),
         };
-        if committing.commits.is_empty() {
-            return Ok(None);
+        let kept: Vec<_>;
+        let commits = match refused.is_empty() {
+            true => committing.commits,
+            false => {
+                let is_kept = |commit: &&NewCommit<'_>| !refused.contains(&(commit.topic_id, commit.partition));
+                kept = committing.commits.iter().filter(is_kept).copied().collect();
+                &kept
+            }
+        };
+        if commits.is_empty() {
+            return Ok(Committed { ticket: None, refused });
         }
-        groups.offsets.commit(&self.name, generation, committing.commits, groups.env.clock.wall_ms()).map(Some)
+        let ticket = groups.offsets.commit(&self.name, generation, commits, groups.env.clock.wall_ms())?;
+        Ok(Committed { ticket: Some(ticket), refused })
     }
 
     fn alive(&self, state: &State) -> Error {

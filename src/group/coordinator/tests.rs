@@ -71,16 +71,19 @@ fn g1_a_partition_that_moves_is_given_back_before_the_next_gets_it() {
     let kept: Vec<_> =
         (0..4).map(|partition| (TopicId(1), partition)).filter(|kept| !changes.revoked.contains(kept)).collect();
     // Until it is given back a may commit for it, b may not.
-    group.check_commit(&a, changes.generation, changes.revoked.clone()).unwrap();
-    let error = kind(group.check_commit(&b, changes.generation, changes.revoked.clone()));
-    assert_eq!(error, ErrorKind::RebalanceInProgress { group: "g".into() });
+    let may = |group: &Coordinator, id: &str, of: &[TopicPartition]| {
+        let mut may = group.may_commit(id, changes.generation).unwrap();
+        of.iter().map(|&partition| may(partition)).collect::<Vec<_>>()
+    };
+    assert_eq!(may(&group, &a, &changes.revoked), [true, true]);
+    assert_eq!(may(&group, &b, &changes.revoked), [false, false]);
     let effects = group.release(&a, &changes.revoked).unwrap();
     assert!(effects.contains(&Effect::Wake(b.clone())) && effects.contains(&Effect::Store), "{effects:?}");
     assert!(!group.has_changes(&a));
     assert_eq!(poll(&mut group, &b, 2).granted, changes.revoked);
     assert!(group.view().stable);
-    assert_eq!(kind(group.check_commit(&a, changes.generation, changes.revoked)), error);
-    group.check_commit(&a, changes.generation, kept).unwrap();
+    assert_eq!(may(&group, &a, &changes.revoked), [false, false]);
+    assert_eq!(may(&group, &a, &kept), [true, true]);
 }
 
 #[test]
@@ -100,7 +103,7 @@ fn g3_who_dies_or_stalls_is_replaced() {
     let effects = group.tick(at(30));
     assert!(effects.contains(&Effect::Gone(a.clone(), Departure::Stalled)), "{effects:?}");
     assert_eq!(held(&group, &b), [0, 1]);
-    let error = kind(group.check_commit(&a, 1, []));
+    let error = kind(group.may_commit(&a, 1));
     assert!(matches!(error, ErrorKind::UnknownMember { reason, .. } if reason.contains("poll")), "{error}");
     // b sits in a poll until 100: alive all the while, and ten seconds more.
     group.heartbeat(&b, at(100), Sign::Poll).unwrap();
@@ -139,10 +142,10 @@ fn g4_generations_rise_and_an_older_one_may_not_commit() {
     assert!(first > 7);
     let b = join(&mut group, 1);
     // a hasn't heard of the new one: its commits count in the old.
-    group.check_commit(&a, first, [(TopicId(1), 0)]).unwrap();
+    assert!(group.may_commit(&a, first).unwrap()((TopicId(1), 0)));
     let second = poll(&mut group, &a, 1).generation;
     assert!(second > first);
-    let error = kind(group.check_commit(&a, first, []));
+    let error = kind(group.may_commit(&a, first));
     assert_eq!(error, ErrorKind::IllegalGeneration { group: "g".into(), generation: first, current: second });
     assert_ne!(a, b);
     group.leave(&a, at(2));
@@ -202,7 +205,7 @@ fn of_two_with_one_instance_id_the_older_is_fenced() {
     );
     let fenced = ErrorKind::FencedInstance { group: "g".into(), member: old.clone() };
     assert_eq!(kind(group.heartbeat(&old, at(1), Sign::Poll)), fenced);
-    assert_eq!(kind(group.check_commit(&old, generation, [])), fenced);
+    assert_eq!(kind(group.may_commit(&old, generation)), fenced);
     assert_eq!(held(&group, &new), [0, 1]);
     // Its handle goes: that is the new one's business no more.
     assert_eq!(group.leave(&old, at(2)), []);

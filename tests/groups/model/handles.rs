@@ -246,23 +246,21 @@ impl Script {
         }
     }
 
-    /// The member's positions are committed now. `false`: none can be, as a topic is gone.
+    /// The member's positions are committed now. `false`: not those of a topic that is gone.
     pub(super) fn committed_all(&mut self, at: usize, acks: Acks) -> bool {
         let handle = &mut self.handles[at];
         let member = &mut handle.member;
         member.called = thalweg::Clock::monotonic(&self.world.clock);
         let is_new = |place: &Place| place.committed != Some(place.position);
-        if member.places.values().any(|place| place.doomed && is_new(place)) {
-            return false;
-        }
-        let new = member.places.iter_mut().filter(|(_, place)| is_new(place));
+        let all = !member.places.values().any(|place| place.doomed && is_new(place));
+        let new = member.places.iter_mut().filter(|(_, place)| is_new(place) && !place.doomed);
         let new = new.map(|(key, place)| {
             place.committed = Some(place.position);
             (key.clone(), place.position)
         });
         let new: Vec<_> = new.collect();
         self.note_commits(self.handles[at].group, &new, Some(acks));
-        true
+        all
     }
 
     /// `acks`: as it was acknowledged, if it was.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use super::background::{Background, Threads, is_failure};
 use super::description::Recovery;
+use super::following::end_following;
 use super::groups::Groups;
 use super::lock_file::{self, LOCK_NAME};
-use super::open::TopicSpec;
 use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Failure;
 use crate::ids::TopicId;
-use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write};
+use crate::lock::{
+    AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write,
+};
 use crate::partition::{Env, WriterHandle};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner};
@@ -36,6 +38,8 @@ pub(crate) struct Core {
     pub(super) closed: AtomicBool,
     /// A reader's catalogue was read on, and its topics haven't followed yet.
     pub(super) catalog_moved: AtomicBool,
+    /// When a reader looks at the catalogue next without being asked to, in nanoseconds of the clock.
+    pub(super) next_look: AtomicU64,
     pub(super) seed: u64,
     pub(super) recovery: OnceLock<Recovery>,
 }
@@ -117,51 +121,6 @@ impl Core {
         Ok(admin)
     }
 
-    /// In a read-only engine: takes in topics that were made or deleted since.
-    pub(super) fn refresh(&self) -> Result<()> {
-        if !self.read_only || self.closed.load(Ordering::SeqCst) {
-            return Ok(());
-        }
-        let _admin = lock(&self.admin);
-        let (listed, epoch) = {
-            let mut catalog = lock(&self.catalog);
-            let moved = self.catalog_moved.swap(false, Ordering::SeqCst);
-            if !catalog.refresh()? && !moved {
-                return Ok(());
-            }
-            (catalog.state().topics().cloned().collect::<Vec<_>>(), catalog.state().epoch())
-        };
-        let known = read(&self.topics).clone();
-        let mut topics = HashMap::new();
-        let mut recovery = Recovery::none();
-        for topic in &listed {
-            let opened = match known.get(&topic.name) {
-                Some(known) if known.id == topic.id && known.config.partitions == topic.config.partitions => {
-                    for partition in &known.partitions {
-                        let start = topic.mark(partition.number).map_or(0, |mark| mark.log_start_offset);
-                        partition.progress.raise_log_start(start);
-                        partition.forget_segments_below(start);
-                    }
-                    if *known.config == topic.config {
-                        known.clone()
-                    } else {
-                        let config = Arc::new(topic.config.clone());
-                        known.partitions.iter().for_each(|partition| partition.set_config(config.clone()));
-                        self.topic_of(&TopicSpec::of(topic), known.name.clone(), config, known.partitions.clone())
-                    }
-                }
-                _ => {
-                    let marks = |partition| topic.mark(partition).copied();
-                    self.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?
-                }
-            };
-            topics.insert(topic.name.clone(), opened);
-        }
-        *write(&self.topics) = topics;
-        self.tell_groups();
-        Ok(())
-    }
-
     /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited. The
     /// runs are those of the moment when the offsets were looked up.
     pub(super) fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64, u32)]) -> Result<()> {
@@ -239,7 +198,8 @@ impl Core {
             return Ok(());
         }
         if self.read_only {
-            write(&self.topics).clear();
+            let topics = std::mem::take(&mut *write(&self.topics));
+            topics.values().for_each(|topic| end_following(&topic.partitions, &Error::new(ErrorKind::Closed)));
             return Ok(());
         }
         let topics: Vec<_> = read(&self.topics).values().cloned().collect();

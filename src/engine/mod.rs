@@ -10,6 +10,7 @@ mod consumer;
 mod core;
 mod description;
 mod directory;
+mod following;
 mod groups;
 mod lock_file;
 pub(crate) mod lost_entries;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
-use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
+use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
 use crate::offsets::Offsets;
 use crate::partition::{
     Chores, Command, Doubt, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
@@ -127,6 +127,7 @@ fn assemble(
         next_epoch: Box::new(move || lock(&epochs.0).begin_epoch(epochs.1.wall_ms())),
         // Without the note the next one believes memory, until its own first sync tells.
         sync_failed: Box::new(move || drop(note_failed_sync(&*noted.0, &noted.1))),
+        look: OnceLock::new(),
         disk,
         clock,
         events,
@@ -144,7 +145,7 @@ fn assemble(
             }
         }));
     }
-    Ok(Arc::new(Core {
+    let core = Arc::new(Core {
         dir,
         env,
         catalog,
@@ -159,9 +160,17 @@ fn assemble(
         read_only,
         closed: AtomicBool::new(false),
         catalog_moved: AtomicBool::new(false),
+        next_look: AtomicU64::new(0),
         seed,
         recovery: OnceLock::new(),
-    }))
+    });
+    if read_only {
+        // Weak: the core holds the environment.
+        let follower = Arc::downgrade(&core);
+        let look = move |now| follower.upgrade().map_or(Ok(()), |core| core.look(now));
+        let _ = core.env.look.set(Box::new(look));
+    }
+    Ok(core)
 }
 
 impl Engine {
@@ -315,7 +324,7 @@ impl Core {
         let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
         if self.read_only {
             partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
-            partition.follow(Follower::new(&recovered));
+            partition.follow(Follower::new(&recovered, mark));
         } else if recovered.damage.is_none() {
             self.give_to_writer(&partition, recovered, epoch);
             self.background.watch_limits(&partition);

@@ -158,8 +158,12 @@ impl Partition {
     /// # Errors
     /// `OffsetOutOfRange` below the log start, or at or beyond the end; `Corrupt` if it is damaged.
     pub fn get(&self, offset: u64) -> Result<FetchedRecord> {
-        self.inner.refresh()?;
-        let mut reader = Reader::new(self.inner.clone(), offset, self.topic.current().config.read_durable);
+        let durable_only = self.topic.current().config.read_durable;
+        // For a record that is known nothing needs to be looked up.
+        if offset >= self.inner.progress.readable(durable_only) {
+            self.inner.refresh()?;
+        }
+        let mut reader = Reader::new(self.inner.clone(), offset, durable_only);
         let found = reader.next_batch()?.and_then(|batch| FetchedRecord::find(batch, offset));
         found.ok_or_else(|| self.out_of_range(offset, reader.readable()))
     }
@@ -243,6 +247,7 @@ impl Partition {
 
     fn out_of_range(&self, requested: u64, end: u64) -> Error {
         let start = self.log_start_offset();
+        let end = end.max(start);
         Error::new(ErrorKind::OffsetOutOfRange { requested, start, end }).at_partition(self.topic(), self.number())
     }
 }

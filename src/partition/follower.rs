@@ -2,100 +2,158 @@
 //!
 //! Its log ends where nothing validates yet; there it looks for a successor before it says so. It
 //! reads with read-at only; what it publishes may then be mapped. Its durable offset is the
-//! evidence it has read. It writes nothing.
+//! evidence it has read, in the log and in the catalogue. It writes nothing.
+//!
+//! Files may go while they are followed: retention drops them, repair replaces them. The catalogue says where the
+//! log starts before any file goes, so a reader that misses a file looks there and begins anew.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Partition;
 use super::recovery::{Doubt, EndPlace, Recovered, recover};
 use crate::disk::{Access, File};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind, Mark};
+use crate::lock::{lock, write};
 use crate::segment::{Found, Place, Scan, Segment, base_offset_of, log_name, read_header};
 
+/// How often it is looked whether a name leads to another file by now: one that was repaired, or that an overlay file
+/// system copied when it was first written.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the catalogue is asked again while it says, each time, that the log starts later than before.
+const LOOKS: u32 = 100;
+
 /// Where following goes on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Follower {
     end: Option<EndPlace>,
     file: Option<Arc<dyn File>>,
+    /// The catalogue's.
+    mark: Mark,
+    /// When to open the file's name again if it has nothing new.
+    reopen_at: Duration,
 }
 
 impl Follower {
-    /// Goes on where recovery stopped.
-    pub(crate) fn new(recovered: &Recovered) -> Follower {
-        Follower { end: recovered.end.clone(), file: None }
+    /// Goes on where recovery stopped; `mark` is the catalogue's.
+    pub(crate) fn new(recovered: &Recovered, mark: Option<Mark>) -> Follower {
+        Follower {
+            end: recovered.end.clone(),
+            file: None,
+            mark: mark.unwrap_or(only_start(recovered.log_start)),
+            reopen_at: Duration::ZERO,
+        }
     }
 
-    /// Reads what the writer has added since.
-    pub(crate) fn refresh(&mut self, partition: &Partition) -> Result<()> {
-        if partition.damage().is_some() {
-            return Ok(());
+    /// Whether all that it has read lies below the log start.
+    fn is_behind(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.place.next_offset < self.mark.log_start_offset)
+    }
+
+    /// Reads what the writer has added since. `Some`: a file is missing, unless the catalogue says by now that it was
+    /// dropped.
+    fn refresh(&mut self, partition: &Partition) -> Result<Option<Error>> {
+        if partition.stopped().is_some() {
+            return Ok(None);
+        }
+        if let Some(damage) = partition.damage() {
+            if !self.is_repaired(partition, &damage) {
+                return Ok(None);
+            }
+            self.end = None;
         }
         loop {
-            if self.end.is_none() && !self.begin(partition)? {
-                return Ok(());
+            if self.end.is_none() || self.is_behind() {
+                match self.begin(partition)? {
+                    Begun::Yes => {}
+                    Begun::NothingThere => return Ok(None),
+                    Begun::Missing(error) => return Ok(Some(error)),
+                }
             }
-            self.read_on(partition)?;
-            if !self.enter_successor(partition)? {
-                return Ok(());
+            if let Some(missing) = self.read_on(partition)? {
+                return Ok(Some(missing));
             }
+            if self.enter_successor(partition)? {
+                continue;
+            }
+            if self.file.is_some() && self.is_time_to_reopen(partition) {
+                self.file = None;
+                continue;
+            }
+            self.apply_mark(partition);
+            return Ok(None);
         }
     }
 
-    /// Looks for the first segment of a partition that had none.
-    fn begin(&mut self, partition: &Partition) -> Result<bool> {
-        let found = Follower::find(partition)?;
-        if let Some(damage) = found.damage {
+    /// Begins with what is there now, in place of what was read before.
+    fn begin(&mut self, partition: &Partition) -> Result<Begun> {
+        let found = match self.find(partition) {
+            Ok(found) => found,
+            Err(error) if is_not_found(&error) => return Ok(Begun::Missing(error)),
+            Err(error) => return Err(error),
+        };
+        let log_start = self.mark.log_start_offset;
+        if let Some(damage) = &found.damage {
             // A first segment that isn't there may have been dropped: the catalogue will say so.
-            let log_start = partition.progress.log_start();
             let name = damage.path().and_then(|path| path.file_name()).and_then(|name| name.to_str());
             let is_there = name.and_then(base_offset_of).is_some_and(|base_offset| base_offset <= log_start);
             if found.end.is_none() && !is_there {
-                return Ok(false);
+                return Ok(Begun::Missing(damage.clone()));
             }
-            partition.set_damage(damage);
         }
-        let Some(end) = found.end else { return Ok(false) };
-        partition.progress.raise_log_start(found.segments.first().map_or(0, |segment| segment.base_offset()));
-        for segment in found.segments {
-            partition.add_segment(segment);
+        let was_damaged = lock(&partition.damage).take().is_some();
+        if let Some(damage) = &found.damage {
+            partition.set_damage(damage.clone());
         }
-        self.publish(partition, found.end_offset, found.durable_offset);
+        let Some(end) = found.end.clone() else { return Ok(Begun::NothingThere) };
+        if found.end_offset < log_start {
+            return Ok(Begun::NothingThere);
+        }
+        let first = found.segments.first().map_or(0, |segment| segment.base_offset());
+        // In this order a reader sees the old records, or that its place is out of range; never a gap.
+        partition.progress.raise_log_start(log_start.max(first));
+        *write(&partition.segments) =
+            found.segments.iter().map(|segment| (segment.base_offset(), segment.clone())).collect();
         self.end = Some(end);
-        Ok(true)
+        self.file = None;
+        self.publish(partition, found.end_offset, found.durable_offset);
+        if was_damaged && found.damage.is_none() {
+            partition.tell_subscribers();
+        }
+        Ok(Begun::Yes)
     }
 
     /// What is there by now. Evidence may be newer than the bytes before it that were read: damage counts only if
     /// it is found again and again.
-    fn find(partition: &Partition) -> Result<Recovered> {
-        let log_start = partition.progress.log_start();
-        let start = Mark {
-            epoch: 0,
-            log_start_offset: log_start,
-            durable_offset: log_start,
-            segment_base_offset: 0,
-            position: 0,
-        };
+    fn find(&self, partition: &Partition) -> Result<Recovered> {
+        // All of it is read: nobody here has looked at it yet.
+        let start = only_start(self.mark.log_start_offset);
         let mut tries = 0;
         loop {
             let (dir, config) = (&partition.dir, partition.config());
-            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), Doubt::Nothing)?;
-            if found.damage.is_none() || tries == 5 {
-                return Ok(found);
+            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), Doubt::Nothing);
+            match found {
+                Ok(found) if found.damage.is_none() || tries == 5 => return Ok(found),
+                Err(error) if !is_not_found(&error) || tries == 5 => return Err(error),
+                _ => tries += 1,
             }
-            tries += 1;
         }
     }
 
-    /// Accepts batches behind the end, as far as they are whole.
-    fn read_on(&mut self, partition: &Partition) -> Result<()> {
-        let Some(end) = &mut self.end else { return Ok(()) };
+    /// Accepts batches behind the end, as far as they are whole. `Some` if the file is missing.
+    fn read_on(&mut self, partition: &Partition) -> Result<Option<Error>> {
+        let Some(end) = &mut self.end else { return Ok(None) };
         let segment = end.segment.clone();
         let at = |error: io::Error| Error::io(error).at_path(segment.path());
         let file = match &self.file {
             Some(file) => file.clone(),
-            None => partition.env.disk.open(segment.path(), Access::Read).map_err(at)?,
+            None => match partition.env.disk.open(segment.path(), Access::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(at(error))),
+                opened => opened.map_err(at)?,
+            },
         };
         self.file = Some(file.clone());
         let length = file.length().map_err(at)?;
@@ -104,7 +162,7 @@ impl Follower {
         let there = file.read_at(&mut head, position).map_err(at)? == head.len()
             && BatchHeader::decode(&head, segment.seed(), position, length.saturating_sub(position)).is_ok();
         if !there {
-            return Ok(());
+            return Ok(None);
         }
         let mut scan = Scan::new(&*file, length, segment.seed(), end.place);
         let mut durable = 0;
@@ -116,7 +174,7 @@ impl Follower {
         end.place = scan.place();
         let written = end.place.next_offset;
         self.publish(partition, written, durable);
-        Ok(())
+        Ok(None)
     }
 
     /// Goes on in the file that says it continues this one, if it is there.
@@ -163,8 +221,149 @@ impl Follower {
         if written > progress.written() {
             partition.publish_written(written);
         }
+        let durable = durable.min(progress.written());
         if durable > progress.durable() {
-            partition.publish_durable(durable.min(progress.written()));
+            partition.publish_durable(durable);
         }
+    }
+
+    /// What the mark says of records that were read.
+    fn apply_mark(&self, partition: &Partition) {
+        let (log_start, written) = (self.mark.log_start_offset, partition.progress.written());
+        if log_start <= written && log_start > partition.progress.log_start() {
+            partition.progress.raise_log_start(log_start);
+            partition.forget_segments_below(log_start);
+        }
+        self.publish(partition, written, self.mark.durable_offset);
+    }
+
+    fn is_time_to_reopen(&mut self, partition: &Partition) -> bool {
+        let now = partition.env.clock.monotonic();
+        let due = now >= self.reopen_at;
+        if due {
+            self.reopen_at = now + REOPEN_EVERY;
+        }
+        due
+    }
+
+    /// Whether the file that was found damaged is another by now.
+    fn is_repaired(&mut self, partition: &Partition, damage: &Error) -> bool {
+        if !self.is_time_to_reopen(partition) {
+            return false;
+        }
+        let damaged =
+            damage.path().and_then(|path| partition.segments().into_iter().find(|segment| segment.path() == path));
+        damaged.is_some_and(|segment| is_replaced(partition, &segment))
+    }
+
+    /// What was read doesn't fit, or can't be read: the name may lead to another file than the one that was opened.
+    fn reopen(&mut self, partition: &Partition, segment: Option<&Arc<Segment>>) {
+        self.file = None;
+        let Some(segment) = segment else { return };
+        segment.release_view();
+        if is_replaced(partition, segment) {
+            self.end = None;
+        }
+    }
+}
+
+/// A mark that only says where the log starts.
+fn only_start(log_start_offset: u64) -> Mark {
+    Mark { epoch: 0, log_start_offset, durable_offset: log_start_offset, segment_base_offset: 0, position: 0 }
+}
+
+/// How a follower's beginning ended.
+enum Begun {
+    Yes,
+    /// No record was written yet.
+    NothingThere,
+    /// A file that should be there is missing, or was dropped.
+    Missing(Error),
+}
+
+fn is_not_found(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether another file bears the segment's name by now.
+fn is_replaced(partition: &Partition, segment: &Segment) -> bool {
+    let file = partition.env.disk.open(segment.path(), Access::Read);
+    let header = file.and_then(|file| read_header(&*file));
+    header.is_ok_and(|header| header.is_ok_and(|header| header.file_id != segment.header().file_id))
+}
+
+impl Partition {
+    /// Makes this a follower of a log that another process writes.
+    pub(crate) fn follow(&self, follower: Follower) {
+        *lock(&self.follower) = Some(follower);
+    }
+
+    /// Looks for what the writing process has added. No-op for a partition written here.
+    ///
+    /// # Errors
+    /// `Io` where a file can't be read or is missing; those of reading the catalogue.
+    pub(crate) fn refresh(&self) -> Result<()> {
+        for _ in 0..LOOKS {
+            let (missing, log_start) = match &mut *lock(&self.follower) {
+                Some(follower) => (follower.refresh(self)?, follower.mark.log_start_offset),
+                None => return Ok(()),
+            };
+            if let Some(look) = self.env.look.get() {
+                look(missing.is_some())?;
+            }
+            let (is_behind, dropped) = match &*lock(&self.follower) {
+                Some(follower) => (follower.is_behind(), follower.mark.log_start_offset > log_start),
+                None => return Ok(()),
+            };
+            match missing {
+                // It is told why nothing more comes.
+                _ if self.stopped().is_some() => return Ok(()),
+                _ if dropped => {}
+                Some(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
+                    if self.damage().is_none() {
+                        self.set_damage(error);
+                    }
+                    return Ok(());
+                }
+                Some(error) => return Err(error),
+                None if !is_behind => return Ok(()),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the catalogue says of this partition by now.
+    pub(crate) fn follow_mark(&self, mark: &Mark) {
+        if let Some(follower) = &mut *lock(&self.follower)
+            && follower.mark != *mark
+        {
+            follower.mark = *mark;
+            follower.apply_mark(self);
+        }
+    }
+
+    /// Nothing more will come: the topic is gone, or the engine is closed.
+    pub(crate) fn end_following(&self, reason: Error) {
+        lock(&self.intake).refuse_failed(reason.at_partition(&self.topic, self.number));
+        self.set_closed();
+    }
+
+    /// A reader beside the writer came upon this error at `offset`. Whether what it saw may have been outdated, and it
+    /// is to look again.
+    pub(crate) fn look_again(&self, offset: u64, error: &Error) -> bool {
+        let may_be_outdated =
+            matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. } | ErrorKind::Io | ErrorKind::Corrupt { .. });
+        let (true, Some(look)) = (may_be_outdated, self.env.look.get()) else { return false };
+        if look(true).is_err() {
+            return false;
+        }
+        let segment = self.segment_for(offset).ok();
+        match &mut *lock(&self.follower) {
+            Some(follower) => follower.reopen(self, segment.as_ref()),
+            None => return false,
+        }
+        self.refresh().is_ok()
     }
 }

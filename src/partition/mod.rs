@@ -80,6 +80,8 @@ pub(crate) struct Env {
     pub(crate) next_epoch: Box<dyn Fn() -> Result<u32> + Send + Sync>,
     /// Tells those who open the log next that a sync failed: memory may hold what the drive lacks.
     pub(crate) sync_failed: Box<dyn Fn() + Send + Sync>,
+    /// In a read-only engine: reads the catalogue on, at once (`true`) or if that was not done for a while.
+    pub(crate) look: OnceLock<Box<dyn Fn(bool) -> Result<()> + Send + Sync>>,
 }
 
 impl fmt::Debug for Env {
@@ -422,21 +424,6 @@ impl Partition {
     pub(crate) fn is_idle(&self, seen: &mut Option<u64>) -> bool {
         let durable = self.mark().map(|mark| mark.durable_offset);
         std::mem::replace(seen, durable) == durable
-    }
-
-    // ---- followers
-
-    /// Makes this a follower of a log that another process writes.
-    pub(crate) fn follow(&self, follower: Follower) {
-        *lock(&self.follower) = Some(follower);
-    }
-
-    /// Looks for what the writing process has added. No-op for a partition written here.
-    pub(crate) fn refresh(&self) -> Result<()> {
-        if let Some(follower) = &mut *lock(&self.follower) {
-            follower.refresh(self)?;
-        }
-        Ok(())
     }
 
     /// What failed since this was last asked: each failure is told once.

@@ -67,6 +67,16 @@ impl Reader {
     /// # Errors
     /// `OffsetOutOfRange` below the log start or beyond the end; `Corrupt` where the log is damaged.
     pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>> {
+        match self.step() {
+            Err(error) if self.partition.look_again(self.next_offset, &error) => {
+                self.at = None;
+                self.step()
+            }
+            stepped => stepped,
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Batch>> {
         while let Some(header) = self.next_header()? {
             let Some(at) = &mut self.at else { continue };
             let (position, published) = (at.position, at.segment.published());
@@ -218,8 +228,10 @@ impl Reader {
             // What was read before the partition failed may be lost.
             return Err(error);
         }
-        if self.next_offset < start || self.next_offset > limit {
-            return Err(Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end: limit })
+        // While one that reads beside the writer begins anew, the log start rises first.
+        let end = limit.max(start);
+        if self.next_offset < start || self.next_offset > end {
+            return Err(Error::new(ErrorKind::OffsetOutOfRange { requested: self.next_offset, start, end })
                 .at_partition(&self.partition.topic, self.partition.number));
         }
         Ok(())

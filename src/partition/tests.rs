@@ -7,6 +7,7 @@ mod following;
 mod helping;
 mod intake;
 mod marks;
+mod outdated;
 mod pool;
 mod progress;
 mod reading;

@@ -192,7 +192,7 @@ impl Segment {
     }
 
     /// Gives the mapping up; readers that hold it keep it.
-    fn release_view(&self) {
+    pub(crate) fn release_view(&self) {
         *lock(&self.view) = None;
     }
 

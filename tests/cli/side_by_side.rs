@@ -72,3 +72,38 @@ fn following_ends_when_the_topic_is_deleted() {
     place.run(&["topic", "delete", "t"]).succeeded();
     follower.finish().failed(1, &["was deleted"]);
 }
+
+/// The follower stands still while the records that it would read next, and their files, are dropped.
+#[test]
+fn following_goes_on_where_the_log_starts_and_says_what_was_dropped() {
+    let place = Place::new();
+    place.run(&["topic", "create", "t", "--partitions", "1", "--config", "segment.bytes=65536"]).succeeded();
+    place.run_with(&["produce", "t"], b"first\n").succeeded();
+    let mut follower = place.start(&["consume", "t", "--follow"]);
+    assert_eq!(follower.line(), "first");
+    signal("-STOP", follower.pid());
+    let engine = thalweg::Engine::open(place.path()).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    for letter in ["a", "b", "c", "d"] {
+        log.append(&thalweg::Record::new(&letter.repeat(70_000))).unwrap().wait().unwrap();
+    }
+    log.append(&thalweg::Record::new("last")).unwrap().wait().unwrap();
+    log.delete_records(5).unwrap();
+    let dropped = place.path().join("topics/t/0/00000000000000000003.log");
+    while dropped.exists() {
+        std::thread::yield_now();
+    }
+    signal("-CONT", follower.pid());
+    assert_eq!(follower.line(), "last");
+    signal("-INT", follower.pid());
+    let ran = follower.finish();
+    assert!(
+        ran.stderr.contains("skipped: topic t partition 0: offsets 1 to 4 were dropped before they were read"),
+        "{ran:?}"
+    );
+}
+
+fn signal(which: &str, pid: u32) {
+    let sent = std::process::Command::new("kill").args([which, &pid.to_string()]).status().unwrap();
+    assert!(sent.success());
+}

@@ -115,15 +115,21 @@ impl Following<'_> {
         let mut consumer = self.consumer()?;
         let mut looked = Instant::now();
         while !sink.is_full() {
-            let mut polled = consumer.poll(Duration::ZERO).map_err(explain_range)?;
-            if polled.is_empty() {
+            let mut polled = consumer.poll(Duration::ZERO);
+            if polled.as_ref().is_ok_and(thalweg::Polled::is_empty) {
                 sink.flush_unless_closed()?;
-                polled = consumer.poll(LOOK_EVERY).map_err(explain_range)?;
+                polled = consumer.poll(LOOK_EVERY);
             }
-            for batch in &polled {
-                if sink.write(batch)?.is_break() {
-                    return Ok(());
+            match polled {
+                Ok(polled) => {
+                    for batch in &polled {
+                        if sink.write(batch)?.is_break() {
+                            return Ok(());
+                        }
+                    }
                 }
+                Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Err(self.deleted()),
+                Err(error) => self.skip_dropped(&mut consumer, error)?,
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
@@ -134,6 +140,23 @@ impl Following<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Goes on at the log start where the records that come next were dropped meanwhile, and says so.
+    fn skip_dropped(&self, consumer: &mut Consumer, error: thalweg::Error) -> Result<(), Failure> {
+        let (&ErrorKind::OffsetOutOfRange { requested, start, .. }, Some(number)) = (error.kind(), error.partition())
+        else {
+            return Err(error.into());
+        };
+        if requested >= start {
+            return Err(explain_range(error));
+        }
+        let (topic, last) = (self.topic, start - 1);
+        tell(format_args!(
+            "skipped: topic {topic} partition {number}: offsets {requested} to {last} were dropped before they were read"
+        ));
+        consumer.seek(topic, number, start)?;
         Ok(())
     }
 
@@ -151,8 +174,12 @@ impl Following<'_> {
         match self.engine.describe_topic(self.topic) {
             Ok(topic) if topic.id == self.id => Ok(topic.partitions.len() as u32),
             Err(error) if !matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => Err(error.into()),
-            _ => Err(Failure::new(format!("topic {:?} was deleted while it was read", self.topic))),
+            _ => Err(self.deleted()),
         }
+    }
+
+    fn deleted(&self) -> Failure {
+        Failure::new(format!("topic {:?} was deleted while it was read", self.topic))
     }
 
     /// The old ones go on where they are; of the new ones everything came later.

@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::events::Events;
 use crate::format::BATCH_HEADER_BYTES;
 use crate::ids::{EngineId, LogId, TopicId};
-use crate::lock::{AtomicBool, AtomicU32, Mutex, Ordering, lock};
+use crate::lock::{AtomicBool, AtomicU32, Mutex, OnceLock, Ordering, lock};
 use crate::partition::append::Terms;
 use crate::partition::writer::Start;
 use crate::partition::{
@@ -98,6 +98,7 @@ impl Bare {
             drive: Drive::Threads,
             next_epoch: Box::new(move || Ok(epochs.fetch_add(1, Ordering::SeqCst) + 1)),
             sync_failed: Box::new(move || notes.store(true, Ordering::SeqCst)),
+            look: OnceLock::new(),
         };
         let place = PartitionPlace { topic: "t".into(), log: LOG, config: Arc::new(topic), dir: PathBuf::from(DIR) };
         let partition = Arc::new(Partition::new(Arc::new(env), place, &recovered, None));

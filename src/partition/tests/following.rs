@@ -183,11 +183,9 @@ fn a_log_whose_first_files_were_dropped_is_followed_from_where_it_starts() {
     for base_offset in [0, 1] {
         disk.remove_file(Path::new("data/topics/t/0").join(log_name(base_offset))).unwrap();
     }
-    // It does not know yet where the log starts: that is no damage.
+    // The files it knows of are gone; the catalogue says that they were dropped, so it is no damage.
     seen.refresh().unwrap();
     assert!(seen.damage().is_none());
-    assert_eq!(handle.end_offset(), 0);
-    reader.topics().unwrap();
     assert_eq!((handle.log_start_offset(), handle.end_offset()), (2, 3));
     assert_eq!(values(&reader), "c");
 }

@@ -1,9 +1,11 @@
 //! The one error type: a kind that a caller can act on, the place, and the cause.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::text::Plain;
 
 /// `Result` with thalweg's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -329,8 +331,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
+        // Paths and what files hold are foreign text.
+        let f = &mut Plain(f);
         let mut separator = "";
-        let mut place = |f: &mut fmt::Formatter<'_>, text: fmt::Arguments<'_>| {
+        let mut place = |f: &mut Plain<_>, text: fmt::Arguments<'_>| {
             let result = write!(f, "{separator}{text}");
             separator = ", ";
             result
@@ -353,7 +357,7 @@ impl fmt::Display for Error {
         if !separator.is_empty() {
             f.write_str(": ")?;
         }
-        inner.kind.fmt(f)?;
+        write!(f, "{}", inner.kind)?;
         if let Some(source) = &inner.source {
             write!(f, " ({source})")?;
         }

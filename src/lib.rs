@@ -66,6 +66,8 @@ mod segment;
 pub mod sim;
 mod sys;
 mod teeth;
+#[doc(hidden)]
+pub mod text;
 mod topic;
 #[cfg(feature = "sim")]
 pub mod torture;

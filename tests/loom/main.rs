@@ -42,6 +42,10 @@ mod shared;
 #[allow(dead_code, unreachable_pub)]
 mod error;
 
+#[path = "../../src/text.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod text;
+
 #[path = "../../src/sys/prefetch.rs"]
 mod prefetch;
 

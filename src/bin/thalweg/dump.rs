@@ -28,7 +28,7 @@ pub(crate) fn run(json: bool, args: &DumpArgs) -> Result<(), Failure> {
     let mut lines = Json { records: JsonRecords::default() };
     let mut result = Ok(());
     let dumped = inspect::dump(&args.file, options, &mut |dumped| {
-        let shown = if json { lines.show(&mut out, &dumped) } else { text.show(&mut out, &dumped) };
+        let shown = if json { lines.show(&mut out, &dumped) } else { text.print(&mut out, &dumped) };
         match shown {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
@@ -57,7 +57,14 @@ const BATCHES: &str = "    position      length  kind       base offset  records
 const INDEX: &str = "          at      offset     position  largest timestamp before";
 
 impl Text {
-    fn show(&mut self, out: &mut BufWriter<File>, dumped: &Dumped<'_>) -> io::Result<()> {
+    /// What a file holds is foreign text: its control characters are escaped.
+    fn print(&mut self, out: &mut BufWriter<File>, dumped: &Dumped<'_>) -> io::Result<()> {
+        let mut lines = Vec::new();
+        self.show(&mut lines, dumped)?;
+        out.write_all(thalweg::text::plain(&String::from_utf8_lossy(&lines)).as_bytes())
+    }
+
+    fn show(&mut self, out: &mut Vec<u8>, dumped: &Dumped<'_>) -> io::Result<()> {
         match dumped {
             Dumped::File(file) => show_file(out, file),
             Dumped::Batch(batch) => {
@@ -82,12 +89,12 @@ impl Text {
     }
 
     /// Names the columns of the lines that follow, once.
-    fn columns(&mut self, out: &mut BufWriter<File>, heading: &'static str) -> io::Result<()> {
+    fn columns(&mut self, out: &mut Vec<u8>, heading: &'static str) -> io::Result<()> {
         if self.heading.replace(heading) == Some(heading) { Ok(()) } else { writeln!(out, "\n{heading}") }
     }
 }
 
-fn show_file(out: &mut BufWriter<File>, file: &DumpedFile) -> io::Result<()> {
+fn show_file(out: &mut Vec<u8>, file: &DumpedFile) -> io::Result<()> {
     writeln!(out, "{}, {} bytes", file.path.display(), file.length_bytes)?;
     if let Some(problem) = &file.problem {
         writeln!(out, "  ✗ {problem}")?;
@@ -133,7 +140,7 @@ fn show_file(out: &mut BufWriter<File>, file: &DumpedFile) -> io::Result<()> {
     }
 }
 
-fn show_batch(out: &mut BufWriter<File>, batch: &DumpedBatch) -> io::Result<()> {
+fn show_batch(out: &mut Vec<u8>, batch: &DumpedBatch) -> io::Result<()> {
     write!(
         out,
         "{:>12} {:>11}  {:<9} {:>12} {:>8} {:>7} {:>15}  {}",
@@ -168,7 +175,7 @@ fn show_batch(out: &mut BufWriter<File>, batch: &DumpedBatch) -> io::Result<()> 
     writeln!(out)
 }
 
-fn show_record(out: &mut BufWriter<File>, record: &DumpedRecord<'_>) -> io::Result<()> {
+fn show_record(out: &mut Vec<u8>, record: &DumpedRecord<'_>) -> io::Result<()> {
     write!(out, "{:>16}  @{}  {} = {}", record.offset, record.timestamp, shown(record.key), shown(record.value))?;
     for (name, value) in &record.headers {
         write!(out, "  {name}: {}", shown(*value))?;
@@ -176,7 +183,7 @@ fn show_record(out: &mut BufWriter<File>, record: &DumpedRecord<'_>) -> io::Resu
     writeln!(out)
 }
 
-fn show_entry(out: &mut BufWriter<File>, entry: &DumpedEntry) -> io::Result<()> {
+fn show_entry(out: &mut Vec<u8>, entry: &DumpedEntry) -> io::Result<()> {
     write!(out, "             {:<9}", entry.kind)?;
     for (name, value) in &entry.fields {
         write!(out, " {name}={value}")?;
@@ -184,7 +191,7 @@ fn show_entry(out: &mut BufWriter<File>, entry: &DumpedEntry) -> io::Result<()> 
     writeln!(out)
 }
 
-fn show_offset(out: &mut BufWriter<File>, entry: &DumpedOffset) -> io::Result<()> {
+fn show_offset(out: &mut Vec<u8>, entry: &DumpedOffset) -> io::Result<()> {
     write!(
         out,
         "             {:<9} group={} topic_id={} partition={} offset={} epoch={} generation={}",
@@ -201,7 +208,7 @@ fn show_offset(out: &mut BufWriter<File>, entry: &DumpedOffset) -> io::Result<()
     writeln!(out, "{}", if entry.more { " more" } else { "" })
 }
 
-fn show_index_entry(out: &mut BufWriter<File>, entry: &DumpedIndexEntry) -> io::Result<()> {
+fn show_index_entry(out: &mut Vec<u8>, entry: &DumpedIndexEntry) -> io::Result<()> {
     match &entry.fields {
         Ok(fields) => {
             let largest = fields

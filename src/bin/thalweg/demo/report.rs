@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use comfy_table::{Cell, Color};
 use serde_json::{Value, json};
 use thalweg::{PartitionDescription, TopicDescription};
 
@@ -111,17 +110,16 @@ impl Report<'_> {
         self.topic.partitions.iter().map(row).collect()
     }
 
-    fn ticker_rows(&self) -> Vec<Vec<Cell>> {
+    fn ticker_rows(&self) -> Vec<Vec<String>> {
         let row = |(name, ticker): (&&str, &Ticker)| {
             let change = (ticker.last as f64 / ticker.first.max(1) as f64 - 1.0) * 100.0;
-            let color = if change < 0.0 { Color::Red } else { Color::Green };
             vec![
-                Cell::new(name),
-                Cell::new(output::count(ticker.updates)),
-                Cell::new(dollars(ticker.first)),
-                Cell::new(dollars(ticker.last)),
-                Cell::new(format!("{change:+.2}%")).fg(color),
-                Cell::new(ticker.partition),
+                (*name).to_owned(),
+                output::count(ticker.updates),
+                dollars(ticker.first),
+                dollars(ticker.last),
+                format!("{change:+.2}%"),
+                ticker.partition.to_string(),
             ]
         };
         self.checks.tickers.iter().map(row).collect()

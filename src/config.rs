@@ -51,8 +51,12 @@ pub enum Writers {
     Auto,
     /// This many, 1 to 1,024.
     Threads(usize),
-    /// None: whoever waits, polls, flushes or closes does the next step of the work. For
-    /// simulation and small programs.
+    /// None: the thread that waits, polls, flushes or closes does the next step of the work. For simulation and small
+    /// programs.
+    ///
+    /// A future does a few steps in each poll: its executor's thread writes, and waits for small syncs. While the disk
+    /// works the future wakes itself. Nothing wakes a future for what time alone brings (`sync_ms`, a member that is
+    /// late): poll again, from a timer of the executor's.
     Inline,
 }
 

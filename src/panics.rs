@@ -31,6 +31,11 @@ pub(crate) fn wake(waker: Waker) {
     }
 }
 
+/// Wakes them all. Called without a lock: a waker's code may drop a future of the engine's.
+pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    wakers.into_iter().for_each(wake);
+}
+
 /// The last panic of a waker on this thread that nobody has reported.
 pub(crate) fn contained() -> Option<Error> {
     CONTAINED.with(Cell::take)

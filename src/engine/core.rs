@@ -138,8 +138,7 @@ impl Core {
     pub(super) fn settle(&self, level: Acks) -> Result<()> {
         let partitions: Vec<_> =
             read(&self.topics).values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
-        let ends: Vec<_> =
-            partitions.iter().map(|partition| (partition.next_offset(), partition.progress.run())).collect();
+        let ends: Vec<_> = partitions.iter().map(|partition| partition.sent()).collect();
         if level == Acks::Synced {
             for (partition, (end, _)) in partitions.iter().zip(&ends) {
                 partition.want_sync(*end);

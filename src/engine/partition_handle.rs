@@ -1,13 +1,16 @@
 //! One partition by itself: append, read by offset, wait. For databases and replicated logs.
 
+use std::future::Future;
 use std::ops::{Bound, Range, RangeBounds};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::producer::incoming;
 use super::{Engine, Receipt, Record, Topic};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::partition::{Appended, Batch, FetchedRecord, Partition as Inner, Reader, Terms};
+use crate::partition::{Appended, Batch, Caller, Driven, FetchedRecord, FnFuture, Partition as Inner, Reader, Terms};
 
 /// A handle on one partition. Cheap to clone.
 ///
@@ -91,7 +94,7 @@ impl Partition {
             .unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
         let terms = Terms { expected_end, chosen_among: None };
-        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms));
+        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms, Caller::Thread));
         match self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
             Appended::Placed(placed) => Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks)),
             Appended::Moved => Err(Error::invalid("the partition was named, and not chosen")),
@@ -123,32 +126,87 @@ impl Partition {
         self.inner.progress.durable()
     }
 
-    /// Waits until everything below `offset` (exclusive) is written, and can be read.
+    /// Blocks until everything below `offset` (exclusive) is written, and can be read. In async code:
+    /// [`written`](Partition::written).
+    ///
+    /// The answer is for the records that have these offsets when this is called. A record whose write had failed
+    /// before has lost its offset to the next one: only its [`Receipt`] answers for that record.
     ///
     /// # Errors
-    /// `Failed` if that can't happen any more.
+    /// `NoRoom` or `Failed` if one of those records is not in the log; `OffsetOutOfRange` if no record below `offset`
+    /// was ever sent; `Closed`.
     pub fn wait_written(&self, offset: u64) -> Result<()> {
         self.wait(Acks::Written, offset)
     }
 
-    /// Waits until everything below `offset` (exclusive) is durable; asks for the sync it takes.
+    /// Blocks until everything below `offset` (exclusive) is durable; asks for the sync it takes. In async code:
+    /// [`durable`](Partition::durable).
+    ///
+    /// The answer is for the records that have these offsets when this is called, as of
+    /// [`wait_written`](Partition::wait_written).
     ///
     /// # Errors
-    /// `Failed` if that can't happen any more.
+    /// As [`wait_written`](Partition::wait_written); `ReadOnly` in a read-only engine if the log doesn't prove it.
     pub fn wait_durable(&self, offset: u64) -> Result<()> {
         self.wait(Acks::Synced, offset)
     }
 
-    /// The twin of [`wait_durable`](Partition::wait_durable) for async code.
+    /// The twin of [`wait_written`](Partition::wait_written) for async code; the call itself counts, not the first
+    /// poll.
+    ///
+    /// # Errors
+    /// As [`wait_written`](Partition::wait_written).
+    pub fn written(&self, offset: u64) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
+        self.reached(Acks::Written, offset)
+    }
+
+    /// The twin of [`wait_durable`](Partition::wait_durable) for async code; the call itself counts, not the first
+    /// poll.
     ///
     /// # Errors
     /// As [`wait_durable`](Partition::wait_durable).
-    pub async fn durable(&self, offset: u64) -> Result<()> {
-        self.inner.acknowledged(Acks::Synced, offset, self.inner.progress.run()).await
+    pub fn durable(&self, offset: u64) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
+        self.reached(Acks::Synced, offset)
     }
 
     fn wait(&self, level: Acks, offset: u64) -> Result<()> {
-        self.inner.wait(level, offset, self.inner.progress.run(), None).unwrap_or(Ok(()))
+        match self.run_of(level, offset)? {
+            Some(run) => self.inner.wait(level, offset, run, None).unwrap_or(Ok(())),
+            None => Ok(()),
+        }
+    }
+
+    fn reached(&self, level: Acks, offset: u64) -> impl Future<Output = Result<()>> + Send + Unpin + use<> {
+        let mut waiting = self
+            .run_of(level, offset)
+            .map(|run| run.map(|run| Driven::new(&self.inner.env, self.inner.acknowledged(level, offset, run))));
+        FnFuture(move |context: &mut Context<'_>| match &mut waiting {
+            Ok(Some(done)) => Pin::new(done).poll(context),
+            Ok(None) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(error.clone())),
+        })
+    }
+
+    /// The run of numbers in which the record before `offset` was sent; `None` if what is asked for holds already.
+    fn run_of(&self, level: Acks, offset: u64) -> Result<Option<u32>> {
+        let progress = &self.inner.progress;
+        if self.engine.core.read_only {
+            self.inner.refresh()?;
+            let written = progress.written();
+            return match offset {
+                _ if offset > written => Err(self.out_of_range(offset, written)),
+                _ if level == Acks::Synced && offset > progress.durable() => {
+                    Err(Error::new(ErrorKind::ReadOnly).at_partition(self.topic(), self.number()))
+                }
+                _ => Ok(None),
+            };
+        }
+        let (end, run) = self.inner.sent();
+        if offset <= end {
+            return Ok(Some(run));
+        }
+        let failure = progress.failure_of(offset).map(|error| error.at_partition(self.topic(), self.number()));
+        Err(failure.or_else(|| self.inner.stopped()).unwrap_or_else(|| self.out_of_range(offset, end)))
     }
 
     // ---- reading

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, Receipt, Record, Topic};
 use crate::config::Acks;
 use crate::error::{Error, ErrorKind, Result};
-use crate::partition::{Appended, Incoming, Partition, Terms};
+use crate::partition::{Appended, Caller, Driven, Incoming, Partition, Terms};
 use crate::topic::partition_for_key;
 
 /// Sends records to one topic, or to any. Cheap to clone, to be used from many threads.
@@ -104,7 +104,9 @@ impl Producer {
                     topic = topic.current().clone();
                     let (partition, terms) = choose(&topic, &record, &incoming)?;
                     let acks = record.acks.unwrap_or(topic.config.acks);
-                    match partition.append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms).await? {
+                    let append =
+                        partition.append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms, Caller::Task);
+                    match Driven::new(&self.engine.core.env, append).await? {
                         Appended::Placed(placed) => return Ok(Receipt::new(partition.clone(), placed, 1, acks)),
                         Appended::Moved => {}
                     }
@@ -137,7 +139,7 @@ impl Producer {
             topic = topic.current().clone();
             let (partition, terms) = choose_for_all(&topic, records, &incoming)?;
             let acks = records.iter().map(|record| record.acks.unwrap_or(topic.config.acks)).max().unwrap_or_default();
-            let append = partition.append(&incoming, acks == Acks::Synced, terms);
+            let append = partition.append(&incoming, acks == Acks::Synced, terms, Caller::Thread);
             let append = self.engine.core.env.drive.wait(std::pin::pin!(append), None);
             match append.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
                 Appended::Placed(placed) => {

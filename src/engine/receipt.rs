@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::config::Acks;
 use crate::error::Result;
-use crate::partition::{Partition, Placed};
+use crate::partition::{Driven, Partition, Placed};
 
 /// Where a record stands: its partition and its number there.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -109,6 +109,7 @@ impl IntoFuture for Receipt {
 
     fn into_future(self) -> Self::IntoFuture {
         let done = self.partition.acknowledged(self.acks, self.end_offset(), self.run);
+        let done = Driven::new(&self.partition.env, done);
         Box::pin(async move { done.await.map(|()| self.metadata()) })
     }
 }

@@ -6,9 +6,10 @@ use std::task::{Poll, Waker};
 
 use super::Partition;
 use super::intake::{Incoming, Push, Tickets};
-use super::progress::FnFuture;
+use super::progress::{Caller, FnFuture};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::lock;
+use crate::panics::wake_each;
 
 /// What an append was given.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +90,15 @@ impl Partition {
         }
     }
 
-    /// Takes records, all or none; waits for a buffer in turn.
+    /// Takes records, all or none; waits for a buffer in turn. `caller`: what polls this.
     pub(crate) fn append<'a>(
         self: &'a Arc<Partition>,
         records: &'a [Incoming<'a>],
         sync: bool,
         terms: Terms,
+        caller: Caller,
     ) -> impl Future<Output = Result<Appended>> + use<'a> {
-        let mut turn = Turn { partition: self, tickets: Tickets::default() };
+        let mut turn = Turn { partition: self, tickets: Tickets::default(), caller };
         FnFuture(move |context: &mut std::task::Context<'_>| {
             let bytes = match self.limits.check(records) {
                 Ok(bytes) => bytes,
@@ -105,21 +107,21 @@ impl Partition {
             // A buffer may come between the try and the place in the queue: so once more behind it.
             let (mut waits_own, mut waits_pool) = (false, false);
             loop {
-                let waits = match self.push(records, bytes, sync, terms, turn.tickets()) {
+                match self.push(records, bytes, sync, terms, turn.tickets()) {
                     Err(error) => return Poll::Ready(Err(error)),
                     Ok(Ok(placed)) => return Poll::Ready(Ok(Appended::Placed(placed))),
                     Ok(Err(Untaken::Moved)) => return Poll::Ready(Ok(Appended::Moved)),
+                    // Not queued anew: a call since then would be forgotten.
+                    Ok(Err(Untaken::OwnLimit)) if waits_own => return Poll::Pending,
+                    Ok(Err(Untaken::NoBuffer)) if waits_pool => return Poll::Pending,
                     Ok(Err(Untaken::OwnLimit)) => {
                         turn.wait_own(context.waker());
-                        &mut waits_own
+                        waits_own = true;
                     }
                     Ok(Err(Untaken::NoBuffer)) => {
                         turn.wait_pool(context.waker());
-                        &mut waits_pool
+                        waits_pool = true;
                     }
-                };
-                if std::mem::replace(waits, true) {
-                    return Poll::Pending;
                 }
             }
         })
@@ -130,9 +132,9 @@ impl Partition {
         let wakers = {
             let mut intake = lock(&self.intake);
             intake.refuse(error);
-            intake.queue.all()
+            intake.queue.call_all()
         };
-        wakers.into_iter().for_each(crate::panics::wake);
+        wake_each(wakers);
     }
 
     /// Holds all of a topic's partitions at one moment: records that aren't sent to one by name wait
@@ -151,10 +153,10 @@ impl Partition {
         let mut wakers = Vec::new();
         for intake in &mut intakes {
             intake.release(among);
-            wakers.extend(intake.queue.all());
+            wakers.extend(intake.queue.call_all());
         }
         drop(intakes);
-        wakers.into_iter().for_each(crate::panics::wake);
+        wake_each(wakers);
     }
 }
 
@@ -165,6 +167,7 @@ impl Partition {
 struct Turn<'a> {
     partition: &'a Arc<Partition>,
     tickets: Tickets,
+    caller: Caller,
 }
 
 impl Turn<'_> {
@@ -173,25 +176,25 @@ impl Turn<'_> {
     }
 
     fn wait_own(&mut self, waker: &Waker) {
-        lock(&self.partition.intake).queue.wait(&mut self.tickets.own, waker);
+        let waker = waker.clone();
+        let replaced = lock(&self.partition.intake).queue.wait(&mut self.tickets.own, waker, self.caller);
+        drop(replaced);
     }
 
     fn wait_pool(&mut self, waker: &Waker) {
-        self.partition.env.pool.wait(&mut self.tickets.pool, waker);
+        self.partition.env.pool.wait(&mut self.tickets.pool, waker, self.caller);
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.tickets.own {
-            let next = {
+            let (left, next) = {
                 let mut intake = lock(&self.partition.intake);
-                intake.queue.leave(ticket);
-                intake.queue.first()
+                (intake.queue.leave(ticket), intake.queue.call())
             };
-            if let Some(next) = next {
-                crate::panics::wake(next);
-            }
+            drop(left);
+            wake_each(next);
         }
         if let Some(ticket) = self.tickets.pool {
             self.partition.env.pool.forget(ticket);

@@ -1,4 +1,10 @@
-//! Who does the work while somebody waits: the writer threads, or the one who waits.
+//! What does the work while something waits: the writer threads, or, in an engine without threads, the waiting
+//! thread or task itself.
+//!
+//! A waiting thread works, sleeps in the writer's queue, or parks while another thread works. A waiting task takes a
+//! few steps in each poll and never sleeps: while the disk works it has itself polled again, and when there is
+//! nothing to do it parks. News for the writer, and a worker that leaves work behind, wake every parked task: one
+//! alone may never be polled again.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -7,9 +13,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use super::WriterLoop;
+use super::inbox::{Inbox, TaskPlace};
+use super::{Env, WriterLoop};
 use crate::clock::Clock;
-use crate::lock::{AtomicBool, Mutex, OnceLock, Ordering, Parker, Unparker, lock, thread_local, try_lock};
+use crate::lock::{AtomicBool, Mutex, OnceLock, Ordering, Parker, Unparker, fence, lock, thread_local, try_lock};
+
+/// The most steps of the work that one poll of a task takes.
+const STEPS_A_POLL: usize = 8;
 
 /// See the module.
 pub(crate) enum Drive {
@@ -24,6 +34,10 @@ pub(crate) struct Inline {
     writers: Mutex<WriterLoop>,
     /// Ends the sleep of the one who works.
     worker: Waker,
+    /// Where news come in and tasks park.
+    inbox: Arc<Inbox>,
+    /// What the last step left undone: something to write, or a sync under way.
+    unfinished: AtomicBool,
     /// Who would work if nobody did.
     queued: Mutex<Vec<Arc<Waiter>>>,
     background: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -64,8 +78,10 @@ impl Waiter {
 
 impl Inline {
     pub(crate) fn new(writers: WriterLoop) -> Inline {
-        let (worker, queued, background) = (writers.waker(), Mutex::default(), OnceLock::new());
-        Inline { writers: Mutex::new(writers), worker, queued, background }
+        let (worker, inbox) = (writers.waker(), writers.inbox.clone());
+        let (queued, background) = (Mutex::default(), OnceLock::new());
+        let unfinished = AtomicBool::new(false);
+        Inline { writers: Mutex::new(writers), worker, inbox, unfinished, queued, background }
     }
 
     /// What the background threads would do, once round.
@@ -82,6 +98,7 @@ impl Inline {
             if !worked {
                 idle(&mut writers);
             }
+            self.unfinished.store(writers.is_unfinished(), Ordering::SeqCst);
             worked
         };
         if worked && let Some(background) = self.background.get() {
@@ -103,11 +120,48 @@ impl Inline {
         lock(&self.queued).retain(|queued| !Arc::ptr_eq(queued, waiter));
     }
 
-    /// Who worked works no longer: the next one may.
+    /// Who worked works no longer: the next one may. Tasks are woken only if something is left to do: each would
+    /// wake the others in turn.
     fn hand_over(&self) {
         if let Some(next) = lock(&self.queued).first() {
             next.unparker.unpark();
         }
+        fence(Ordering::SeqCst);
+        if self.unfinished.load(Ordering::SeqCst) || self.inbox.has_news() {
+            self.inbox.call_tasks();
+        }
+    }
+
+    /// One poll by a task: a few steps of the work, and no sleep.
+    fn poll<F: Future + Unpin>(
+        &self,
+        future: &mut F,
+        place: &mut TaskPlace,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let mut parked = false;
+        for _ in 0..STEPS_A_POLL {
+            if let Poll::Ready(output) = Pin::new(&mut *future).poll(context) {
+                self.hand_over();
+                return Poll::Ready(output);
+            }
+            match self.step(|writers| writers.sleep(Some(Duration::ZERO))) {
+                Some(true) => parked = false,
+                Some(false) if self.unfinished.load(Ordering::SeqCst) => break,
+                // Once more after the place is taken: news may have come before it was.
+                Some(false) | None if !parked => {
+                    place.park(&self.inbox, context.waker());
+                    parked = true;
+                }
+                Some(false) | None => {
+                    self.hand_over();
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.hand_over();
+        context.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -170,6 +224,20 @@ impl Drive {
         output
     }
 
+    /// Polls a future for a task, and does some of the work if nobody else does. `place`: where the task parks,
+    /// kept from poll to poll.
+    pub(crate) fn poll<F: Future + Unpin>(
+        &self,
+        future: &mut F,
+        place: &mut TaskPlace,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        match self {
+            Drive::Threads => Pin::new(future).poll(context),
+            Drive::Inline(inline) => inline.poll(future, place, context),
+        }
+    }
+
     /// Does the next step of the work, if that is for callers to do; never sleeps long.
     pub(crate) fn nudge(&self) {
         if let Drive::Inline(inline) = self
@@ -216,6 +284,28 @@ impl Inline {
                 return future_once(future.as_mut(), &mut context);
             }
         }
+    }
+}
+
+/// A future for a task, which does some of the engine's work in each poll if no thread does.
+pub(crate) struct Driven<F> {
+    env: Arc<Env>,
+    future: F,
+    place: TaskPlace,
+}
+
+impl<F> Driven<F> {
+    pub(crate) fn new(env: &Arc<Env>, future: F) -> Driven<F> {
+        Driven { env: env.clone(), future, place: TaskPlace::default() }
+    }
+}
+
+impl<F: Future + Unpin> Future for Driven<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Driven { env, future, place } = &mut *self;
+        env.drive.poll(future, place, context)
     }
 }
 

@@ -7,7 +7,8 @@ use crossbeam::queue::SegQueue;
 
 use super::shared::Shared;
 use super::{PartitionWriter, WriterLoop};
-use crate::lock::{AtomicBool, AtomicUsize, OnceLock, Ordering, Unparker};
+use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Unparker, fence, lock};
+use crate::panics::wake_each;
 
 /// What a writer is told to do.
 pub(crate) enum Command {
@@ -25,7 +26,7 @@ pub(crate) enum Command {
 }
 
 /// See the module.
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     ready: SegQueue<usize>,
     commands: SegQueue<Command>,
     next_slot: AtomicUsize,
@@ -34,6 +35,9 @@ pub(super) struct Inbox {
     /// The slot of the only partition that had work, for some time; else `usize::MAX`.
     alone: AtomicUsize,
     waker: Waker,
+    /// Tasks that do the writer's work when there is some, if it has no thread.
+    tasks: Mutex<Tasks>,
+    parked_tasks: AtomicUsize,
     /// The writer, if it has a thread.
     pub(super) writer: Shared<Option<WriterLoop>>,
     /// Wakes that thread.
@@ -49,6 +53,8 @@ impl Inbox {
             sleeping: AtomicBool::new(false),
             alone: AtomicUsize::new(usize::MAX),
             waker,
+            tasks: Mutex::default(),
+            parked_tasks: AtomicUsize::new(0),
             writer: Shared::new(None),
             thread: OnceLock::new(),
         }
@@ -84,6 +90,19 @@ impl Inbox {
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::SeqCst) {
             self.waker.wake_by_ref();
         }
+        if self.parked_tasks.load(Ordering::Relaxed) > 0 {
+            self.call_tasks();
+        }
+    }
+
+    /// Wakes all parked tasks: there is work, and any one of them may never be polled again.
+    pub(super) fn call_tasks(&self) {
+        let called = {
+            let mut tasks = lock(&self.tasks);
+            self.parked_tasks.store(0, Ordering::Relaxed);
+            std::mem::take(&mut tasks.parked)
+        };
+        wake_each(called.into_iter().map(|(_, waker)| waker));
     }
 
     /// Which partition is the only one with work, if one is.
@@ -105,6 +124,55 @@ impl Inbox {
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
+    }
+}
+
+/// Tasks that wait for news, in an engine without threads.
+#[derive(Default)]
+struct Tasks {
+    next_id: u64,
+    parked: Vec<(u64, Waker)>,
+}
+
+/// Where a task parks in an inbox; given up when it is dropped.
+#[derive(Default)]
+pub(crate) struct TaskPlace(Option<(Arc<Inbox>, u64)>);
+
+impl TaskPlace {
+    /// News wake `waker` from now on, once. What came before is to be looked for after this.
+    pub(super) fn park(&mut self, inbox: &Arc<Inbox>, waker: &Waker) {
+        let waker = waker.clone();
+        self.leave();
+        let mut tasks = lock(&inbox.tasks);
+        let id = tasks.next_id;
+        tasks.next_id += 1;
+        tasks.parked.push((id, waker));
+        inbox.parked_tasks.store(tasks.parked.len(), Ordering::Relaxed);
+        drop(tasks);
+        self.0 = Some((inbox.clone(), id));
+        fence(Ordering::SeqCst);
+    }
+
+    fn leave(&mut self) {
+        let Some((inbox, id)) = self.0.take() else { return };
+        let mut tasks = lock(&inbox.tasks);
+        let at = tasks.parked.iter().position(|(parked, _)| *parked == id);
+        let left = at.map(|at| tasks.parked.swap_remove(at));
+        inbox.parked_tasks.store(tasks.parked.len(), Ordering::Relaxed);
+        drop(tasks);
+        drop(left);
+    }
+}
+
+impl Drop for TaskPlace {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+impl std::fmt::Debug for TaskPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("TaskPlace").field(&self.0.as_ref().map(|(_, id)| id)).finish()
     }
 }
 

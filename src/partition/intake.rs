@@ -5,6 +5,7 @@
 //! a batch's header is a draft until the writer knows its place.
 
 use std::collections::VecDeque;
+use std::task::Waker;
 
 use super::pool::Pool;
 use super::progress::{Progress, WaitQueue};
@@ -350,26 +351,31 @@ impl Intake {
         self.open.is_none() && self.closed.is_empty()
     }
 
-    /// A group was written (or has failed): its buffer goes back. Who waited for it goes on.
-    pub(crate) fn give_back(&mut self, group: Group, pool: &Pool) -> Option<std::task::Waker> {
+    /// A group was written (or has failed): its buffer goes back. Returns who waited for one, to be woken without
+    /// a lock.
+    #[must_use = "they are woken without a lock"]
+    pub(crate) fn give_back(&mut self, group: Group, pool: &Pool) -> Vec<Waker> {
         self.lent_bytes -= group.capacity;
-        pool.give_back(group.bytes, group.capacity);
-        self.queue.first()
+        let mut woken = pool.give_back(group.bytes, group.capacity);
+        woken.extend(self.queue.call());
+        woken
     }
 
     /// Fails everything from the written offset on: groups not yet taken are dropped, numbering
-    /// goes back, a new run begins.
-    pub(crate) fn fail(&mut self, error: Error, pool: &Pool, progress: &Progress) {
+    /// goes back, a new run begins. Returns who waited for a buffer, to be woken without a lock.
+    #[must_use = "they are woken without a lock"]
+    pub(crate) fn fail(&mut self, error: Error, pool: &Pool, progress: &Progress) -> Vec<Waker> {
         self.draft = None;
         let mut dropped = std::mem::take(&mut self.closed);
         dropped.extend(self.open.take());
+        let mut woken = Vec::new();
         for group in dropped {
-            self.lent_bytes -= group.capacity;
-            pool.give_back(group.bytes, group.capacity);
+            woken.extend(self.give_back(group, pool));
         }
-        progress.end_run(error);
+        progress.end_run(error, self.next_offset);
         self.next_offset = progress.written();
         self.sync_wanted = self.sync_wanted.min(self.next_offset);
+        woken
     }
 }
 

@@ -42,19 +42,20 @@ use crate::events::Events;
 use crate::format::Mark;
 use crate::ids::LogId;
 use crate::lock::{AtomicBool, AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, fence, lock, read, write};
+use crate::panics::wake_each;
 use crate::segment::{Segment, Views};
 
 pub(crate) use append::{Appended, Placed, Terms};
 pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
-pub(crate) use drive::{Drive, Inline, UnparkWaker};
+pub(crate) use drive::{Drive, Driven, Inline, UnparkWaker};
 pub(crate) use follower::Follower;
-pub(crate) use inbox::{Command, WriterHandle};
+pub(crate) use inbox::{Command, TaskPlace, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
 pub(crate) use names::{is_own_file, is_set_aside};
 pub(crate) use pool::Pool;
-pub(crate) use progress::{FnFuture, Progress};
+pub(crate) use progress::{Caller, FnFuture, Progress};
 pub(crate) use reader::Reader;
 pub(crate) use ready::ReadySet;
 pub(crate) use recovery::{Doubt, REPAIR_INFIX, Recovered, recover};
@@ -264,7 +265,13 @@ impl Partition {
 
     /// The offset the next record gets; above the written offset while records wait to be written.
     pub(crate) fn next_offset(&self) -> u64 {
-        lock(&self.intake).next_offset()
+        self.sent().0
+    }
+
+    /// The offset the next record gets, and the run of its number: both of one moment.
+    pub(crate) fn sent(&self) -> (u64, u32) {
+        let intake = lock(&self.intake);
+        (intake.next_offset(), self.progress.run())
     }
 
     /// Why no records are taken, if none are.
@@ -326,9 +333,7 @@ impl Partition {
         let told: Vec<_> =
             read(&self.subscribers).iter().filter_map(|subscriber| subscriber.ready.set(subscriber.bit)).collect();
         let woke = !told.is_empty();
-        for waker in told {
-            crate::panics::wake(waker);
-        }
+        wake_each(told);
         woke
     }
 
@@ -356,12 +361,11 @@ impl Partition {
             }
             intake.refuse_failed(latched.clone());
             self.progress.set_failed();
-            intake.fail(latched, &self.env.pool, &self.progress);
-            intake.queue.all()
+            let mut wakers = intake.fail(latched, &self.env.pool, &self.progress);
+            wakers.extend(intake.queue.call_all());
+            wakers
         };
-        for waker in wakers {
-            crate::panics::wake(waker);
-        }
+        wake_each(wakers);
         self.progress.wake_all();
         self.tell_subscribers();
         self.env.events.emit(crate::events::Event::PartitionFailed {

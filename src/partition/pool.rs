@@ -4,8 +4,9 @@
 
 use std::task::Waker;
 
-use super::progress::WaitQueue;
+use super::progress::{Caller, WaitQueue};
 use crate::lock::{Mutex, lock};
+use crate::panics::wake_each;
 
 /// Sizes of buffers that are kept for reuse; larger ones are made and freed as needed.
 const SMALLEST_BYTES: usize = 16 << 10;
@@ -55,7 +56,8 @@ impl Pool {
         size.max(least)
     }
 
-    /// An empty buffer of exactly this capacity, if there is room and it is our turn.
+    /// An empty buffer of exactly this capacity, if there is room and it is our turn. The turn is given up by
+    /// [`forget`](Pool::forget), which calls the next.
     pub(crate) fn lend(&self, capacity: usize, ticket: Option<u64>) -> Option<Vec<u8>> {
         let mut state = lock(&self.state);
         if !state.queue.may_go(ticket) || state.lent_bytes + capacity > self.limit_bytes {
@@ -67,16 +69,13 @@ impl Pool {
             Some(_) => state.free_bytes -= capacity,
             None => state.trim(self.limit_bytes),
         }
-        let next = self.leave(&mut state, ticket);
         drop(state);
-        if let Some(next) = next {
-            crate::panics::wake(next);
-        }
         Some(kept.unwrap_or_else(|| Vec::with_capacity(capacity)))
     }
 
-    /// Takes a buffer back; `capacity` as it was lent.
-    pub(crate) fn give_back(&self, mut buffer: Vec<u8>, capacity: usize) {
+    /// Takes a buffer back; `capacity` as it was lent. Returns who is to be woken, without a lock.
+    #[must_use = "they are woken without a lock"]
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>, capacity: usize) -> Vec<Waker> {
         buffer.clear();
         let mut state = lock(&self.state);
         state.lent_bytes -= capacity;
@@ -88,29 +87,24 @@ impl Pool {
             state.free_bytes += capacity;
             state.trim(self.limit_bytes);
         }
-        let first = state.queue.first();
-        drop(state);
-        if let Some(first) = first {
-            crate::panics::wake(first);
-        }
+        state.queue.call()
     }
 
     /// Waits for a turn; the waker is called when a buffer came back.
-    pub(crate) fn wait(&self, ticket: &mut Option<u64>, waker: &Waker) {
-        lock(&self.state).queue.wait(ticket, waker);
+    pub(crate) fn wait(&self, ticket: &mut Option<u64>, waker: &Waker, caller: Caller) {
+        let waker = waker.clone();
+        let replaced = lock(&self.state).queue.wait(ticket, waker, caller);
+        drop(replaced);
     }
 
-    /// Gives up waiting.
+    /// Gives up waiting, served or not.
     pub(crate) fn forget(&self, ticket: u64) {
-        let next = self.leave(&mut lock(&self.state), Some(ticket));
-        if let Some(next) = next {
-            crate::panics::wake(next);
-        }
-    }
-
-    fn leave(&self, state: &mut State, ticket: Option<u64>) -> Option<Waker> {
-        state.queue.leave(ticket?);
-        state.queue.first()
+        let (left, next) = {
+            let mut state = lock(&self.state);
+            (state.queue.leave(ticket), state.queue.call())
+        };
+        drop(left);
+        wake_each(next);
     }
 
     fn class(&self, capacity: usize) -> Option<usize> {

@@ -13,6 +13,7 @@ use crossbeam::utils::CachePadded;
 use crate::config::Acks;
 use crate::error::Error;
 use crate::lock::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, fence, lock};
+use crate::panics::wake_each;
 
 /// After so many wake-ups for one alone, the next to wait counts as the only one.
 const ALONE_AFTER: usize = 8;
@@ -37,6 +38,8 @@ pub(crate) struct Progress {
 struct EndedRuns {
     last_run: u32,
     end_offset: u64,
+    /// The highest offset that any of them had given out (exclusive).
+    sent_end: u64,
     error: Error,
 }
 
@@ -123,16 +126,26 @@ impl Progress {
         newest.map(|runs| runs.error.clone())
     }
 
+    /// Why the record before `end_offset` is not in the log, if one was sent and failed: the newest failure.
+    pub(crate) fn failure_of(&self, end_offset: u64) -> Option<Error> {
+        let ended = lock(&self.ended_runs);
+        let of_it = |runs: &&EndedRuns| runs.end_offset < end_offset && end_offset <= runs.sent_end;
+        ended.iter().rev().find(of_it).map(|runs| runs.error.clone())
+    }
+
     /// Ends the current run at the written offset: what was numbered from there on has failed.
-    /// Called with the intake locked.
-    pub(crate) fn end_run(&self, error: Error) -> u32 {
+    /// Offsets below `sent_end` had been given out. Called with the intake locked.
+    pub(crate) fn end_run(&self, error: Error, sent_end: u64) -> u32 {
         let end_offset = self.written();
         let run = self.run.load(Ordering::Relaxed);
         {
             let mut ended = lock(&self.ended_runs);
             match ended.last_mut() {
-                Some(last) if last.end_offset == end_offset => last.last_run = run,
-                _ => ended.push(EndedRuns { last_run: run, end_offset, error }),
+                Some(last) if last.end_offset == end_offset => {
+                    last.last_run = run;
+                    last.sent_end = last.sent_end.max(sent_end);
+                }
+                _ => ended.push(EndedRuns { last_run: run, end_offset, sent_end, error }),
             }
         }
         self.run.store(run + 1, Ordering::Release);
@@ -153,9 +166,7 @@ impl Progress {
     pub(crate) fn wake_all(&self) {
         let woken = std::mem::take(&mut lock(&self.waiters).list);
         self.waiting.store(0, Ordering::Relaxed);
-        for waiter in woken {
-            crate::panics::wake(waiter.waker);
-        }
+        wake_each(woken.into_iter().map(|waiter| waiter.waker));
     }
 
     /// Wakes those who need wait no longer; how many waited, they and the others.
@@ -185,9 +196,7 @@ impl Progress {
             1 => _ = self.woken_alone.fetch_add(1, Ordering::Relaxed),
             _ => self.woken_alone.store(0, Ordering::Relaxed),
         }
-        for waiter in woken {
-            crate::panics::wake(waiter.waker);
-        }
+        wake_each(woken.into_iter().map(|waiter| waiter.waker));
         crowd
     }
 
@@ -233,16 +242,20 @@ impl Progress {
 
     /// A future that is done when `outcome` is.
     pub(crate) fn register(&self, id: &mut Option<u64>, level: Acks, end_offset: u64, waker: &Waker) {
+        // A waker is cloned before the lock and dropped after it: both may run code of the user's.
+        let waker = waker.clone();
         let mut waiters = lock(&self.waiters);
         if let Some(known) = *id
             && let Some(waiter) = waiters.list.iter_mut().find(|waiter| waiter.id == known)
         {
-            waiter.waker.clone_from(waker);
+            let replaced = std::mem::replace(&mut waiter.waker, waker);
+            drop(waiters);
+            drop(replaced);
             return;
         }
         let new = waiters.next_id;
         waiters.next_id += 1;
-        waiters.list.push(Waiter { id: new, level, end_offset, waker: waker.clone() });
+        waiters.list.push(Waiter { id: new, level, end_offset, waker });
         self.waiting.store(waiters.list.len(), Ordering::Relaxed);
         *id = Some(new);
         drop(waiters);
@@ -251,53 +264,93 @@ impl Progress {
 
     pub(crate) fn forget(&self, id: u64) {
         let mut waiters = lock(&self.waiters);
-        waiters.list.retain(|waiter| waiter.id != id);
+        let at = waiters.list.iter().position(|waiter| waiter.id == id);
+        let forgotten = at.map(|at| waiters.list.swap_remove(at));
         self.waiting.store(waiters.list.len(), Ordering::Relaxed);
+        drop(waiters);
+        drop(forgotten);
     }
 }
 
-/// First come, first served: tasks that wait for room, oldest first.
+/// What waits for room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Caller {
+    /// A blocked thread: it always comes when it is called.
+    Thread,
+    /// A task: its future may be kept and never be polled again.
+    Task,
+}
+
+/// First come, first served: threads and tasks that wait for room, oldest first.
+///
+/// Nothing waits behind a task that was called and hasn't come: it may never come. So a call reaches every task up
+/// to the first thread.
 #[derive(Debug, Default)]
 pub(crate) struct WaitQueue {
     next_ticket: u64,
-    waiting: std::collections::VecDeque<(u64, Waker)>,
+    waiting: std::collections::VecDeque<Queued>,
+}
+
+#[derive(Debug)]
+struct Queued {
+    ticket: u64,
+    waker: Waker,
+    caller: Caller,
+    called: bool,
 }
 
 impl WaitQueue {
-    /// Whether the holder of `ticket` (or, without one, a newcomer) may go first.
+    /// Whether the holder of `ticket` (or, without one, a newcomer) may go now.
     pub(crate) fn may_go(&self, ticket: Option<u64>) -> bool {
-        match self.waiting.front() {
-            None => true,
-            Some((first, _)) => ticket == Some(*first),
-        }
+        let mut before = self.waiting.iter().take_while(|queued| Some(queued.ticket) != ticket);
+        before.all(|queued| queued.caller == Caller::Task && queued.called)
     }
 
-    /// Takes a place at the end, or renews the waker of the place held.
-    pub(crate) fn wait(&mut self, ticket: &mut Option<u64>, waker: &Waker) {
+    /// Takes a place at the end, or renews the waker of the place held. Returns the waker that was there before, to
+    /// be dropped without the lock.
+    #[must_use = "a waker is dropped without the lock"]
+    pub(crate) fn wait(&mut self, ticket: &mut Option<u64>, waker: Waker, caller: Caller) -> Option<Waker> {
         if let Some(held) = *ticket
-            && let Some(entry) = self.waiting.iter_mut().find(|(number, _)| *number == held)
+            && let Some(queued) = self.waiting.iter_mut().find(|queued| queued.ticket == held)
         {
-            entry.1.clone_from(waker);
-            return;
+            queued.called = false;
+            return Some(std::mem::replace(&mut queued.waker, waker));
         }
         *ticket = Some(self.next_ticket);
-        self.waiting.push_back((self.next_ticket, waker.clone()));
+        self.waiting.push_back(Queued { ticket: self.next_ticket, waker, caller, called: false });
         self.next_ticket += 1;
+        None
     }
 
-    /// Gives the place up, served or not.
-    pub(crate) fn leave(&mut self, ticket: u64) {
-        self.waiting.retain(|(number, _)| *number != ticket);
+    /// Gives the place up, served or not. Returns its waker, to be dropped without the lock.
+    #[must_use = "a waker is dropped without the lock"]
+    pub(crate) fn leave(&mut self, ticket: u64) -> Option<Waker> {
+        let at = self.waiting.iter().position(|queued| queued.ticket == ticket)?;
+        self.waiting.remove(at).map(|queued| queued.waker)
     }
 
-    /// The one to wake next.
-    pub(crate) fn first(&self) -> Option<Waker> {
-        self.waiting.front().map(|(_, waker)| waker.clone())
+    /// Calls those that may go next: all tasks up to the first thread, and that thread. Returns the wakers of those
+    /// that weren't called before, to be woken without the lock.
+    #[must_use = "they are woken without the lock"]
+    pub(crate) fn call(&mut self) -> Vec<Waker> {
+        let first_thread = self.waiting.iter().position(|queued| queued.caller == Caller::Thread);
+        self.call_first(first_thread.map_or(self.waiting.len(), |at| at + 1))
     }
 
-    /// Everyone, to be woken after a failure.
-    pub(crate) fn all(&self) -> Vec<Waker> {
-        self.waiting.iter().map(|(_, waker)| waker.clone()).collect()
+    /// Calls everything that waits, after a failure or a change.
+    #[must_use = "they are woken without the lock"]
+    pub(crate) fn call_all(&mut self) -> Vec<Waker> {
+        self.call_first(self.waiting.len())
+    }
+
+    fn call_first(&mut self, count: usize) -> Vec<Waker> {
+        let uncalled = self.waiting.iter_mut().take(count).filter(|queued| !queued.called);
+        uncalled
+            .map(|queued| {
+                queued.called = true;
+                queued.waker.clone()
+            })
+            .collect()
     }
 }
 

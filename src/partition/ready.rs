@@ -103,7 +103,9 @@ impl ReadySet {
     /// Goes to sleep: from now on a bit that is set, or a call, wakes `waker`. `false` if there is
     /// one already.
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
-        *lock(&self.waker) = Some(waker.clone());
+        let waker = waker.clone();
+        let replaced = lock(&self.waker).replace(waker);
+        drop(replaced);
         self.sleeping.store(true, Ordering::SeqCst);
         if self.any() || self.called.load(Ordering::SeqCst) {
             self.sleeping.store(false, Ordering::SeqCst);
@@ -115,5 +117,12 @@ impl ReadySet {
     /// Ends a sleep that nobody ended.
     pub(crate) fn awake(&self) {
         self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// Ends a sleep whose task is gone: nothing keeps that task alive.
+    pub(crate) fn forget_sleeper(&self) {
+        self.awake();
+        let waker = lock(&self.waker).take();
+        drop(waker);
     }
 }

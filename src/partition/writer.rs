@@ -248,10 +248,8 @@ impl PartitionWriter {
         }
         let env = &self.partition.env;
         for group in groups.drain(..) {
-            let waker = lock(&self.partition.intake).give_back(group, &env.pool);
-            if let Some(waker) = waker {
-                crate::panics::wake(waker);
-            }
+            let woken = lock(&self.partition.intake).give_back(group, &env.pool);
+            crate::panics::wake_each(woken);
         }
         self.groups = groups;
         true
@@ -262,8 +260,9 @@ impl PartitionWriter {
         let mut intake = lock(&self.partition.intake);
         if !intake.is_empty() {
             let error = intake.refused().cloned().unwrap_or_else(|| Error::new(ErrorKind::Closed));
-            intake.fail(error, &self.partition.env.pool, &self.partition.progress);
+            let woken = intake.fail(error, &self.partition.env.pool, &self.partition.progress);
             drop(intake);
+            crate::panics::wake_each(woken);
             self.partition.progress.wake_all();
         }
         false
@@ -273,7 +272,9 @@ impl PartitionWriter {
     fn fail_append(&mut self, error: &Error) {
         if error.kind() == &ErrorKind::NoRoom && !bites("a-full-disk-fails-the-partition") {
             let error = error.clone().at_partition(&self.partition.topic, self.partition.number);
-            lock(&self.partition.intake).fail(error, &self.partition.env.pool, &self.partition.progress);
+            let env = &self.partition.env;
+            let woken = lock(&self.partition.intake).fail(error, &env.pool, &self.partition.progress);
+            crate::panics::wake_each(woken);
             self.partition.progress.wake_all();
         } else {
             self.partition.fail(error);

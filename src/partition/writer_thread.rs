@@ -88,7 +88,7 @@ impl WriterLoop {
     }
 
     /// Whether the thread is to look at once, or in its queue, though there are no news.
-    fn is_unfinished(&self) -> bool {
+    pub(super) fn is_unfinished(&self) -> bool {
         self.is_busy() || self.is_syncing() || self.is_stopping()
     }
 

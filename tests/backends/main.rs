@@ -4,6 +4,7 @@
 //! Method: one suite of scenarios, run over each. Where the system refuses io_uring, that is printed.
 
 mod describing;
+mod futures;
 mod scenarios;
 mod waiting;
 
@@ -16,6 +17,7 @@ use thalweg::{Builder, Engine, SyncMode, Writers};
 /// All scenarios.
 mod all {
     pub(crate) use super::describing::*;
+    pub(crate) use super::futures::*;
     pub(crate) use super::scenarios::*;
     pub(crate) use super::waiting::*;
 }
@@ -128,6 +130,11 @@ suite![
     several_who_wait_at_once_all_go_on,
     who_waits_alone_and_who_comes_meanwhile_lose_nothing,
     who_waits_alone_is_told_of_the_end,
+    every_future_ends,
+    a_task_that_waits_sees_what_nobody_waits_for,
+    a_task_that_reads_what_is_durable_is_not_forgotten,
+    nobody_waits_for_a_future_that_is_not_polled,
+    what_was_never_sent_is_not_waited_for,
     topics_come_and_go,
     reopening_goes_on,
     d7_a_second_writer_is_refused,

@@ -18,7 +18,7 @@ use super::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Sign;
 use crate::lock::{AtomicBool, Ordering};
-use crate::partition::{Drive, FnFuture, Partition, ReadySet};
+use crate::partition::{Drive, FnFuture, Partition, ReadySet, TaskPlace};
 
 use assigned::AssignedSet;
 use membership::InGroup;
@@ -90,9 +90,7 @@ impl Wakeup {
     /// Has the poll that waits now, or else the next one, return at once with what there is.
     pub fn wake(&self) {
         self.woken.store(true, Ordering::SeqCst);
-        if let Some(waker) = self.ready.call() {
-            crate::panics::wake(waker);
-        }
+        crate::panics::wake_each(self.ready.call());
     }
 }
 
@@ -209,7 +207,7 @@ impl Consumer {
     /// # Errors
     /// As [`poll`](Consumer::poll).
     pub fn next_batches(&mut self) -> impl Future<Output = Result<Polled>> + Unpin + '_ {
-        let mut polling = InPoll { consumer: self, begun: false };
+        let mut polling = InPoll::new(self);
         FnFuture(move |context: &mut Context<'_>| polling.poll(context))
     }
 
@@ -220,6 +218,19 @@ impl Consumer {
 
     fn take_wakeup(&self) -> bool {
         self.woken.swap(false, Ordering::SeqCst)
+    }
+
+    /// Without threads nothing syncs after `sync_ms` while a task waits: what a reader of durable records waits for is
+    /// synced at once.
+    fn want_durable(&self) {
+        if let Drive::Inline(_) = self.engine.core.env.drive {
+            for assigned in self.set.iter() {
+                let written = assigned.partition.progress.written();
+                if assigned.readable() < written {
+                    assigned.partition.want_sync(written);
+                }
+            }
+        }
     }
 
     /// What a poll does before it looks.
@@ -369,10 +380,26 @@ impl Consumer {
 struct InPoll<'a> {
     consumer: &'a mut Consumer,
     begun: bool,
+    place: TaskPlace,
 }
 
-impl InPoll<'_> {
+impl<'a> InPoll<'a> {
+    fn new(consumer: &'a mut Consumer) -> InPoll<'a> {
+        InPoll { consumer, begun: false, place: TaskPlace::default() }
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Polled>> {
+        let env = self.consumer.engine.core.env.clone();
+        let mut place = std::mem::take(&mut self.place);
+        let polled = env.drive.poll(&mut FnFuture(|context: &mut Context<'_>| self.look(context)), &mut place, context);
+        self.place = place;
+        if polled.is_ready() {
+            env.drive.nudge();
+        }
+        polled
+    }
+
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<Result<Polled>> {
         if !std::mem::replace(&mut self.begun, true)
             && let Err(error) = self.consumer.begin_poll()
         {
@@ -389,6 +416,7 @@ impl InPoll<'_> {
             }
             self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Awaited);
             if self.consumer.set.ready.sleep(context.waker()) {
+                self.consumer.want_durable();
                 return Poll::Pending;
             }
         }
@@ -397,7 +425,7 @@ impl InPoll<'_> {
 
 impl Drop for InPoll<'_> {
     fn drop(&mut self) {
-        self.consumer.set.ready.awake();
+        self.consumer.set.ready.forget_sleeper();
         self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Poll);
     }
 }

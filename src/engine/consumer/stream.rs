@@ -19,7 +19,7 @@ impl Consumer {
     /// Polls without end, as a `Stream`. Between two items [`consumer`](ConsumerStream::consumer) gives
     /// the consumer back, to commit.
     pub fn stream(&mut self) -> ConsumerStream<'_> {
-        ConsumerStream { polling: InPoll { consumer: self, begun: false } }
+        ConsumerStream { polling: InPoll::new(self) }
     }
 }
 

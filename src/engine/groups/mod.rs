@@ -177,7 +177,7 @@ impl Groups {
     pub(crate) fn call_all(&self) {
         for group in self.all() {
             let woken: Vec<_> = lock(&group.state).members.values().filter_map(|ready| ready.call()).collect();
-            woken.into_iter().for_each(crate::panics::wake);
+            crate::panics::wake_each(woken);
         }
     }
 
@@ -252,7 +252,7 @@ impl Group {
             }
         }
         drop(state);
-        woken.into_iter().for_each(crate::panics::wake);
+        crate::panics::wake_each(woken);
         told.into_iter().for_each(|event| groups.env.events.emit(event));
         result
     }
@@ -412,7 +412,7 @@ impl Group {
             false => state.members.values().filter_map(|ready| ready.call()).collect(),
         };
         drop(state);
-        woken.into_iter().for_each(crate::panics::wake);
+        crate::panics::wake_each(woken);
         if let (Some(fence), None) = (&fence, before)
             && let Some(&(waits_for, until_offset, reached_offset)) = fence.waits_for.first()
         {

@@ -6,9 +6,10 @@ use super::Bell;
 use crate::error::{Error, ErrorKind};
 use crate::format::{BATCH_HEADER_BYTES, MAX_KEY_BYTES, MAX_OFFSET, record_bytes};
 use crate::lock::AtomicU64;
+use crate::panics::wake_each;
 use crate::partition::intake::{Group, Incoming, Intake, Push, SizeLimits, Tickets};
 use crate::partition::pool::Pool;
-use crate::partition::progress::Progress;
+use crate::partition::progress::{Caller, Progress};
 
 const KIB: usize = 1 << 10;
 
@@ -59,7 +60,7 @@ impl Taking {
     }
 
     fn give_back(&mut self, group: Group) {
-        assert!(self.intake.give_back(group, &self.pool).is_none(), "nobody waits");
+        assert!(self.intake.give_back(group, &self.pool).is_empty(), "nobody waits");
     }
 
     /// How many bytes stand in each group that the writer takes now, and how many it has room for, in KiB.
@@ -114,7 +115,8 @@ fn what_fails_gives_its_buffers_back() {
     assert_eq!([taking.is_taken(8 * KIB), taking.is_taken(8 * KIB)], [true, true]);
     let mut with_the_writer = taking.take();
     assert_eq!(taking.fill(8 * KIB), 2 + 8);
-    taking.intake.fail(Error::new(ErrorKind::NoRoom), &taking.pool, &taking.progress);
+    let woken = taking.intake.fail(Error::new(ErrorKind::NoRoom), &taking.pool, &taking.progress);
+    assert!(woken.is_empty(), "nobody waits");
     assert!(taking.intake.is_empty() && taking.take().is_empty());
     assert_eq!(taking.fill(8 * KIB), 8, "the writer has 16 of the 136 KiB");
     taking.give_back(with_the_writer.pop_front().unwrap());
@@ -138,12 +140,12 @@ fn who_waits_for_a_buffer_goes_before_newcomers() {
     let mut taking = Taking::new(4 << 20, 64 * KIB);
     let (bell, waker) = Bell::new();
     let mut ticket = None;
-    taking.intake.queue.wait(&mut ticket, &waker);
+    assert!(taking.intake.queue.wait(&mut ticket, waker, Caller::Thread).is_none());
     assert_eq!(taking.fill(8 * KIB), 0);
     taking.tickets.own = ticket;
     assert!(taking.is_taken(8 * KIB));
     let group = taking.take().pop_front().unwrap();
-    taking.intake.give_back(group, &taking.pool).unwrap().wake();
+    wake_each(taking.intake.give_back(group, &taking.pool));
     assert_eq!(bell.rung(), 1);
 }
 

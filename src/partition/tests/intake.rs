@@ -9,10 +9,11 @@ use super::{Bell, builder, inner, values};
 use crate::config::TopicConfig;
 use crate::error::ErrorKind;
 use crate::format::{BATCH_HEADER_BYTES, BatchHeader, MAX_OFFSET};
+use crate::panics::wake_each;
 use crate::partition::append::{Appended, Terms};
 use crate::partition::intake::{Incoming, Intake, Push, Tickets};
 use crate::partition::pool::Pool;
-use crate::partition::progress::Progress;
+use crate::partition::progress::{Caller, Progress};
 use crate::sim::SimDisk;
 
 const RECORD: Incoming<'static> = Incoming { timestamp: 0, key: None, value: Some(b"value"), headers: &[] };
@@ -127,10 +128,10 @@ fn who_finds_all_buffers_lent_is_woken_when_one_comes_back() {
     let (bell, waker) = Bell::new();
     let mut context = Context::from_waker(&waker);
     let records = [RECORD];
-    let mut append = pin!(partition.append(&records, false, Terms::default()));
+    let mut append = pin!(partition.append(&records, false, Terms::default(), Caller::Task));
     assert!(append.as_mut().poll(&mut context).is_pending());
     assert_eq!(bell.rung(), 0);
-    pool.give_back(lent, 4 << 20);
+    wake_each(pool.give_back(lent, 4 << 20));
     assert_eq!(bell.rung(), 1);
     assert!(
         matches!(append.as_mut().poll(&mut context), Poll::Ready(Ok(Appended::Placed(placed))) if placed.offset == 0)

@@ -6,7 +6,8 @@ use std::task::Waker;
 use super::Bell;
 use crate::config::Acks;
 use crate::error::Error;
-use crate::partition::progress::{Progress, WaitQueue};
+use crate::panics::wake_each;
+use crate::partition::progress::{Caller, Progress, WaitQueue};
 
 fn bells<const N: usize>() -> ([Arc<Bell>; N], [Waker; N]) {
     let made = [(); N].map(|()| Bell::new());
@@ -33,9 +34,9 @@ fn told(error: Option<Error>) -> String {
 #[test]
 fn d4_an_offset_is_acknowledged_or_failed_in_the_run_it_was_given_in() {
     let progress = Progress::new(0, 0, 0);
-    assert_eq!(progress.end_run(Error::invalid("first")), 1);
+    assert_eq!(progress.end_run(Error::invalid("first"), 9), 1);
     progress.set_written(5);
-    assert_eq!(progress.end_run(Error::invalid("second")), 2);
+    assert_eq!(progress.end_run(Error::invalid("second"), 9), 2);
     progress.set_written(9);
     let outcome = |end_offset, run| reason(progress.outcome(Acks::Written, end_offset, run, None));
     assert_eq!([1, 5, 6].map(|end| outcome(end, 0)), ["first", "first", "first"]);
@@ -50,7 +51,7 @@ fn d4_an_offset_is_acknowledged_or_failed_in_the_run_it_was_given_in() {
 #[test]
 fn runs_that_end_at_one_offset_fail_for_the_reason_of_the_first() {
     let progress = Progress::new(0, 3, 3);
-    assert_eq!([progress.end_run(Error::invalid("first")), progress.end_run(Error::invalid("second"))], [1, 2]);
+    assert_eq!([progress.end_run(Error::invalid("first"), 9), progress.end_run(Error::invalid("second"), 9)], [1, 2]);
     for run in [0, 1] {
         let outcome = |end_offset| reason(progress.outcome(Acks::Written, end_offset, run, None));
         assert_eq!([outcome(3), outcome(4)], ["done", "first"], "run {run}");
@@ -66,7 +67,7 @@ fn of_several_failures_the_newest_is_told_that_came_before_the_run() {
     assert_eq!(told(0, 0), "nothing");
     for (number, reason) in ["first", "second", "third"].into_iter().enumerate() {
         progress.set_written(number as u64 * 5);
-        progress.end_run(Error::invalid(reason));
+        progress.end_run(Error::invalid(reason), 99);
     }
     assert_eq!([told(0, 1), told(0, 2), told(0, 3)], ["first", "second", "third"]);
     assert_eq!([told(1, 2), told(2, 3)], ["second", "third"]);
@@ -132,25 +133,76 @@ fn who_waits_counts_as_alone_after_eight_who_did() {
 }
 
 #[test]
-fn who_waits_for_room_goes_in_the_order_of_coming() {
+fn threads_that_wait_for_room_go_in_the_order_of_coming() {
     let mut queue = WaitQueue::default();
     assert!(queue.may_go(None));
     let (bells, wakers) = bells::<4>();
     let mut tickets = [None; 3];
     for at in 0..3 {
-        queue.wait(&mut tickets[at], &wakers[at]);
+        assert!(queue.wait(&mut tickets[at], wakers[at].clone(), Caller::Thread).is_none());
     }
-    queue.wait(&mut tickets[1], &wakers[3]);
+    assert!(queue.wait(&mut tickets[1], wakers[3].clone(), Caller::Thread).unwrap().will_wake(&wakers[1]));
     let may_go = |queue: &WaitQueue| tickets.map(|ticket| queue.may_go(ticket));
     assert_eq!(may_go(&queue), [true, false, false]);
     assert!(!queue.may_go(None), "newcomers come last");
-    queue.all().iter().for_each(Waker::wake_by_ref);
-    assert_eq!(rung(&bells), [1, 0, 1, 1]);
-    queue.leave(tickets[2].unwrap());
-    queue.leave(tickets[0].unwrap());
+    wake_each(queue.call());
+    assert_eq!(rung(&bells), [1, 0, 0, 0]);
+    wake_each(queue.call_all());
+    assert_eq!(rung(&bells), [1, 0, 1, 1], "the first was called already");
+    assert!(queue.leave(tickets[2].unwrap()).unwrap().will_wake(&wakers[2]));
+    assert!(queue.leave(tickets[0].unwrap()).unwrap().will_wake(&wakers[0]));
     assert_eq!(may_go(&queue), [false, true, false]);
-    queue.first().unwrap().wake();
-    assert_eq!(rung(&bells), [1, 0, 1, 2]);
-    queue.leave(tickets[1].unwrap());
-    assert!(queue.first().is_none() && queue.may_go(None));
+    assert!(queue.call().is_empty(), "it was called already");
+    assert!(queue.leave(tickets[1].unwrap()).is_some());
+    assert!(queue.leave(tickets[1].unwrap()).is_none());
+    assert!(queue.call().is_empty() && queue.may_go(None));
+}
+
+/// A waker is code of the user's: one that panics is contained, and those behind it are woken.
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_being_woken() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("from a waker");
+        }
+    }
+    let progress = Progress::new(0, 0, 0);
+    let (bells, wakers) = bells::<2>();
+    progress.register(&mut None, Acks::Written, 1, &wakers[0]);
+    progress.register(&mut None, Acks::Written, 1, &Waker::from(Arc::new(Panics)));
+    progress.register(&mut None, Acks::Written, 1, &wakers[1]);
+    progress.set_written(1);
+    assert_eq!((rung(&bells), progress.waiting()), ([1, 1], 0));
+}
+
+/// The last handle on a task may be its waker, and the task may own other futures of the engine's. Dropping it under
+/// the lock that those give their places up under would never end.
+#[test]
+fn a_waker_that_owns_another_place_is_dropped_without_the_lock() {
+    struct Owns(Arc<Progress>, u64);
+    impl std::task::Wake for Owns {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Owns {
+        fn drop(&mut self) {
+            self.0.forget(self.1);
+        }
+    }
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let progress = Arc::new(Progress::new(0, 0, 0));
+        let owner = || {
+            let mut id = None;
+            progress.register(&mut id, Acks::Written, 1, Waker::noop());
+            Waker::from(Arc::new(Owns(progress.clone(), id.unwrap())))
+        };
+        let (mut replaced, mut forgotten) = (None, None);
+        progress.register(&mut replaced, Acks::Written, 1, &owner());
+        progress.register(&mut replaced, Acks::Written, 1, Waker::noop());
+        progress.register(&mut forgotten, Acks::Written, 1, &owner());
+        progress.forget(forgotten.unwrap());
+        ended.send(progress.waiting()).unwrap();
+    });
+    assert_eq!(end.recv_timeout(std::time::Duration::from_secs(60)), Ok(1), "only the one that was polled anew");
 }

@@ -7,6 +7,7 @@ use std::task::Context;
 use super::{Bell, ENOSPC, Sleeps, builder, inner, send};
 use crate::clock::SystemClock;
 use crate::config::{Acks, TopicConfig};
+use crate::engine::Record;
 use crate::error::ErrorKind;
 use crate::partition::{ReadySet, WriterLoop};
 use crate::sim::{Operation, SimDisk};
@@ -46,6 +47,34 @@ fn d4_a_flush_tells_once_what_failed_before_it() {
     engine.flush().unwrap();
     send(&engine, "value").unwrap();
     engine.flush().unwrap();
+}
+
+/// The answer is for the run of numbers at the moment of the question: a record that takes a failed one's offset
+/// doesn't answer for it, and what had been sent and failed is no offset that was never sent.
+#[test]
+fn d4_who_waits_for_an_offset_is_answered_for_the_record_that_had_it() {
+    let disk = SimDisk::new();
+    let engine = builder(&disk).open().unwrap();
+    engine.create_topic("t", TopicConfig::default().acks(Acks::Written)).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    disk.fail_next(Operation::Write, ENOSPC);
+    let lost = partition.append_batch(&[Record::new("lost"), Record::new("lost too")]).unwrap();
+    let mut asked_before = [partition.written(1), partition.written(2)];
+    lost.wait().unwrap_err();
+    let no_room = |error: crate::Error| assert_eq!(error.kind(), &ErrorKind::NoRoom);
+    no_room(partition.wait_written(2).unwrap_err());
+    send(&engine, "another").unwrap();
+    for asked in &mut asked_before {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(asked).poll(&mut context) {
+            std::task::Poll::Ready(answer) => no_room(answer.unwrap_err()),
+            std::task::Poll::Pending => panic!("it waits for the other record"),
+        }
+    }
+    partition.wait_durable(1).unwrap();
+    no_room(partition.wait_durable(2).unwrap_err());
+    let never_sent = ErrorKind::OffsetOutOfRange { requested: 3, start: 0, end: 1 };
+    assert_eq!(partition.wait_durable(3).unwrap_err().kind(), &never_sent);
 }
 
 #[test]

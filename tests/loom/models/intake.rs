@@ -176,7 +176,8 @@ fn a_failure_takes_back_the_numbers_that_were_not_written_and_no_others() {
         let mut writer = Writer::default();
         writer.run(&log);
         let error = crate::error::Error::new(crate::error::ErrorKind::NoRoom);
-        lock(&log.intake).fail(error.clone(), &log.pool, &log.progress);
+        let woken = lock(&log.intake).fail(error.clone(), &log.pool, &log.progress);
+        assert!(woken.is_empty(), "nobody waits for a buffer");
         let (offset, run) = sender.join().unwrap();
         assert_eq!(offset, 0);
         // It was written before the failure, failed with it, or came after it.

@@ -142,7 +142,7 @@ fn who_waits_for_what_fails_is_told_so_and_others_are_not() {
             let writer = thread::spawn(move || {
                 writer.write(1);
                 writer.progress.set_failed();
-                writer.progress.end_run(failed());
+                writer.progress.end_run(failed(), 2);
                 writer.progress.wake_all();
             });
             let waiting = log.wait(level, end_offset);
@@ -162,7 +162,7 @@ fn the_next_record_of_the_same_offset_does_not_answer_for_a_failed_one() {
         let log = Log::new();
         let writer = log.clone();
         let writer = thread::spawn(move || {
-            let run = writer.progress.end_run(failed());
+            let run = writer.progress.end_run(failed(), 2);
             writer.progress.wake_all();
             writer.write(1);
             run
@@ -207,7 +207,7 @@ fn a_failure_is_told_once_to_one_who_asks_for_it() {
             log.progress.failure_between(since, run)
         };
         let writer = log.clone();
-        let writer = thread::spawn(move || writer.progress.end_run(failed()));
+        let writer = thread::spawn(move || writer.progress.end_run(failed(), 2));
         let asks = (log.clone(), told_run.clone());
         let asks = thread::spawn(move || take_failure(&asks.0, &asks.1));
         let first = [take_failure(&log, &told_run), asks.join().unwrap()];

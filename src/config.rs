@@ -98,8 +98,11 @@ pub struct EngineConfig {
     /// Milliseconds after which the engine syncs unsynced bytes by itself, 1 to 3,600,000.
     /// Default: 1,000.
     pub sync_ms: u64,
-    /// Milliseconds without members and commits after which a group and its committed offsets are
-    /// forgotten, 1,000 or more; `None`: never. Default: `None`.
+    /// Milliseconds at rest after which a group and its committed offsets are forgotten, 1,000 or more;
+    /// `None`: never. Default: `None`.
+    ///
+    /// A group rests while it has no consumer, member or not, and nobody commits for it. Only time in which
+    /// this engine is open counts: each opening, after a clean close or a crash, begins anew.
     pub offsets_retention_ms: Option<u64>,
 }
 

@@ -137,7 +137,7 @@ pub enum Event {
         /// The life of the topic that they were for.
         topic_id: crate::TopicId,
     },
-    /// A group had no members for longer than [`offsets_retention_ms`](crate::EngineConfig::offsets_retention_ms)
+    /// A group was at rest for longer than [`offsets_retention_ms`](crate::EngineConfig::offsets_retention_ms)
     /// and was forgotten.
     GroupExpired {
         /// The group.

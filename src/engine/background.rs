@@ -89,8 +89,7 @@ impl Background {
             self.groups.offsets.write_ahead();
         }
         let sync_at = self.sync_offsets_if_due(now);
-        self.groups.expire();
-        let expires = self.groups.expires().then_some(UPKEEP_EVERY);
+        let expires = self.groups.expire();
         let wait = [deadline, sync_at].into_iter().flatten().min().map(|at| at.saturating_sub(now));
         wait.into_iter().chain(expires).min()
     }

@@ -239,18 +239,11 @@ impl OffsetLog {
         })
     }
 
-    /// Deletes those of the groups that there are, all or none.
-    pub(super) fn delete_groups(&mut self, names: &[impl AsRef<str>], now_ms: i64) -> Result<Ticket> {
+    /// Deletes the group, if it is there.
+    pub(super) fn delete_group(&mut self, name: &str, now_ms: i64) -> Result<Ticket> {
         self.write(now_ms, |state, body| {
-            let numbers = names.iter().filter_map(|name| state.number(name.as_ref()));
-            numbers.map(|number| u64::from(blank(OffsetEntryKind::Delete, number).encode(body))).sum()
+            state.number(name).map_or(0, |number| u64::from(blank(OffsetEntryKind::Delete, number).encode(body)))
         })
-    }
-
-    pub(super) fn expire(&mut self, now_ms: i64, retention_ms: u64) -> Result<Vec<String>> {
-        let names = self.state.expired(now_ms, retention_ms);
-        self.delete_groups(&names, now_ms)?;
-        Ok(names)
     }
 
     pub(super) fn keep_topics(&mut self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {

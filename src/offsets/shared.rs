@@ -126,7 +126,7 @@ impl Offsets {
     /// Deletes a group and all it committed; one that isn't known is fine. Errors as of
     /// [`commit`](Offsets::commit).
     pub(crate) fn delete_group(&self, group: &str, now_ms: i64) -> Result<Ticket> {
-        lock(&self.log).delete_groups(&[group], now_ms)
+        lock(&self.log).delete_group(group, now_ms)
     }
 
     /// Returns when everything up to the ticket survives power loss. One sync serves all who wait.
@@ -172,12 +172,6 @@ impl Offsets {
     /// for it.
     pub(crate) fn write_ahead(&self) {
         while lock(&self.log).write_ahead() {}
-    }
-
-    /// Deletes the groups that have been without members for so long (counted from their newest commit,
-    /// should that be later); their names, sorted. Errors as of [`commit`](Offsets::commit).
-    pub(crate) fn expire(&self, now_ms: i64, retention_ms: u64) -> Result<Vec<String>> {
-        lock(&self.log).expire(now_ms, retention_ms)
     }
 
     /// Forgets the commits of topics that are gone; which those were, by group. Writes nothing: the

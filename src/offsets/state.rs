@@ -70,20 +70,10 @@ pub(crate) struct GroupOffsets {
     pub(crate) epoch: u32,
 }
 
+#[cfg(feature = "sim")]
 impl GroupOffsets {
-    #[cfg(feature = "sim")]
     pub(crate) fn commit(&self, topic_id: TopicId, partition: u32) -> Option<&Commit> {
         self.commits.get(&(topic_id, partition))
-    }
-
-    /// Since when nothing was heard of a group without members: when it became empty, or its newest
-    /// commit, should that be later. `None` while it has members.
-    pub(crate) fn idle_since_ms(&self) -> Option<i64> {
-        if self.state.is_some() {
-            return None;
-        }
-        let newest = self.commits.values().map(|commit| commit.committed_ms).max();
-        newest.max(self.empty_since_ms)
     }
 }
 
@@ -269,15 +259,6 @@ impl OffsetState {
             });
         }
         gone.into_iter().collect()
-    }
-
-    /// The groups that nothing was heard of for `retention_ms`, by name.
-    pub(super) fn expired(&self, now_ms: i64, retention_ms: u64) -> Vec<String> {
-        let is_expired = |offsets: &GroupOffsets| {
-            let since_ms = offsets.idle_since_ms();
-            since_ms.is_some_and(|since| u64::try_from(now_ms.saturating_sub(since)).is_ok_and(|ms| ms >= retention_ms))
-        };
-        self.groups().filter(|(_, offsets)| is_expired(offsets)).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// The entries that lead to this state, in an order in which they may be applied.

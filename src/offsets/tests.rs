@@ -111,7 +111,6 @@ enum Call {
     Empty(&'static str, u32),
     DeleteCommits(&'static str, Vec<u32>),
     DeleteGroup(&'static str),
-    Expire(u64),
 }
 
 const METADATA: [u8; 4_096] = [0x5a; 4_096];
@@ -135,10 +134,6 @@ impl Call {
                 offsets.delete_commits(group, &partitions, now_ms)
             }
             Call::DeleteGroup(group) => offsets.delete_group(group, now_ms),
-            Call::Expire(retention_ms) => {
-                offsets.expire(now_ms, *retention_ms)?;
-                Ok(lock(&offsets.log).end())
-            }
         }
     }
 
@@ -177,11 +172,6 @@ impl Call {
                 }
             }
             Call::DeleteGroup(group) => drop(view.remove(*group)),
-            Call::Expire(retention_ms) => view.retain(|_, group| {
-                let times = group.commits.values().map(|commit| commit.committed_ms).chain(group.empty_since_ms);
-                let since = times.max();
-                group.state.is_some() || since.is_none_or(|since| now_ms - since < *retention_ms as i64)
-            }),
         }
     }
 }
@@ -205,8 +195,7 @@ impl Random {
             0 => Call::State(group, generation, self.below(4) as u32),
             1 => Call::Empty(group, generation),
             2 => Call::DeleteCommits(group, (0..self.below(5) as u32).collect()),
-            3 => Call::DeleteGroup(group),
-            4 => Call::Expire(self.below(40)),
+            3 | 4 => Call::DeleteGroup(group),
             _ => {
                 let count = 1 + self.below(6);
                 let mut commit = || (self.below(6) as u32, self.below(1_000), self.below(40) as usize);
@@ -248,7 +237,7 @@ fn there_is_no_file_before_the_first_group() {
     offsets.delete_group("a", 1).unwrap();
     offsets.delete_commits("a", &[(TopicId(1), 0)], 1).unwrap();
     let nothing = offsets.commit("a", 1, &[], 1).unwrap();
-    assert_eq!((offsets.expire(100, 0), offsets.sync_to(nothing), offsets.sync_all()), (Ok(vec![]), Ok(()), Ok(())));
+    assert_eq!((offsets.sync_to(nothing), offsets.sync_all()), (Ok(()), Ok(())));
     assert_eq!((names(&disk), offsets.has_unsynced(), offsets.damage().is_none()), (vec![], false, true));
     assert!(offsets.with(|state| state.group("a").is_none()));
     offsets.commit("a", 1, &[new(0, 7)], 1).unwrap();
@@ -355,31 +344,6 @@ fn what_the_state_takes_is_counted_right() {
             offsets.with(|state| assert_eq!(state.live_bytes(), encoded_bytes(state), "seed {seed}"));
         }
     }
-}
-
-#[test]
-fn a_group_expires_when_it_has_been_without_members_for_long_enough() {
-    let disk = new_disk();
-    let offsets = open(&disk, 1);
-    offsets.commit("busy", 1, &[new(0, 1)], 0).unwrap();
-    offsets.put_state("busy", 1, &snapshot(1), 0).unwrap();
-    offsets.commit("left", 1, &[new(0, 1)], 10).unwrap();
-    offsets.put_state("left", 1, &snapshot(1), 10).unwrap();
-    offsets.put_empty("left", 1, 1_000).unwrap();
-    offsets.commit("never had any", 0, &[new(0, 1)], 500).unwrap();
-    offsets.put_empty("set by hand", 1, 0).unwrap();
-    offsets.commit("set by hand", 0, &[new(0, 1)], 1_200).unwrap();
-    assert_eq!(offsets.expire(599, 100), Ok(vec![]));
-    assert_eq!(offsets.expire(600, 100), Ok(vec!["never had any".to_owned()]));
-    // The moment is stored: it counts over a restart, and a clock that goes back does no harm.
-    drop(offsets);
-    let offsets = open(&disk, 2);
-    assert_eq!((offsets.expire(-5, 100), offsets.expire(i64::MIN, 0)), (Ok(vec![]), Ok(vec![])));
-    assert_eq!(offsets.expire(1_099, 100), Ok(vec![]));
-    assert_eq!(offsets.expire(1_100, 100), Ok(vec!["left".to_owned()]));
-    assert_eq!(offsets.expire(i64::MAX, 0), Ok(vec!["set by hand".to_owned()]));
-    assert_eq!(offsets.expire(i64::MAX, u64::MAX), Ok(vec![]));
-    assert_eq!(found(&disk).into_keys().collect::<Vec<_>>(), ["busy"]);
 }
 
 #[test]

@@ -331,19 +331,59 @@ fn d5_damage_to_any_life_of_the_offset_log_is_never_taken_for_a_torn_tail() {
 }
 
 #[test]
-fn groups_expire_when_the_embedder_says_so() {
-    let world = World::new();
-    let engine = with_topic(&world, 1);
-    fill(&engine, 0, 0, 3);
-    let mut a = member(&engine, "g").start().unwrap();
-    drain(&mut a);
-    a.commit().unwrap();
-    drop((a, engine));
-    world.pass(1_000);
-    let engine = world.builder().offsets_retention_ms(Some(60_000)).open().unwrap();
-    fill(&engine, 0, 3, 1);
-    assert_eq!(engine.groups().unwrap(), [] as [&str; 0]);
-    assert_eq!(world.told(|event| matches!(event, Event::GroupExpired { group } if group == "g")), 1);
+fn groups_at_rest_expire_while_the_engine_is_open() {
+    for killed in [false, true] {
+        let mut world = World::new();
+        let open = |world: &World| world.builder().offsets_retention_ms(Some(60_000)).open().unwrap();
+        let expired = |world: &World| world.told(|event| matches!(event, Event::GroupExpired { .. }));
+        let engine = open(&world);
+        engine.create_topic("t", TopicConfig::default()).unwrap();
+        fill(&engine, 0, 0, 3);
+        for group in ["left", "by hand"] {
+            let mut a = member(&engine, group).start().unwrap();
+            drain(&mut a);
+            a.commit().unwrap();
+        }
+        engine.sync().unwrap();
+        // While no engine is open nobody could have done anything.
+        if killed {
+            std::mem::forget(engine);
+            world.disk = world.disk.crash(CrashPolicy::Kill);
+        } else {
+            engine.close().unwrap();
+        }
+        world.pass(1_000);
+        let engine = open(&world);
+        fill(&engine, 0, 3, 1);
+        assert_eq!(engine.groups().unwrap(), ["by hand", "left"]);
+        // A consumer with nothing to commit is none at rest, member or not; nor is a group that was reset.
+        let mut by_hand = engine.consumer("by hand").assign([("t", 0)]).start().unwrap();
+        let mut waits =
+            member(&engine, "waits").session_timeout(Duration::MAX).max_poll_interval(Duration::MAX).start().unwrap();
+        assert_eq!((drain(&mut by_hand), drain(&mut waits).len()), (vec![(0, 3)], 4));
+        by_hand.commit().unwrap();
+        waits.commit().unwrap();
+        world.pass(59);
+        fill(&engine, 0, 4, 1);
+        assert_eq!(engine.groups().unwrap(), ["by hand", "left", "waits"]);
+        engine.reset_group("set", "t", ResetTo::Earliest, false).unwrap();
+        world.pass(1);
+        fill(&engine, 0, 5, 1);
+        assert_eq!(
+            (engine.groups().unwrap(), expired(&world)),
+            (vec!["by hand".into(), "set".into(), "waits".into()], 1)
+        );
+        world.pass(500);
+        fill(&engine, 0, 6, 1);
+        assert_eq!((engine.groups().unwrap(), expired(&world)), (vec!["by hand".into(), "waits".into()], 2));
+        drop((by_hand, waits));
+        world.pass(59);
+        fill(&engine, 0, 7, 1);
+        assert_eq!(engine.groups().unwrap(), ["by hand", "waits"]);
+        world.pass(1);
+        fill(&engine, 0, 8, 1);
+        assert_eq!((engine.groups().unwrap(), expired(&world)), (vec![], 4));
+    }
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Consumer {
         in_group: InGroup,
         partitions: Vec<(String, u32)>,
     ) -> Result<Consumer> {
+        in_group.group.count_by_hand(&engine.core.groups, true);
         let mut consumer = Consumer::empty(engine, Some(in_group));
         for (topic, partition) in partitions {
             let partition = consumer.engine.core.topic(&topic)?.partition(partition)?.clone();
@@ -394,6 +395,9 @@ impl Drop for Callback<'_> {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if let Some(InGroup { group, membership: None, .. }) = &self.group {
+            group.count_by_hand(&self.engine.core.groups, false);
+        }
         if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
             group.leave(&self.engine.core.groups, member);
             // With an instance id its place is kept for a while; an assignor that panicked is called again.

@@ -27,6 +27,10 @@ use super::Topic;
 pub use admin::{OffsetReset, ResetTo};
 pub use describe::{GroupDescription, GroupOffset, GroupState, MemberDescription};
 
+/// How often is looked for groups that expire, as a part of the time that they are kept.
+const LOOKS: u64 = 100;
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+
 /// The longest name of a group, member or instance.
 const MAX_NAME_BYTES: usize = 249;
 
@@ -37,8 +41,12 @@ pub(crate) struct Groups {
     epoch: u32,
     groups: Mutex<HashMap<String, Arc<Group>>>,
     topics: RwLock<Arc<TopicTable>>,
-    /// Groups without members are forgotten after so long.
+    /// Groups at rest are forgotten after this time.
     retention_ms: Option<u64>,
+    /// When the engine was opened: no group rests longer than it has been open.
+    opened: Duration,
+    /// When is looked for groups that expire.
+    expire_at: Mutex<Duration>,
 }
 
 /// One group.
@@ -49,6 +57,10 @@ pub(crate) struct Group {
 
 struct State {
     coordinator: Coordinator,
+    /// Consumers with partitions assigned by hand.
+    by_hand: u32,
+    /// When something was last done with the group: it rests from here, while it has no consumers.
+    rests_since: Duration,
     /// How to wake each member.
     members: HashMap<String, Arc<ReadySet>>,
     /// Where partitions without a committed offset were begun.
@@ -80,7 +92,9 @@ pub(crate) struct Committed {
 
 impl Groups {
     pub(crate) fn new(env: Arc<Env>, offsets: Offsets, epoch: u32, retention_ms: Option<u64>) -> Groups {
-        Groups { env, offsets, epoch, groups: Mutex::default(), topics: RwLock::default(), retention_ms }
+        let opened = env.clock.monotonic();
+        let (groups, topics, expire_at) = (Mutex::default(), RwLock::default(), Mutex::new(opened));
+        Groups { env, offsets, epoch, groups, topics, retention_ms, opened, expire_at }
     }
 
     /// The group of this name; it is made if need be.
@@ -97,6 +111,8 @@ impl Groups {
         let coordinator = Coordinator::new(name, self.epoch, generation, read(&self.topics).clone());
         let state = State {
             coordinator,
+            by_hand: 0,
+            rests_since: self.opened,
             members: HashMap::new(),
             starts: HashMap::new(),
             fences: HashMap::new(),
@@ -151,26 +167,39 @@ impl Groups {
             .min()
     }
 
-    /// Forgets groups that have been without members for longer than the embedder wants.
-    pub(crate) fn expire(&self) {
-        let Some(retention_ms) = self.retention_ms else { return };
-        match self.offsets.expire(self.env.clock.wall_ms(), retention_ms) {
-            Ok(expired) => {
-                for group in expired {
-                    self.env.events.emit(Event::GroupExpired { group });
+    /// Forgets groups that have been at rest for longer than the embedder wants: without consumers and
+    /// commits, while the engine was open. How long until that is to be done again, if groups expire at all.
+    ///
+    /// By the monotonic clock: neither the time before the opening nor a jump of the wall clock is rest.
+    pub(crate) fn expire(&self) -> Option<Duration> {
+        let retention_ms = self.retention_ms?;
+        let now = self.env.clock.monotonic();
+        {
+            let mut expire_at = lock(&self.expire_at);
+            if now < *expire_at {
+                return Some(*expire_at - now);
+            }
+            *expire_at = now.saturating_add(Duration::from_millis(retention_ms / LOOKS).max(SHORTEST_LOOK));
+        }
+        let retention = Duration::from_millis(retention_ms);
+        if now.saturating_sub(self.opened) >= retention {
+            let names: Vec<_> = self.offsets.with(|state| state.groups().map(|(name, _)| name.to_owned()).collect());
+            for name in names {
+                match self.group(&name).and_then(|group| group.expire(self, now, retention)) {
+                    Ok(false) => {}
+                    Ok(true) => self.env.events.emit(Event::GroupExpired { group: name }),
+                    Err(error) => {
+                        self.env.events.emit(Event::Background { what: "expiring groups", error });
+                        break;
+                    }
                 }
             }
-            Err(error) => self.env.events.emit(Event::Background { what: "expiring groups", error }),
         }
+        Some(lock(&self.expire_at).saturating_sub(now))
     }
 
     pub(crate) fn clock(&self) -> &dyn crate::clock::Clock {
         &*self.env.clock
-    }
-
-    /// Whether groups expire.
-    pub(crate) fn expires(&self) -> bool {
-        self.retention_ms.is_some()
     }
 
     /// Has every member look up: the engine is being closed.
@@ -217,6 +246,9 @@ impl Group {
         if effects.is_empty() {
             return result;
         }
+        if state.coordinator.is_empty() {
+            state.rests_since = groups.env.clock.monotonic();
+        }
         let (mut woken, mut told) = (Vec::new(), Vec::new());
         let mut stored = false;
         for effect in effects {
@@ -255,6 +287,25 @@ impl Group {
         crate::panics::wake_each(woken);
         told.into_iter().for_each(|event| groups.env.events.emit(event));
         result
+    }
+
+    /// A consumer with partitions assigned by hand came, or went.
+    pub(crate) fn count_by_hand(&self, groups: &Groups, came: bool) {
+        let mut state = lock(&self.state);
+        state.by_hand = if came { state.by_hand.saturating_add(1) } else { state.by_hand.saturating_sub(1) };
+        state.rests_since = groups.env.clock.monotonic();
+    }
+
+    /// Forgets the group if it has been at rest for this time; whether it has. Under its lock, so that nothing
+    /// is committed meanwhile.
+    fn expire(&self, groups: &Groups, now: Duration, retention: Duration) -> Result<bool> {
+        let state = lock(&self.state);
+        let rested = now.saturating_sub(state.rests_since);
+        if state.by_hand > 0 || !state.coordinator.is_empty() || rested < retention {
+            return Ok(false);
+        }
+        groups.offsets.delete_group(&self.name, groups.env.clock.wall_ms())?;
+        Ok(true)
     }
 
     /// Takes a member in; `ready` is how to wake it.
@@ -313,7 +364,8 @@ impl Group {
 
     /// Appends commits, all at once, of those partitions for which whoever makes them may.
     pub(crate) fn commit(&self, groups: &Groups, committing: &Committing<'_>) -> Result<Committed> {
-        let state = lock(&self.state);
+        let mut state = lock(&self.state);
+        state.rests_since = groups.env.clock.monotonic();
         let mut refused = Vec::new();
         let generation = match committing.member {
             Some((member, generation)) => {

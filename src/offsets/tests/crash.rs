@@ -74,7 +74,7 @@ fn script(disk: &SimDisk, model: &mut Model) -> Result<()> {
         Call::Empty("b", 3),
         Call::Commit("c", 3, vec![(0, 3, 4_096), (1, 3, 0)]),
         Call::DeleteGroup("c"),
-        Call::Expire(5),
+        Call::DeleteGroup("a"),
         Call::Commit("b", 3, vec![(0, 3, 2_000)]),
         Call::Commit("b", 3, vec![(0, 4, 2_000)]),
         Call::Commit("b", 3, vec![(0, 5, 2_000)]),

@@ -130,6 +130,9 @@ impl File for Watched<dyn File> {
     fn give_back(&self, length: u64) -> io::Result<()> {
         self.step(Step::Other)?.give_back(length)
     }
+    fn inode(&self) -> io::Result<u64> {
+        self.of.inode()
+    }
     fn length(&self) -> io::Result<u64> {
         self.of.length()
     }

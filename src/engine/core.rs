@@ -16,7 +16,7 @@ use crate::ids::TopicId;
 use crate::lock::{
     AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write,
 };
-use crate::partition::{Env, WriterHandle};
+use crate::partition::{Env, Noted, WriterHandle};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner};
 
@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(super) catalog_moved: AtomicBool,
     /// When a reader looks at the catalogue next without being asked to, in nanoseconds of the clock.
     pub(super) next_look: AtomicU64,
+    /// How far partitions were synced, as was noted when the directory was opened.
+    pub(super) noted: Noted,
     pub(super) seed: u64,
     pub(super) recovery: OnceLock<Recovery>,
 }
@@ -233,6 +235,8 @@ impl Core {
             match catalog.put_clean(self.groups.offsets.durable_end(), self.env.clock.wall_ms()) {
                 Ok(()) => {
                     let end = catalog.end_position();
+                    // All that they say stands in the catalogue: with damage, or a failure, it isn't closed cleanly.
+                    self.env.evidence.remove();
                     // A note for `verify`, which does without.
                     let _ = lock_file::note_closed(&*self.env.disk, &self.dir, catalog.path(), end);
                 }

@@ -10,7 +10,7 @@ use crate::clock::precise_wall_ms;
 use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
-use crate::partition::SET_ASIDE;
+use crate::partition::{EVIDENCE_NAME, SET_ASIDE};
 use crate::topic::{Catalog, DELETED_PREFIX};
 
 pub(crate) const TOPICS_NAME: &str = "topics";
@@ -74,7 +74,7 @@ pub(super) fn check_directory(options: &Options) -> Result<bool> {
     let entries = options.disk.list(dir).map_err(|error| Error::io(error).at_path(dir))?;
     if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
         for entry in &entries {
-            let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
+            let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE, EVIDENCE_NAME].contains(&entry.name.as_str())
                 || entry.name.starts_with("catalog-")
                 || entry.name.starts_with("offsets-")
                 || entry.name.ends_with(".tmp");

@@ -22,8 +22,8 @@ use crate::keyed::Cut;
 use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
 use crate::offsets::Offsets;
 use crate::partition::{
-    Chores, Command, Doubt, Drive, Env, Follower, Inline, Partition, PartitionPlace, PartitionWriter, Pool, Recovered,
-    WriterHandle, WriterLoop, recover,
+    Chores, Command, Doubt, Drive, Env, Evidence, Follower, Inline, Noted, Partition, PartitionPlace, PartitionWriter,
+    Pool, Recovered, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::teeth::bites;
@@ -83,7 +83,9 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
     for error in [catalog.take_not_written(), offsets.take_not_written()].into_iter().flatten() {
         options.events.emit(Event::Background { what: "writing what an earlier engine left", error });
     }
-    let core = assemble(options, catalog, offsets, epoch, guard)?;
+    // Before any segment is read: beside a live writer these may only be newer.
+    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
+    let core = assemble(options, catalog, offsets, noted, epoch, guard)?;
     let engine = Engine { core };
     engine.open_topics(epoch, Recovery { clean, sync_failed: matches!(left, Left::SyncFailed), ..Recovery::none() })?;
     engine.open_groups();
@@ -95,10 +97,13 @@ fn assemble(
     options: Options,
     catalog: Catalog,
     offsets: Offsets,
+    noted: Noted,
     epoch: u32,
     guard: Option<Box<dyn Send + Sync>>,
 ) -> Result<Arc<Core>> {
     let Options { dir, config, clock, events, seed, read_only, disk, .. } = options;
+    let is_there = |id| catalog.state().topic_by_id(id).is_some();
+    let evidence = Evidence::new(disk.clone(), &dir, catalog.engine_id(), &noted, is_there);
     let catalog = Arc::new(Mutex::new(catalog));
     let mut loops = Vec::new();
     let mut drive = Drive::Threads;
@@ -118,15 +123,16 @@ fn assemble(
         }
     }
     let epochs = (catalog.clone(), clock.clone());
-    let noted = (disk.clone(), dir.clone());
+    let failures = (disk.clone(), dir.clone());
     let env = Arc::new(Env {
         pool: Pool::new(config.buffer_bytes, config.write_bytes),
         views: Views::new(MAPPED_SEGMENTS),
         chores: Chores::default(),
         drive,
+        evidence,
         next_epoch: Box::new(move || lock(&epochs.0).begin_epoch(epochs.1.wall_ms())),
         // Without the note the next one believes memory, until its own first sync tells.
-        sync_failed: Box::new(move || drop(note_failed_sync(&*noted.0, &noted.1))),
+        sync_failed: Box::new(move || drop(note_failed_sync(&*failures.0, &failures.1))),
         look: OnceLock::new(),
         disk,
         clock,
@@ -161,6 +167,7 @@ fn assemble(
         closed: AtomicBool::new(false),
         catalog_moved: AtomicBool::new(false),
         next_look: AtomicU64::new(0),
+        noted,
         seed,
         recovery: OnceLock::new(),
     });
@@ -343,6 +350,7 @@ impl Core {
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
         let doubt = if self.read_only { Doubt::Nothing } else { doubt };
+        let noted = self.noted.durable_offset(log.topic_id, log.partition);
         if !self.read_only
             && let Err(error) = disk.create_dir_all(dir)
         {
@@ -355,7 +363,7 @@ impl Core {
             if tries > 0 {
                 mark = self.newest_mark(log)?.or(mark);
             }
-            match recover(disk, dir, log, config, mark.as_ref(), doubt) {
+            match recover(disk, dir, log, config, mark.as_ref(), noted, doubt) {
                 // Beside a live writer, evidence may have been read that is newer than the bytes before it,
                 // and what the catalogue says may be older than what is left of the log.
                 Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,

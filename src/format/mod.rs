@@ -12,6 +12,7 @@ mod example;
 mod file_header;
 mod group_state;
 mod index_entry;
+mod note;
 mod offset_entry;
 mod record;
 
@@ -23,6 +24,7 @@ pub(crate) use file_header::tests::example as example_header;
 pub(crate) use file_header::{FILE_HEADER_BYTES, FileHeader, FileKind, Previous, seed_as_it_stands};
 pub(crate) use group_state::{GroupSnapshot, MemberSnapshot};
 pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};
+pub(crate) use note::Note;
 pub(crate) use offset_entry::{MAX_METADATA_BYTES, OffsetEntry, OffsetEntryKind};
 pub(crate) use record::{
     HeaderSection, MAX_KEY_BYTES, RawRecord, RecordWalk, check_records, encode_record, record_bytes,

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::number_of;
-use crate::partition::SET_ASIDE;
+use crate::partition::{EVIDENCE_NAME, Noted, SET_ASIDE};
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
 
 /// How often something is looked at again, at most, that doesn't fit beside a live writer.
@@ -150,7 +150,7 @@ impl Check<'_> {
         let newest = |prefix: &str| root.iter().filter_map(|entry| number_of(&entry.name, prefix)).max();
         let (catalog, offsets) = (newest("catalog"), newest("offsets"));
         for entry in root {
-            let known = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str())
+            let known = [LOCK_NAME, TOPICS_NAME, SET_ASIDE, EVIDENCE_NAME].contains(&entry.name.as_str())
                 || number_of(&entry.name, "catalog").is_some_and(|number| Some(number) == catalog)
                 || number_of(&entry.name, "offsets").is_some_and(|number| Some(number) == offsets);
             if !known {
@@ -162,16 +162,19 @@ impl Check<'_> {
     fn topics(&mut self, mut state: CatalogState) -> Result<()> {
         let topics: Vec<_> = state.topics().map(|topic| (topic.id, topic.config.partitions)).collect();
         self.found.topics = topics.len() as u64;
+        let engine_id = state.engine().map_or(EngineId([0; 16]), |(id, _)| id);
+        // Before any segment: beside a live writer these may only be newer.
+        let noted = Noted::read(&*self.disk, self.dir, engine_id)?;
         for (id, partitions) in topics {
             for number in 0..partitions {
-                self.partition(&mut state, id, number)?;
+                self.partition(&mut state, &noted, id, number)?;
             }
         }
         self.unknown_topics(&state)
     }
 
     /// One partition; beside a live writer again, until it is well or twice the same is wrong with it.
-    fn partition(&mut self, state: &mut CatalogState, id: TopicId, number: u32) -> Result<()> {
+    fn partition(&mut self, state: &mut CatalogState, noted: &Noted, id: TopicId, number: u32) -> Result<()> {
         let places = |found: &partition::Found| -> Vec<_> {
             found.damage.iter().map(|damage| (damage.path.clone(), damage.position)).collect()
         };
@@ -180,7 +183,7 @@ impl Check<'_> {
             // It may have been deleted meanwhile.
             let Some(topic) = state.topic_by_id(id) else { return Ok(()) };
             let engine_id = state.engine().map_or(EngineId([0; 16]), |(id, _)| id);
-            let files = files_of(self.dir, engine_id, topic, number, state.epoch());
+            let files = files_of(self.dir, engine_id, topic, number, noted, state.epoch());
             let found = partition::check(&*self.disk, &files, &mut self.meter)?;
             let wrong = places(&found);
             if wrong.is_empty() || before.as_ref() == Some(&wrong) || look == LOOKS || !self.is_live() {
@@ -249,8 +252,8 @@ impl Check<'_> {
             for (number, dir) in partition_dirs(&*self.disk, &path.join(&entry.name))? {
                 self.found.partitions += 1;
                 let Some(log) = lost_entries::log_of(&*self.disk, &dir) else { continue };
-                let (topic, config, mark) = (entry.name.as_str(), &TopicConfig::default(), None);
-                let files = PartitionFiles { dir, log, topic, number, config, mark, epoch: u32::MAX };
+                let (topic, config, mark, noted) = (entry.name.as_str(), &TopicConfig::default(), None, 0);
+                let files = PartitionFiles { dir, log, topic, number, config, mark, noted, epoch: u32::MAX };
                 let found = partition::check(&*self.disk, &files, &mut self.meter)?;
                 found.add_to(&mut self.found);
             }
@@ -269,6 +272,7 @@ pub(super) fn files_of<'a>(
     engine_id: EngineId,
     topic: &'a Topic,
     number: u32,
+    noted: &Noted,
     epoch: u32,
 ) -> PartitionFiles<'a> {
     PartitionFiles {
@@ -278,6 +282,7 @@ pub(super) fn files_of<'a>(
         number,
         config: &topic.config,
         mark: topic.mark(number).copied(),
+        noted: noted.durable_offset(topic.id, number),
         epoch,
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct PartitionFiles<'a> {
     pub(super) number: u32,
     pub(super) config: &'a TopicConfig,
     pub(super) mark: Option<Mark>,
+    /// Everything below this offset was durable, as the file `evidence` says.
+    pub(super) noted: u64,
     /// The newest epoch the catalogue knows: nothing can be of a newer one.
     pub(super) epoch: u32,
 }
@@ -134,12 +136,13 @@ impl Check<'_, '_> {
             }
         };
         let candidates = self.candidates(&entries)?;
-        self.evidence = self.files.mark.map_or(0, |mark| mark.durable_offset.max(mark.log_start_offset));
+        self.evidence =
+            self.files.mark.map_or(0, |mark| mark.durable_offset.max(mark.log_start_offset)).max(self.files.noted);
         for header in candidates.iter().filter_map(|file| file.header.as_ref().ok()) {
             self.evidence = self.evidence.max(header.durable_before);
         }
-        let PartitionFiles { dir, log, config, mark, .. } = self.files;
-        match recover(self.disk, dir, log, config, mark.as_ref(), Doubt::Nothing) {
+        let PartitionFiles { dir, log, config, mark, noted, .. } = self.files;
+        match recover(self.disk, dir, log, config, mark.as_ref(), *noted, Doubt::Nothing) {
             Ok(recovered) if recovered.damage.is_none() => self.sound(&candidates, &recovered)?,
             Ok(Recovered { damage, .. }) => self.damaged(&candidates, damage)?,
             Err(error) if prevents(&error) => return Err(error),

@@ -134,7 +134,7 @@ impl Follower {
         let mut tries = 0;
         loop {
             let (dir, config) = (&partition.dir, partition.config());
-            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), Doubt::Nothing);
+            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), 0, Doubt::Nothing);
             match found {
                 Ok(found) if found.damage.is_none() || tries == 5 => return Ok(found),
                 Err(error) if !is_not_found(&error) || tries == 5 => return Err(error),

@@ -8,6 +8,7 @@ mod aside;
 mod batch;
 mod chores;
 mod drive;
+mod evidence;
 mod follower;
 mod gather;
 mod inbox;
@@ -50,6 +51,7 @@ pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
 pub(crate) use drive::{Drive, Driven, Inline, UnparkWaker};
+pub(crate) use evidence::{EVIDENCE_NAME, Evidence, Noted};
 pub(crate) use follower::Follower;
 pub(crate) use inbox::{Command, TaskPlace, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
@@ -77,6 +79,8 @@ pub(crate) struct Env {
     pub(crate) chores: Chores,
     /// Who does the work while somebody waits.
     pub(crate) drive: Drive,
+    /// How far each partition was synced, for those who open the log next.
+    pub(crate) evidence: Evidence,
     /// Begins a new epoch in the catalogue, synced: asked for after a failed write.
     pub(crate) next_epoch: Box<dyn Fn() -> Result<u32> + Send + Sync>,
     /// Tells those who open the log next that a sync failed: memory may hold what the drive lacks.

@@ -43,7 +43,8 @@ pub(crate) enum Doubt {
 
 /// Finds out what counts. Changes nothing.
 ///
-/// `mark` is the catalogue's newest for this partition.
+/// `mark` is the catalogue's newest for this partition; below `noted` everything was durable, as the file `evidence`
+/// says.
 ///
 /// # Errors
 /// Where the partition can't be opened at all: files of another log, of a newer format, that aren't
@@ -54,6 +55,7 @@ pub(crate) fn recover(
     log: &LogId,
     config: &TopicConfig,
     mark: Option<&Mark>,
+    noted: u64,
     doubt: Doubt,
 ) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
@@ -74,7 +76,7 @@ pub(crate) fn recover(
         recovered.unlink.push(first.path.clone());
         files.remove(0);
     }
-    let mut evidence = mark.map_or(0, |mark| mark.durable_offset.max(log_start));
+    let mut evidence = mark.map_or(0, |mark| mark.durable_offset.max(log_start)).max(noted);
     for file in &files {
         if file.length == 0 && bites("empty-segment-refused") {
             return Err(Error::corrupt("a segment is empty").at_path(&file.path));

@@ -471,6 +471,9 @@ impl PartitionWriter {
         if self.ending == Ending::Close && !progress.is_failed() {
             self.leave_tidy();
         }
+        if self.ending == Ending::Discard {
+            self.partition.env.evidence.forget(&self.partition.log);
+        }
         if let Some(prepared) = lock(&self.partition.prepared).take() {
             let _ = self.partition.env.disk.unlink(&prepared.path);
         }

@@ -87,6 +87,10 @@ impl File for SimFile {
         state.give_back(node, length)
     }
 
+    fn inode(&self) -> io::Result<u64> {
+        Ok(self.handle.node)
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.handle.disk.state().length(self.handle.node)
     }

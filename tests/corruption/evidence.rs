@@ -31,9 +31,10 @@ impl Evidence {
         let scratch = tempfile::tempdir().unwrap();
         let mut witnesses = Vec::new();
         let mut ends = BTreeMap::new();
+        let mut ids = BTreeMap::new();
         for path in sample.files() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name == "LOCK" || name.ends_with(".index") {
+            if name == "LOCK" || name == "evidence" || name.ends_with(".index") {
                 continue;
             }
             let bytes = sample.read(&path);
@@ -50,7 +51,11 @@ impl Evidence {
                 }
                 let Some(place) = &place else { return ControlFlow::Continue(()) };
                 let (durable_before, parts) = match dumped {
-                    Dumped::File(file) => (file.fields.unwrap().durable_before, of(std::slice::from_ref(&(0..512)))),
+                    Dumped::File(file) => {
+                        let fields = file.fields.unwrap();
+                        ids.insert((fields.topic_id, fields.partition), place.clone());
+                        (fields.durable_before, of(std::slice::from_ref(&(0..512))))
+                    }
                     Dumped::Batch(batch) => {
                         let at = batch.position as usize;
                         (batch.durable_before, of(&[0..512, at..at + 96]))
@@ -63,6 +68,7 @@ impl Evidence {
             })
             .unwrap();
         }
+        witnesses.extend(notes(sample, &ids));
         Evidence { witnesses, ends }
     }
 
@@ -96,6 +102,20 @@ impl Evidence {
         }
         left
     }
+}
+
+/// What the file `evidence` says. `ids`: which partition is which.
+fn notes(sample: &Sample, ids: &BTreeMap<(u32, u32), Place>) -> Vec<Witness> {
+    let path = PathBuf::from(DATA).join("evidence");
+    let file = sample.disk.read_file(&path).unwrap_or_default();
+    let word = |note: &[u8], at: usize| u32::from_le_bytes(note[at..at + 4].try_into().unwrap());
+    let witness = |(number, note): (usize, &[u8])| Witness {
+        place: ids[&(word(note, 8), word(note, 4))].clone(),
+        durable_before: u64::from_le_bytes(note[16..24].try_into().unwrap()),
+        path: path.clone(),
+        bytes: vec![(number * 32..number * 32 + 32, note.to_vec())],
+    };
+    file.chunks_exact(32).enumerate().map(witness).collect()
 }
 
 /// The partition whose segment this is.

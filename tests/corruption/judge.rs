@@ -182,7 +182,7 @@ impl Case<'_> {
         let now: Vec<Vec<u8>> = after.list_files().iter().map(|path| after.read_file(path).unwrap()).collect();
         for path in self.disk.list_files() {
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            let is_spare = name == "LOCK" || name.contains(".index") || name.ends_with(".tmp");
+            let is_spare = name == "LOCK" || name == "evidence" || name.contains(".index") || name.ends_with(".tmp");
             let bytes = self.disk.read_file(&path).unwrap();
             let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |at| at + 1);
             // A torn tail of a keyed log is erased, once it is certain that it is one.

@@ -73,8 +73,9 @@ fn d3_damage_below_the_evidence_is_never_cut() {
     append(&partition, 0, 10, 100, Acks::Synced);
     let found = disk.crash(CrashPolicy::Kill);
     die(engine, &disk);
-    // Marks are never synced: without them, the batches themselves are the evidence.
+    // Marks and notes are never synced: without them, the batches themselves are the evidence.
     found.write_file("data/catalog-1", catalog).unwrap();
+    found.remove_file("data/evidence").unwrap();
     let path = segments(&found)[0].clone();
     let good = found.read_file(&path).unwrap();
     // Every byte of the first nine batches: a later one says that they were durable.
@@ -106,6 +107,94 @@ fn d3_damage_below_the_evidence_is_never_cut() {
         assert_eq!(partition.get(9).unwrap().offset(), 9);
         assert_eq!(looked_at.read_file(&path).unwrap(), bytes, "byte {at}: nothing changes");
     }
+}
+
+/// A disk whose process died right after the last of ten records was acknowledged as synced, and the segment.
+fn killed_after_the_last_acknowledgement() -> (SimDisk, std::path::PathBuf) {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    let partition = topic(&engine);
+    // Without any mark: what lies below one isn't read when a log is opened.
+    let catalog = disk.read_file("data/catalog-1").unwrap();
+    append(&partition, 0, 10, 100, Acks::Synced);
+    let found = disk.crash(CrashPolicy::Kill);
+    die(engine, &disk);
+    found.write_file("data/catalog-1", catalog).unwrap();
+    let path = segments(&found)[0].clone();
+    (found, path)
+}
+
+#[test]
+fn d3_what_was_acknowledged_as_synced_is_never_cut_after_a_kill() {
+    let (found, path) = killed_after_the_last_acknowledgement();
+    let good = found.read_file(&path).unwrap();
+    let batch = 96 + 120;
+    let places = (0..512).step_by(29).chain((4096..4096 + 10 * batch).step_by(13));
+    for at in places.chain([4096 + 10 * batch - 25]) {
+        let damaged = found.crash(CrashPolicy::Kill);
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x10;
+        damaged.write_file(&path, &bytes).unwrap();
+        let verified = thalweg::inspect::verify_sim(&damaged, "data", &mut |_| {}).unwrap();
+        assert!(!verified.is_sound() && verified.unfinished.is_empty(), "byte {at}: {verified:?}");
+        // It stays so: closing takes nothing of the evidence away.
+        for life in 1..=2 {
+            let engine = open(&damaged);
+            let recovery = engine.recovery();
+            assert!(recovery.partitions[0].damage.is_some(), "byte {at}, life {life}: {recovery:?}");
+            assert_eq!(recovery.partitions[0].cut_bytes, 0, "byte {at}, life {life}");
+            let error = engine.partition("t", 0).unwrap().append(&Record::new("x")).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "byte {at}, life {life}: {error}");
+            engine.close().unwrap_err();
+        }
+        assert_eq!(damaged.read_file(&path).unwrap(), bytes, "byte {at}: nothing changes");
+    }
+}
+
+#[test]
+fn d3_repair_ends_no_lower_than_what_was_acknowledged_as_synced() {
+    let (found, path) = killed_after_the_last_acknowledgement();
+    let mut bytes = found.read_file(&path).unwrap();
+    bytes[4096 + 9 * 216 + 100] ^= 1;
+    found.write_file(&path, bytes).unwrap();
+    let done = thalweg::inspect::repair_sim(&found, "data", false, &mut |_| {}).unwrap();
+    assert_eq!(done.lost.iter().map(|loss| loss.offsets.clone()).collect::<Vec<_>>(), [9..10], "{done:?}");
+    let engine = open(&found);
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!((numbers(&partition), partition.end_offset()), ((0..9).collect(), 10));
+    append(&partition, 10, 1, 10, Acks::Synced);
+}
+
+/// Whoever copies a directory while it is written to may copy a segment before the notes: they count for nothing there.
+#[test]
+fn d3_notes_that_were_copied_are_no_evidence() {
+    let (found, path) = killed_after_the_last_acknowledgement();
+    let notes = found.read_file("data/evidence").unwrap();
+    found.remove_file("data/evidence").unwrap();
+    found.write_file("data/evidence", notes).unwrap();
+    let mut bytes = found.read_file(&path).unwrap();
+    bytes[4096 + 9 * 216..].fill(0);
+    found.write_file(&path, bytes).unwrap();
+    let engine = open(&found);
+    assert!(engine.recovery().partitions.is_empty(), "{:?}", engine.recovery());
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(partition.end_offset(), 9);
+    // This life's notes count.
+    append(&partition, 9, 2, 100, Acks::Synced);
+    let found = found.crash(CrashPolicy::Kill);
+    let mut bytes = found.read_file(&path).unwrap();
+    bytes[4096 + 10 * 216 + 100] ^= 1;
+    found.write_file(&path, bytes).unwrap();
+    assert!(open(&found).recovery().partitions[0].damage.is_some());
+}
+
+#[test]
+fn d3_after_a_clean_close_no_notes_are_left() {
+    let (found, _) = killed_after_the_last_acknowledgement();
+    assert!(found.read_file("data/evidence").is_ok());
+    open(&found).close().unwrap();
+    assert!(found.read_file("data/evidence").is_err());
+    assert!(thalweg::inspect::verify_sim(&found, "data", &mut |_| {}).unwrap().ignored.is_empty());
 }
 
 #[test]

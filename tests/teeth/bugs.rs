@@ -16,6 +16,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("no-data-sync", "`synced` is acknowledged without a sync of the data"),
     bug("acknowledged-at-sync-start", "the durable offset moves when the sync starts"),
     bug("mark-at-sync-start", "a place is noted as durable when the sync starts"),
+    bug("noted-at-sync-start", "the file of evidence says so when the sync starts"),
     bug("wrong-file-synced", "after a roll only the old file is synced"),
     bug("sealed-file-not-synced", "after a roll only the new file is synced"),
     bug("no-directory-sync", "a new segment's name is never synced"),

@@ -111,6 +111,10 @@ mod tests {
             Ok(())
         }
 
+        fn inode(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+
         fn length(&self) -> io::Result<u64> {
             Ok(0)
         }

@@ -146,6 +146,10 @@ impl File for RealFile {
         Ok(())
     }
 
+    fn inode(&self) -> io::Result<u64> {
+        Ok(fs::fstat(self.fd())?.st_ino)
+    }
+
     fn length(&self) -> io::Result<u64> {
         Ok(fs::fstat(self.fd())?.st_size as u64)
     }

@@ -34,6 +34,7 @@ use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, TopicId};
+use crate::partition::Noted;
 use crate::topic::{Catalog, CatalogState};
 
 pub use plan::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep};
@@ -319,9 +320,10 @@ impl Planner<'_> {
     ) -> Result<()> {
         let disk = &**self.disk;
         let mut meter = Meter::new(disk, self.dir, progress);
+        let noted = Noted::read(disk, self.dir, engine_id)?;
         for topic in state.topics() {
             for number in 0..topic.config.partitions {
-                let files = files_of(self.dir, engine_id, topic, number, u32::MAX);
+                let files = files_of(self.dir, engine_id, topic, number, &noted, u32::MAX);
                 let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));
                 let found = partition::check(disk, &files, &mut meter)?;
                 if found.damage.is_empty() && !blocked && committed.is_none() {

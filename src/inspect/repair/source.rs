@@ -272,6 +272,10 @@ impl File for Forgiving {
         if any || self.is_readable_somewhere(length) { Ok(wanted) } else { Err(error) }
     }
 
+    fn inode(&self) -> io::Result<u64> {
+        self.0.inode()
+    }
+
     fn length(&self) -> io::Result<u64> {
         self.0.length()
     }

@@ -93,6 +93,9 @@ impl PartitionWriter {
         if bites("acknowledged-at-sync-start") {
             self.partition.publish_durable(written);
         }
+        if bites("noted-at-sync-start") {
+            self.partition.env.evidence.note(&self.partition.log, written);
+        }
         if bites("mark-at-sync-start") {
             self.partition.note_durable(mark, 0);
         }
@@ -174,6 +177,8 @@ impl PartitionWriter {
         self.sealed.drain(..job.sealed);
         // The place first: who sees the offset may ask for the place.
         let durable_offset = job.mark.durable_offset;
+        // Before anybody is told: what is acknowledged has evidence.
+        self.partition.env.evidence.note(&self.partition.log, durable_offset);
         self.partition.note_durable(job.mark, job.bytes);
         self.partition.publish_durable(durable_offset)
     }

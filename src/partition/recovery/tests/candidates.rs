@@ -93,6 +93,7 @@ fn a_partition_without_a_directory_is_empty_and_one_that_cannot_be_listed_is_not
     disk.fail_next(Operation::List, EIO);
     let segment = path(0);
     let dir: &Path = segment.parent().unwrap();
-    let error = recover(&disk, dir, &example_header().log, &TopicConfig::default(), None, Doubt::Nothing).unwrap_err();
+    let error =
+        recover(&disk, dir, &example_header().log, &TopicConfig::default(), None, 0, Doubt::Nothing).unwrap_err();
     assert_eq!((error.kind(), error.path()), (&ErrorKind::Io, Some(dir)));
 }

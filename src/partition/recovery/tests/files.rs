@@ -89,7 +89,7 @@ pub(super) fn mark(durable_offset: u64, segment_base_offset: u64, batches: u64) 
 }
 
 pub(super) fn recovered(disk: &dyn Disk, mark: Option<Mark>, doubt: Doubt) -> Recovered {
-    recover(disk, Path::new(DIR), &example_header().log, &TopicConfig::default(), mark.as_ref(), doubt).unwrap()
+    recover(disk, Path::new(DIR), &example_header().log, &TopicConfig::default(), mark.as_ref(), 0, doubt).unwrap()
 }
 
 /// What is found in these files, without a doubt.

@@ -15,8 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let engine = Engine::open(&dir)?;
     println!("opened {}", dir.display());
-    if engine.topics()?.is_empty() {
-        engine.create_topic("orders", TopicConfig::default().partitions(2))?;
+    if engine.ensure_topic("orders", TopicConfig::default().partitions(2))? {
         println!("made topic orders with 2 partitions");
     }
 

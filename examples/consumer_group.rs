@@ -34,9 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let dir = std::env::args_os().nth(1).map_or(scratch.path().join("data"), PathBuf::from);
     let engine = Engine::open(&dir)?;
-    if engine.topics()?.is_empty() {
-        engine.create_topic("orders", TopicConfig::default().partitions(6))?;
-    }
+    engine.ensure_topic("orders", TopicConfig::default().partitions(6))?;
     let processed = AtomicUsize::new(0);
     let shares = Mutex::new(BTreeMap::<&str, usize>::new());
     let work = |name: &'static str, at_most: usize| -> thalweg::Result<()> {

@@ -16,9 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let dir = std::env::args_os().nth(1).map_or(scratch.path().join("data"), PathBuf::from);
     let engine = Engine::open(&dir)?;
-    if engine.topics()?.is_empty() {
-        engine.create_topic("events", TopicConfig::default())?;
-    }
+    engine.ensure_topic("events", TopicConfig::default())?;
 
     // It begins at the end: what is there already is not its business.
     let mut consumer = engine.assign([("events", 0)])?;

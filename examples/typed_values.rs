@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scratch = tempfile::tempdir()?;
     let dir = std::env::args_os().nth(1).map_or(scratch.path().join("data"), PathBuf::from);
     let engine = Engine::open(&dir)?;
-    engine.create_topic("ticks", TopicConfig::default().acks(Acks::Written))?;
+    engine.ensure_topic("ticks", TopicConfig::default().acks(Acks::Written))?;
 
     // One copy on the way in: from the tick into the log's buffer.
     let ticks = engine.partition("ticks", 0)?;

@@ -39,7 +39,9 @@ pub enum ErrorKind {
         reason: String,
     },
     /// No topic has this name.
-    #[error("topic {topic:?} does not exist; create it first")]
+    #[error(
+        "topic {topic:?} does not exist or was deleted; create it first, or get a new handle if it was made again since"
+    )]
     UnknownTopic {
         /// The name asked for.
         topic: String,
@@ -397,6 +399,12 @@ fn listed(partitions: &[(String, u32)]) -> String {
         shown += &format!(" and {} more", partitions.len() - SHOWN);
     }
     shown
+}
+
+/// Names the thread that the system refused to start.
+pub(crate) fn thread_not_started(name: &str, error: &io::Error) -> io::Error {
+    let advice = "allow the process more threads (ulimit -u, the cgroup's pids.max) or set fewer writers";
+    io::Error::new(error.kind(), format!("could not start thread {name}: {error}; {advice}"))
 }
 
 /// D4's first class: used up for now, nothing is broken.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, thread_not_started};
 use crate::events::Event;
 use crate::format::Mark;
 use crate::ids::TopicId;
@@ -304,12 +304,13 @@ impl Threads {
             let core = (env.config.pin_writers && number < cores).then_some(number);
             let events = env.events.clone();
             let name = format!("thalweg-write-{number}");
-            let spawned = thread::Builder::new().name(name).spawn(move || {
+            let spawned = thread::Builder::new().name(name.clone()).spawn(move || {
                 if let Some(Err(error)) = core.map(crate::sys::affinity::pin_to) {
                     events.emit(Event::PinningRefused { reason: error.to_string() });
                 }
                 writer.run();
-            })?;
+            });
+            let spawned = spawned.map_err(|error| thread_not_started(&name, &error))?;
             self.writers.push((handle, spawned));
         }
         let files = Parker::new();
@@ -358,7 +359,8 @@ impl Threads {
                 }
                 background.env.events.emit_untold();
             }
-        })?;
+        });
+        let spawned = spawned.map_err(|error| thread_not_started(name, &error))?;
         self.background.push((unparker, spawned));
         Ok(())
     }

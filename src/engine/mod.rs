@@ -140,6 +140,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Makes a topic unless it exists; whether it was made. One that exists stays as it is, also if its settings
+    /// are others: [`alter_topic`](Engine::alter_topic) changes them.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Engine::create_topic); `TopicExists` only for a name that differs in ASCII case.
+    pub fn ensure_topic(&self, name: &str, config: TopicConfig) -> Result<bool> {
+        check_topic_name(name)?;
+        config.check().map_err(|error| error.at_topic(name))?;
+        self.core.refresh()?;
+        if read(&self.core.topics).contains_key(name) {
+            return Ok(false);
+        }
+        match self.create_topic(name, config) {
+            // Another thread was faster.
+            Err(error) if matches!(error.kind(), ErrorKind::TopicExists { topic } if topic == name) => Ok(false),
+            made => made.map(|()| true),
+        }
+    }
+
     /// Deletes a topic and its records: durably when this returns. Its files are removed behind the caller's back:
     /// only those that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
     /// an event tells ([`Event::Ignored`](crate::Event::Ignored), [`Event::Background`](crate::Event::Background)).

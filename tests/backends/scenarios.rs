@@ -388,6 +388,17 @@ pub(crate) fn topics_come_and_go(backend: &Backend) {
         let error = engine.create_topic(taken, small()).unwrap_err();
         assert_eq!(error.kind(), &ErrorKind::TopicExists { topic: "a".into() });
     }
+    // Wanted again, a topic stays as it is; only its exact name is it.
+    assert!(!engine.ensure_topic("a", small().acks(Acks::Written)).unwrap());
+    assert_eq!(engine.describe_topic("a").unwrap().config, small());
+    let error = engine.ensure_topic("A", small()).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::TopicExists { topic: "a".into() });
+    for taken in ["a", "d"] {
+        let error = engine.ensure_topic(taken, small().partitions(0)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::InvalidConfig { field: "partitions", .. }), "{error}");
+    }
+    assert!(engine.ensure_topic("d", small()).unwrap());
+    engine.delete_topic("d").unwrap();
     let long = "n".repeat(250);
     for bad in ["", "..", ".", "a/b", "a\0b", "ä", "a b", &long, ".deleted-1"] {
         let error = engine.create_topic(bad, small()).unwrap_err();
@@ -411,6 +422,10 @@ pub(crate) fn topics_come_and_go(backend: &Backend) {
     let error = producer.send(Record::new("late")).unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::UnknownTopic { topic: "a".into() });
     engine.create_topic("a", small()).unwrap();
+    // The old handle doesn't reach the new topic, and says how to.
+    let error = producer.send(Record::new("later")).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::UnknownTopic { topic: "a".into() });
+    assert!(error.to_string().contains("get a new handle"), "{error}");
     let new = engine.describe_topic("a").unwrap();
     assert_ne!(old.id, new.id, "another life");
     assert_eq!(new.partitions[0].end_offset, 0);

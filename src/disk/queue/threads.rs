@@ -15,6 +15,7 @@ use crossbeam::queue::SegQueue;
 
 use super::Target;
 use crate::disk::{File, Finished, Queue};
+use crate::error::thread_not_started;
 use crate::lock::{AtomicUsize, Mutex, MutexGuard, Ordering, Parker, Unparker, lock};
 
 /// Threads that sync where io_uring doesn't.
@@ -67,7 +68,8 @@ impl SyncThreads {
         let jobs = self.taken_from.clone();
         let counter = Arc::clone(&self.under_way);
         let name = format!("thalweg-sync-{}", started.len());
-        take_in(&mut started, std::thread::Builder::new().name(name).spawn(move || run(&jobs, &counter)))
+        let spawned = std::thread::Builder::new().name(name.clone()).spawn(move || run(&jobs, &counter));
+        take_in(&mut started, spawned.map_err(|error| thread_not_started(&name, &error)))
     }
 
     fn started(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {

@@ -150,3 +150,15 @@ fn who_is_told_of_a_file_that_stays_may_delete_its_topic() {
         assert_eq!(opened.topics().unwrap(), Vec::<String>::new(), "{told}");
     }
 }
+
+/// A thread that the system refuses is named, with what to do. That it is refused can't be brought about here: root
+/// has no limit.
+#[test]
+fn a_thread_that_is_refused_is_named() {
+    let refused = std::io::Error::from_raw_os_error(rustix::io::Errno::AGAIN.raw_os_error());
+    let error = crate::error::Error::io(crate::error::thread_not_started("thalweg-write-3", &refused));
+    assert_eq!(error.kind(), &ErrorKind::Io);
+    let text = error.to_string();
+    assert!(text.contains("could not start thread thalweg-write-3: Resource temporarily unavailable"), "{text}");
+    assert!(text.contains("fewer writers"), "{text}");
+}

@@ -208,7 +208,7 @@ impl Core {
         let mut failure = None;
         for topic in &topics {
             for partition in &topic.partitions {
-                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                failure = failure.or_else(|| failure_of(partition));
                 partition.stop_intake(reason.clone());
                 partition.end_writer(false);
             }
@@ -216,7 +216,7 @@ impl Core {
         for topic in &topics {
             self.end_partitions(&topic.partitions, false, &reason);
             for partition in &topic.partitions {
-                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                failure = failure.or_else(|| failure_of(partition));
             }
         }
         self.groups.call_all();
@@ -253,6 +253,11 @@ impl Core {
         drop(admin);
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// Why a partition stopped in this life; what opening found was told then.
+fn failure_of(partition: &crate::partition::Partition) -> Option<Error> {
+    partition.refused().filter(|error| is_failure(error) && partition.damage().is_none())
 }
 
 impl Drop for Core {

@@ -20,7 +20,10 @@ use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, topics_dir};
 pub(crate) fn find(disk: &dyn Disk, dir: &Path, state: &CatalogState) -> Result<Option<(PathBuf, String)>> {
     let topics = topics_dir(dir);
     let entries = match disk.list(&topics) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // A link is not followed: those who need what it leads to say so.
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput) => {
+            return Ok(None);
+        }
         entries => entries.map_err(|error| Error::io(error).at_path(&topics))?,
     };
     let Some((engine_id, _)) = state.engine() else { return Ok(None) };

@@ -309,10 +309,11 @@ fn list_root(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>> {
     Ok(root)
 }
 
-/// The entries of a directory; none if it isn't there or isn't one.
-fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>> {
+/// The entries of a directory; none if it isn't there or isn't one, or is a link, which is not followed.
+pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Entry>> {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
     match disk.list(dir) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | InvalidInput) => Ok(Vec::new()),
         listed => listed.map_err(|error| Error::io(error).at_path(dir)),
     }
 }

@@ -2,6 +2,7 @@
 //! files, forks, files that somebody else shortens. Through the public API, on real files.
 
 mod fresh;
+mod links;
 mod moving;
 mod removal;
 mod shortened;

@@ -19,6 +19,19 @@ pub(super) struct Directories {
     pub(super) deleted: Vec<TopicId>,
     /// Things under our names that are no directories.
     pub(super) no_directories: Vec<PathBuf>,
+    /// Links under names of topics or partitions: what they lead to is somebody's intact log, perhaps.
+    pub(super) links: Vec<PathBuf>,
+}
+
+impl Directories {
+    fn no_directory(&mut self, path: PathBuf, kind: EntryKind) {
+        if kind == EntryKind::Link { &mut self.links } else { &mut self.no_directories }.push(path);
+    }
+
+    /// The link that `dir` is, or lies behind.
+    pub(super) fn link_to(&self, dir: &Path) -> Option<&PathBuf> {
+        self.links.iter().find(|link| dir.starts_with(link))
+    }
 }
 
 /// A topic's directory.
@@ -56,8 +69,10 @@ impl FoundTopic {
 pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Directories> {
     let mut found = Directories::default();
     let topics = topics_dir(dir);
-    if list(disk, dir)?.iter().any(|entry| topics.ends_with(&entry.name) && entry.kind != EntryKind::Directory) {
-        found.no_directories.push(topics);
+    if let Some(entry) = list(disk, dir)?.iter().find(|entry| topics.ends_with(&entry.name))
+        && entry.kind != EntryKind::Directory
+    {
+        found.no_directory(topics, entry.kind);
         return Ok(found);
     }
     for entry in list(disk, &topics)? {
@@ -70,7 +85,7 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Directories> {
             continue;
         }
         if entry.kind != EntryKind::Directory {
-            found.no_directories.push(path);
+            found.no_directory(path, entry.kind);
             continue;
         }
         let mut topic = FoundTopic { name: entry.name, headers: Vec::new(), numbers: Vec::new() };
@@ -83,7 +98,7 @@ pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Result<Directories> {
                 topic.numbers.push(number);
                 topic.headers.extend(headers_in(disk, &path, number)?);
             } else {
-                found.no_directories.push(path);
+                found.no_directory(path, entry.kind);
             }
         }
         topic.numbers.sort_unstable();

@@ -324,6 +324,13 @@ impl Planner<'_> {
         for topic in state.topics() {
             for number in 0..topic.config.partitions {
                 let files = files_of(self.dir, engine_id, topic, number, &noted, u32::MAX);
+                if let Some(link) = directories.link_to(&files.dir) {
+                    // Not set aside: the log behind it may be whole, and a new one in its place would be empty.
+                    let reason = "it is a symbolic link, which is not followed: put the directory itself there, or \
+                                  mount it there";
+                    self.plan.shown.impossible.push(Damage::of_path(link, reason.to_owned()));
+                    continue;
+                }
                 let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));
                 let found = partition::check(disk, &files, &mut meter)?;
                 if found.damage.is_empty() && !blocked && committed.is_none() {

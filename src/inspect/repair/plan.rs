@@ -4,8 +4,9 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::disk::Disk;
-use crate::error::{Error, Result};
+pub(super) use crate::inspect::check::list;
+
+use crate::error::Error;
 use crate::format::{BatchHeader, FileHeader};
 
 /// What [`repair`](super::repair()) would do, or has done.
@@ -218,14 +219,4 @@ pub(super) struct TakenFrom {
 /// An error of the disk at a path.
 pub(super) fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
     move |error| Error::io(error).at_path(path)
-}
-
-/// The entries of a directory; none if it isn't there.
-pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<crate::disk::Entry>> {
-    match disk.list(dir) {
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        listed => listed.map_err(at(dir)),
-    }
 }

@@ -104,6 +104,15 @@ pub enum ErrorKind {
     /// The engine was closed.
     #[error("the engine is closed")]
     Closed,
+    /// This process was forked from the one that opened the engine, and has none.
+    #[error(
+        "process {opener} opened the engine, and this is a child that was forked from it; open the directory here, \
+         once it is closed there, or open it read-only"
+    )]
+    Forked {
+        /// The process that opened it.
+        opener: u32,
+    },
     /// The directory was opened read-only.
     #[error("the directory is open read-only; open it for writing")]
     ReadOnly,

@@ -59,6 +59,7 @@ mod keyed;
 #[cfg_attr(thalweg_tsan, path = "../tests/tsan/lock.rs")]
 mod lock;
 mod offsets;
+mod opener;
 mod panics;
 mod partition;
 mod segment;

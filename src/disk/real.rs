@@ -23,6 +23,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::queue::{QueueReport, Queues};
 use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
 use crate::config::SyncMode;
+use crate::opener::Opener;
 
 use place::{Place, Root};
 
@@ -39,6 +40,8 @@ pub(crate) struct RealDisk {
     no_fallocate: Arc<AtomicBool>,
     /// Where names below it are looked up from.
     root: Option<Root>,
+    /// A child that was forked from this process changes nothing.
+    opener: Opener,
 }
 
 impl RealDisk {
@@ -50,7 +53,7 @@ impl RealDisk {
     /// If `sync` insists on io_uring and it is refused here.
     pub(crate) fn new(sync: SyncMode, sync_threads: usize) -> io::Result<RealDisk> {
         let queues = Arc::new(Queues::new(sync, sync_threads)?);
-        Ok(RealDisk { queues, no_fallocate: Arc::default(), root: None })
+        Ok(RealDisk { queues, no_fallocate: Arc::default(), root: None, opener: Opener::this() })
     }
 
     /// How syncs reach the kernel, and why not otherwise.
@@ -70,10 +73,12 @@ impl RealDisk {
 impl Disk for RealDisk {
     fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>> {
         let root = Some(Root::open(&self.place(dir)?, dir)?);
-        Ok(Arc::new(RealDisk { queues: self.queues.clone(), no_fallocate: self.no_fallocate.clone(), root }))
+        let (queues, no_fallocate) = (self.queues.clone(), self.no_fallocate.clone());
+        Ok(Arc::new(RealDisk { queues, no_fallocate, root, opener: Opener::this() }))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
         Place::create_dir_all(self.root.as_ref(), dir)
     }
 
@@ -100,6 +105,7 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        self.opener.check_io()?;
         let place = self.place(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.file(retry_on_intr(|| fs::openat(place.dir(), place.name, flags, file_mode()))?)
@@ -134,39 +140,44 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
         let (from, to) = (self.place(from)?, self.place(to)?);
         Ok(retry_on_intr(|| fs::renameat(from.dir(), from.name, to.dir(), to.name))?)
     }
 
     fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
         let (from, to) = (self.place(from)?, self.place(to)?);
         Ok(retry_on_intr(|| fs::linkat(from.dir(), from.name, to.dir(), to.name, AtFlags::empty()))?)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
         let place = self.place(path)?;
         Ok(retry_on_intr(|| fs::unlinkat(place.dir(), place.name, AtFlags::empty()))?)
     }
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
         let place = self.place(dir)?;
         Ok(retry_on_intr(|| fs::unlinkat(place.dir(), place.name, AtFlags::REMOVEDIR))?)
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locked> {
+        self.opener.check_io()?;
         let place = self.place(path)?;
         let file = RealFile::new(open_regular(&place, OFlags::RDWR | OFlags::CREATE)?, Arc::default())?;
         let dir = directory_of(&place, path)?;
         if !lock_exclusively(dir.as_fd())? {
             return Ok(Locked::Held(read_holder(&file)?));
         }
-        let dir = Lock(dir);
+        let dir = Lock::new(dir);
         if !lock_exclusively(file.fd())? {
             return Ok(Locked::Held(read_holder(&file)?));
         }
         // A full disk takes no text, and must be opened all the same.
         unless_full(write_holder(&file, holder), ())?;
-        Ok(Locked::Ours(Box::new((Lock(file), dir))))
+        Ok(Locked::Ours(Box::new((Lock::new(file), dir))))
     }
 
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>> {
@@ -202,11 +213,20 @@ impl AsFd for RealFile {
 
 /// A descriptor whose lock is given up when this is dropped: closing alone would leave it to a child that is just
 /// being started elsewhere in the process, and has the descriptor until it runs its own program.
-struct Lock<F: AsFd>(F);
+struct Lock<F: AsFd>(F, Opener);
+
+impl<F: AsFd> Lock<F> {
+    fn new(locked: F) -> Lock<F> {
+        Lock(locked, Opener::this())
+    }
+}
 
 impl<F: AsFd> Drop for Lock<F> {
     fn drop(&mut self) {
-        let _ = fs::flock(&self.0, FlockOperation::Unlock);
+        // A child that was forked shares its parent's lock: giving it up would give up the parent's.
+        if self.1.is_this() {
+            let _ = fs::flock(&self.0, FlockOperation::Unlock);
+        }
     }
 }
 
@@ -239,7 +259,7 @@ fn is_locked(fd: BorrowedFd<'_>) -> io::Result<bool> {
     // Shared and given up at once: holders ask for it exclusively.
     match retry_on_intr(|| fs::flock(fd, FlockOperation::NonBlockingLockShared)) {
         Ok(()) => {
-            drop(Lock(fd));
+            drop(Lock::new(fd));
             Ok(false)
         }
         Err(Errno::WOULDBLOCK) => Ok(true),

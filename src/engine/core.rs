@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::background::{Background, Threads, is_failure};
 use super::description::Recovery;
@@ -81,6 +81,7 @@ impl Topic {
 
 impl Core {
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        self.env.opener.check()?;
         if let Some(topic) = read(&self.topics).get(name) {
             return Ok(topic.clone());
         }
@@ -91,8 +92,9 @@ impl Core {
     }
 
     /// # Errors
-    /// [`ErrorKind::Closed`] once the engine is closed.
+    /// [`ErrorKind::Closed`] once the engine is closed, [`ErrorKind::Forked`] in a child.
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.env.opener.check()?;
         if self.closed.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Closed).at_path(&self.dir));
         }
@@ -113,6 +115,7 @@ impl Core {
 
     /// The lock under which topics are made and deleted, if that is possible here.
     pub(super) fn writable(&self) -> Result<MutexGuard<'_, ()>> {
+        self.env.opener.check()?;
         if self.read_only {
             return Err(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
         }
@@ -138,6 +141,7 @@ impl Core {
 
     /// Waits until all partitions have reached a level, up to what was sent before.
     pub(super) fn settle(&self, level: Acks) -> Result<()> {
+        self.env.opener.check()?;
         let partitions: Vec<_> =
             read(&self.topics).values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
         let ends: Vec<_> = partitions.iter().map(|partition| partition.sent()).collect();
@@ -194,6 +198,7 @@ impl Core {
     }
 
     pub(super) fn close(&self) -> Result<()> {
+        self.env.opener.check()?;
         let admin = lock(&self.admin);
         if self.closed.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -260,8 +265,25 @@ fn failure_of(partition: &crate::partition::Partition) -> Option<Error> {
     partition.refused().filter(|error| is_failure(error) && partition.damage().is_none())
 }
 
+impl Core {
+    /// In a forked child: leaves what the parent's threads use as it is. Nothing is locked, as a thread that the
+    /// child doesn't have may hold the lock.
+    fn forget(&mut self) {
+        fn inside<T>(mutex: &mut Mutex<T>) -> &mut T {
+            mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
+        }
+        std::mem::forget(inside(&mut self.threads).take());
+        std::mem::forget(inside(&mut self.guard).take());
+        std::mem::forget(std::mem::take(self.topics.get_mut().unwrap_or_else(PoisonError::into_inner)));
+        std::mem::forget((self.env.clone(), self.catalog.clone(), self.background.clone(), self.groups.clone()));
+    }
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
+        if !self.env.opener.is_this() {
+            return self.forget();
+        }
         if let Err(error) = self.close() {
             self.env.events.emit(crate::events::Event::Background { what: "closing", error });
         }

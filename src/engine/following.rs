@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 impl Core {
     /// In a read-only engine: takes in what the catalogue says by now.
     pub(super) fn refresh(&self) -> Result<()> {
+        self.env.opener.check()?;
         if !self.read_only {
             return Ok(());
         }

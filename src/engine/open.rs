@@ -21,6 +21,7 @@ use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::Cut;
 use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, lock};
 use crate::offsets::Offsets;
+use crate::opener::Opener;
 use crate::partition::{
     Chores, Command, Doubt, Drive, Env, Evidence, Follower, Inline, Noted, Partition, PartitionPlace, PartitionWriter,
     Pool, Recovered, WriterHandle, WriterLoop, recover,
@@ -138,6 +139,7 @@ fn assemble(
         clock,
         events,
         config,
+        opener: Opener::this(),
     });
     let groups = Arc::new(Groups::new(env.clone(), offsets, epoch, env.config.offsets_retention_ms));
     let background = Arc::new(Background::new(env.clone(), catalog.clone(), groups.clone()));

@@ -216,6 +216,7 @@ impl Partition {
     /// # Errors
     /// `OffsetOutOfRange` below the log start, or at or beyond the end; `Corrupt` if it is damaged.
     pub fn get(&self, offset: u64) -> Result<FetchedRecord> {
+        self.engine.core.env.opener.check()?;
         let durable_only = self.topic.current().config.read_durable;
         // For a record that is known nothing needs to be looked up.
         if offset >= self.inner.progress.readable(durable_only) {
@@ -283,6 +284,7 @@ impl Partition {
     /// `OffsetOutOfRange` beyond the end; `ReadOnly`; `UnknownTopic` if it was deleted; `NoRoom` or `Failed` of the
     /// catalogue.
     pub fn delete_records(&self, offset: u64) -> Result<()> {
+        self.engine.core.env.opener.check()?;
         let end = self.end_offset();
         if offset > end {
             return Err(self.out_of_range(offset, end));

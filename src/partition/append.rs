@@ -64,6 +64,7 @@ impl Partition {
         terms: Terms,
         tickets: Tickets,
     ) -> Result<std::result::Result<Placed, Untaken>> {
+        self.env.opener.check()?;
         let pushed = {
             let mut intake = lock(&self.intake);
             if let Some(expected) = terms.expected_end
@@ -188,6 +189,9 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        if !self.partition.env.opener.is_this() {
+            return;
+        }
         if let Some(ticket) = self.tickets.own {
             let (left, next) = {
                 let mut intake = lock(&self.partition.intake);

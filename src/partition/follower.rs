@@ -304,6 +304,7 @@ impl Partition {
     /// # Errors
     /// `Io` where a file can't be read or is missing; those of reading the catalogue.
     pub(crate) fn refresh(&self) -> Result<()> {
+        self.env.opener.check()?;
         for _ in 0..LOOKS {
             let (missing, log_start) = match &mut *lock(&self.follower) {
                 Some(follower) => (follower.refresh(self)?, follower.mark.log_start_offset),

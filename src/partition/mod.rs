@@ -43,6 +43,7 @@ use crate::events::Events;
 use crate::format::Mark;
 use crate::ids::LogId;
 use crate::lock::{AtomicBool, AtomicU32, AtomicUsize, Mutex, OnceLock, Ordering, RwLock, fence, lock, read, write};
+use crate::opener::Opener;
 use crate::panics::wake_each;
 use crate::segment::{Segment, Views};
 
@@ -73,6 +74,8 @@ pub(crate) struct Env {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) events: Events,
     pub(crate) config: EngineConfig,
+    /// Which process may do anything here.
+    pub(crate) opener: Opener,
     pub(crate) pool: Pool,
     pub(crate) views: Views,
     /// Work that is done behind the writer's back.
@@ -262,7 +265,8 @@ impl Partition {
 
     /// Asks for everything below `end_offset` to be made durable.
     pub(crate) fn want_sync(&self, end_offset: u64) {
-        if self.progress.durable() < end_offset && lock(&self.intake).want_sync(end_offset) {
+        let news = || self.progress.durable() < end_offset && lock(&self.intake).want_sync(end_offset);
+        if self.env.opener.is_this() && news() {
             self.notify_writer();
         }
     }
@@ -323,6 +327,9 @@ impl Partition {
     }
 
     pub(crate) fn unsubscribe(&self, ready: &Arc<ReadySet>) {
+        if !self.env.opener.is_this() {
+            return;
+        }
         let mut subscribers = write(&self.subscribers);
         subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.ready, ready));
         self.subscriber_count.store(subscribers.len() as u32, Ordering::SeqCst);

@@ -48,6 +48,9 @@ impl Partition {
         run: u32,
         timeout: Option<Duration>,
     ) -> Option<Result<()>> {
+        if let Err(forked) = self.env.opener.check() {
+            return Some(Err(forked));
+        }
         if timeout.is_none()
             && self.progress.has_lone_waiters()
             && self.outcome(level, end_offset, run).is_none()
@@ -64,6 +67,9 @@ impl Partition {
 
     /// Whether it is acknowledged or has failed; `None` while that is open.
     pub(crate) fn outcome(&self, level: Acks, end_offset: u64, run: u32) -> Option<Result<()>> {
+        if let Err(forked) = self.env.opener.check() {
+            return Some(Err(forked));
+        }
         if let Some(outcome) = self.progress.outcome(level, end_offset, run, None) {
             return Some(outcome.map_err(|error| error.at_partition(&self.topic, self.number)));
         }
@@ -125,7 +131,9 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(id) = self.id {
+        if let Some(id) = self.id
+            && self.partition.env.opener.is_this()
+        {
             self.partition.progress.forget(id);
         }
     }

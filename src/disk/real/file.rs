@@ -13,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::disk::target::{Target, identity};
 use crate::disk::{File, View};
+use crate::opener::Opener;
 use crate::sys::map::Mapping;
 
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(in crate::disk) struct RealFile {
     /// SIGXFSZ, which ends a process that doesn't handle it.
     length_max: u64,
     no_fallocate: Arc<AtomicBool>,
+    /// A child that was forked from this process changes nothing.
+    opener: Opener,
     /// It was opened with O_DIRECT.
     #[cfg(target_os = "linux")]
     pub(super) direct: AtomicBool,
@@ -34,6 +37,7 @@ impl RealFile {
             target: Target::new(fd)?,
             length_max,
             no_fallocate,
+            opener: Opener::this(),
             #[cfg(target_os = "linux")]
             direct: AtomicBool::new(false),
         })
@@ -52,7 +56,9 @@ impl RealFile {
         self.target.fd.as_fd()
     }
 
+    /// Before anything is written up to there.
     fn check_end(&self, position: u64, length: u64) -> io::Result<()> {
+        self.opener.check_io()?;
         match position.checked_add(length) {
             Some(end) if end <= self.length_max => Ok(()),
             _ => Err(Errno::FBIG.into()),
@@ -139,6 +145,7 @@ impl File for RealFile {
     }
 
     fn give_back(&self, length: u64) -> io::Result<()> {
+        self.opener.check_io()?;
         if self.length()? > length {
             self.target.resized();
             retry_on_intr(|| fs::ftruncate(self.fd(), length))?;

@@ -238,7 +238,9 @@ impl Consumer {
 
     /// Tells the group that this consumer is in a poll until then; after it, until now.
     pub(super) fn promise(&self, until: Duration, sign: Sign) {
-        if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group {
+        if let Some(InGroup { group, member: Some(member), membership: Some(join), .. }) = &self.group
+            && self.engine.core.env.opener.is_this()
+        {
             // That it was removed meanwhile shows in the next look.
             let _ = group.heartbeat(&self.engine.core.groups, member, until, sign);
             let patience = if sign == Sign::Awaited { join.patience() / 2 } else { join.patience() };
@@ -266,7 +268,9 @@ impl Consumer {
 
     /// A call that is no poll.
     pub(super) fn touch(&self) {
-        if let Some(InGroup { group, member: Some(member), .. }) = &self.group {
+        if let Some(InGroup { group, member: Some(member), .. }) = &self.group
+            && self.engine.core.env.opener.is_this()
+        {
             let groups = &self.engine.core.groups;
             let _ = group.heartbeat(groups, member, groups.clock().monotonic(), Sign::Call);
         }
@@ -395,6 +399,9 @@ impl Drop for Callback<'_> {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if !self.engine.core.env.opener.is_this() {
+            return;
+        }
         if let Some(InGroup { group, membership: None, .. }) = &self.group {
             group.count_by_hand(&self.engine.core.groups, false);
         }

@@ -119,6 +119,7 @@ impl Consumer {
     }
 
     fn in_group(&self) -> Result<&InGroup> {
+        self.engine.core.env.opener.check()?;
         self.group.as_ref().ok_or_else(|| {
             Error::invalid("this consumer belongs to no group, and so commits nothing; use Engine::consumer")
         })
@@ -235,6 +236,7 @@ impl Consumer {
 
     /// What a poll does before it looks.
     fn begin_poll(&mut self) -> Result<()> {
+        self.engine.core.env.opener.check()?;
         if self.group.as_ref().is_some_and(|in_group| in_group.in_callback) {
             return Err(Error::invalid("a rebalance listener can't poll"));
         }

@@ -92,6 +92,7 @@ impl Bare {
             disk: over,
             clock: Arc::new(clock.clone()),
             events: Events::default(),
+            opener: crate::opener::Opener::this(),
             pool: Pool::new(config.buffer_bytes, config.write_bytes),
             config,
             views: Views::new(8),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::open::TopicSpec;
+use super::open::{Opening, TopicSpec};
 use super::topic_dirs::make_topic_dirs;
-use super::{Engine, Recovery, Topic};
+use super::{Engine, Topic};
 use crate::config::TopicConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Ordering, lock, write};
@@ -46,9 +46,9 @@ impl Engine {
         let name = topic.name.clone();
         let config = Arc::new(config);
         let mut partitions = topic.partitions.clone();
-        let mut recovery = Recovery::none();
+        let mut opening = Opening::none();
         partitions.extend(core.open_partitions(before..config.partitions, |number| {
-            core.open_partition(topic.id, number, &name, &config, epoch, None, &mut recovery)
+            core.open_partition(topic.id, number, &name, &config, epoch, None, &mut opening)
         })?);
         let held = Partition::hold_all(&topic.partitions);
         let ends: Vec<u64> = held.iter().map(|(end, _)| *end).collect();

@@ -10,6 +10,7 @@ use crate::clock::precise_wall_ms;
 use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
+use crate::offsets::Offsets;
 use crate::partition::{EVIDENCE_NAME, SET_ASIDE};
 use crate::topic::{Catalog, DELETED_PREFIX};
 
@@ -43,6 +44,13 @@ pub(super) fn check_catalog_is_whole(options: &Options, catalog: &mut Catalog) -
         Some((path, reason)) => Err(Error::corrupt(reason).at_path(&path)),
         None => Ok(()),
     }
+}
+
+/// Refuses a catalogue that is older than the offset log: going on would give epochs again, by which a commit
+/// is told from one whose record was lost.
+pub(super) fn check_offsets_epoch(offsets: &Offsets, known_epoch: u32) -> Result<()> {
+    let Some((path, found)) = offsets.newest_epoch().filter(|(_, found)| *found > known_epoch) else { return Ok(()) };
+    Err(Error::corrupt(lost_entries::of_epoch(found, known_epoch)).at_path(&path))
 }
 
 /// Enters the directory, which is made if it may be: from here on the disk means this one, whatever its name is.

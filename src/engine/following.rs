@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::open::TopicSpec;
-use super::{Core, Recovery, Topic};
+use super::open::{Opening, TopicSpec};
+use super::{Core, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Ordering, lock, read, write};
 use crate::partition::Partition;
@@ -65,7 +65,7 @@ impl Core {
                 Some(known) => self.follow_topic(known, topic, epoch)?,
                 None => {
                     let marks = |partition| topic.mark(partition).copied();
-                    self.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut Recovery::none())?
+                    self.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut Opening::none())?
                 }
             };
             topics.insert(topic.name.clone(), opened);
@@ -96,7 +96,7 @@ impl Core {
         let added = partitions.len() as u32..config.partitions;
         partitions.extend(self.open_partitions(added, |number| {
             let mark = listed.mark(number).copied();
-            self.open_partition(known.id, number, &known.name, &config, epoch, mark, &mut Recovery::none())
+            self.open_partition(known.id, number, &known.name, &config, epoch, mark, &mut Opening::none())
         })?);
         partitions.iter().for_each(|partition| partition.set_config(config.clone()));
         let next = self.topic_of(&TopicSpec::of(listed), known.name.clone(), config, partitions);

@@ -30,6 +30,18 @@ pub(crate) fn find(disk: &dyn Disk, dir: &Path, state: &CatalogState) -> Result<
     let of_topics =
         entries.iter().filter(|entry| entry.kind == EntryKind::Directory && !entry.name.starts_with(DELETED_PREFIX));
     let (known, unknown): (Vec<_>, Vec<_>) = of_topics.partition(|entry| state.topic(&entry.name).is_some());
+    for (path, topic) in known.iter().filter_map(|entry| Some((topics.join(&entry.name), state.topic(&entry.name)?))) {
+        let more = disk.list(&path).unwrap_or_default().into_iter().filter_map(|entry| {
+            let number = entry.name.parse::<u32>().ok()?;
+            (number >= topic.config.partitions).then(|| path.join(entry.name))
+        });
+        for path in more {
+            let is_ours = |log: &LogId| (log.engine_id, log.topic_id) == (engine_id, topic.id);
+            if log_of(disk, &path).as_ref().is_some_and(is_ours) {
+                return Ok(Some((path, more_partitions(topic.config.partitions))));
+            }
+        }
+    }
     let mut foreign = None;
     for path in unknown.iter().map(|entry| topics.join(&entry.name)) {
         for log in logs_below(disk, &path) {
@@ -73,6 +85,22 @@ pub(crate) fn since_closed((name, position): &(String, u64), catalog: &Catalog) 
     (*name == found && end < *position).then(|| {
         format!("it ended at position {position} when the directory was closed, and from here on nothing fits")
     })
+}
+
+/// What a partition's directory says of the catalogue.
+fn more_partitions(known: u32) -> String {
+    format!(
+        "it holds records of its topic, of which the catalogue knows {known} partitions: entries that were durable are \
+         missing from the catalogue"
+    )
+}
+
+/// What an epoch in the offset log says of the catalogue.
+pub(crate) fn of_epoch(found: u32, known: u32) -> String {
+    format!(
+        "it holds epoch {found}, and the catalogue's newest is {known}: the catalogue is older than this file, entries that \
+         were durable are missing from it"
+    )
 }
 
 /// What a topic's directory says of the catalogue.

@@ -50,7 +50,7 @@ pub use producer::Producer;
 pub use receipt::{Receipt, RecordMetadata};
 pub use record::Record;
 
-use open::TopicSpec;
+use open::{Opening, TopicSpec};
 use topic_dirs::make_topic_dirs;
 
 /// An open data directory. Cheap to clone; dropping the last handle closes it.
@@ -128,9 +128,9 @@ impl Engine {
             }
         };
         let epoch = lock(&core.catalog).state().epoch();
-        let mut recovery = Recovery::none();
+        let mut opening = Opening::none();
         let spec = TopicSpec { id, name, config: &config, created_ms: now_ms, expansions: Vec::new() };
-        let opened = core.open_topic(&spec, epoch, &|_| None, &mut recovery);
+        let opened = core.open_topic(&spec, epoch, &|_| None, &mut opening);
         let topic = opened.inspect_err(|_| {
             // Not made then: as if it had been deleted, its directory goes when the name is taken again.
             let _ = lock(&core.catalog).delete_topic(name, now_ms);

@@ -1,20 +1,21 @@
 //! Opening a directory: whose is it, the lock, the catalogue, a new epoch, every partition.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::background::{Background, Threads};
 use super::directory::{
-    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, enter, not_thalweg,
-    sync_ancestors, take_lock,
+    check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, check_offsets_epoch, enter,
+    not_thalweg, sync_ancestors, take_lock,
 };
 use super::groups::Groups;
 use super::lock_file::{Left, left, note_failed_sync};
 use super::options::Options;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::config::{TopicConfig, Writers};
-use crate::disk::{Access, QueueReport};
+use crate::disk::{Access, Disk, QueueReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::ids::{EngineId, LogId, TopicId};
@@ -65,32 +66,96 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
         check_ends_as_noted(&options, &catalog, note)?;
     }
     check_catalog_is_whole(&options, &mut catalog)?;
+    let access = if options.read_only { Access::Read } else { Access::Write };
+    let (known_epoch, proven) = (catalog.state().epoch(), catalog.state().offsets_end());
+    let (offsets, offsets_cut) =
+        Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), known_epoch, access, proven)?;
     let clean = catalog.was_clean();
-    let epoch = if options.read_only { catalog.state().epoch() } else { catalog.begin_epoch(now_ms)? };
-    if let Some(Cut { path, position, bytes }) = cut {
+    let recovery = Recovery { clean, sync_failed: matches!(left, Left::SyncFailed), ..Recovery::none() };
+    let mut opening = Opening { recovery, ..Opening::none() };
+    // Before any segment is read: beside a live writer these may only be newer.
+    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
+    let epoch = if options.read_only {
+        known_epoch
+    } else {
+        // An epoch that the catalogue never gave proves that it has lost entries; none is given again.
+        check_offsets_epoch(&offsets, known_epoch)?;
+        let found = opening.recover_all(&*options.disk, &dir, &catalog, &noted)?;
+        catalog.begin_epoch_above(found, now_ms)?
+    };
+    offsets.set_epoch(epoch);
+    for Cut { path, position, bytes } in [cut, offsets_cut].into_iter().flatten() {
         let (topic, partition, end_offset) = (String::new(), 0, 0);
         options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
     }
     if let Some(QueueReport { driver, reason }) = options.driver.clone() {
         options.events.emit(Event::SyncDriver { driver, reason });
     }
-    let access = if options.read_only { Access::Read } else { Access::Write };
-    let (offsets, cut) =
-        Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), epoch, access, catalog.state().offsets_end())?;
-    if let Some(Cut { path, position, bytes }) = cut {
-        let (topic, partition, end_offset) = (String::new(), 0, 0);
-        options.events.emit(Event::TornTailCut { topic, partition, path, position, bytes, end_offset });
-    }
     for error in [catalog.take_not_written(), offsets.take_not_written()].into_iter().flatten() {
         options.events.emit(Event::Background { what: "writing what an earlier engine left", error });
     }
-    // Before any segment is read: beside a live writer these may only be newer.
-    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
     let core = assemble(options, catalog, offsets, noted, epoch, guard)?;
     let engine = Engine { core };
-    engine.open_topics(epoch, Recovery { clean, sync_failed: matches!(left, Left::SyncFailed), ..Recovery::none() })?;
+    engine.open_topics(epoch, opening)?;
     engine.open_groups();
     Ok(engine)
+}
+
+/// What opening has found so far.
+pub(crate) struct Opening {
+    recovery: Recovery,
+    /// Partitions that are recovered and not yet opened.
+    recovered: HashMap<(TopicId, u32), Recovered>,
+}
+
+impl Opening {
+    /// Of what was just made: nothing was there.
+    pub(crate) fn none() -> Opening {
+        Opening { recovery: Recovery::none(), recovered: HashMap::new() }
+    }
+
+    /// Recovers every partition for writing; returns the newest epoch that one holds. One that the catalogue
+    /// never gave is damage.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn recover_all(&mut self, disk: &dyn Disk, dir: &Path, catalog: &Catalog, noted: &Noted) -> Result<u32> {
+        let (engine_id, known) = (catalog.engine_id(), catalog.state().epoch());
+        let mut newest = known;
+        for topic in catalog.state().topics() {
+            for number in 0..topic.config.partitions {
+                let log = LogId { engine_id, topic_id: topic.id, partition: number };
+                let (dir, mark) = (partition_dir(dir, &topic.name, number), topic.mark(number));
+                let doubt = self.recovery.doubt();
+                let noted = noted.durable_offset(topic.id, number);
+                let mut recovered = recover_for_writing(disk, &dir, &log, &topic.config, mark, noted, doubt)?;
+                newest = newest.max(recovered.epoch());
+                recovered.check_epoch(known.saturating_add(1));
+                self.recovered.insert((topic.id, number), recovered);
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// Recovers a partition. What can't be opened at all is damage; others go on.
+fn recover_for_writing(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: &LogId,
+    config: &TopicConfig,
+    mark: Option<&crate::format::Mark>,
+    noted: u64,
+    doubt: Doubt,
+) -> Result<Recovered> {
+    if let Err(error) = disk.create_dir_all(dir) {
+        let error = Error::io(error).at_path(dir);
+        return if error.kind() == &ErrorKind::NoRoom { Err(error) } else { Ok(Recovered::unusable(error)) };
+    }
+    match recover(disk, dir, log, config, mark, noted, doubt) {
+        Err(error) if error.kind() != &ErrorKind::NoRoom => Ok(Recovered::unusable(error)),
+        recovered => recovered,
+    }
 }
 
 /// Puts the engine together: environment, writers, background threads.
@@ -184,7 +249,7 @@ fn assemble(
 
 impl Engine {
     /// Recovers every topic of the catalogue and clears away what deletions left.
-    fn open_topics(&self, epoch: u32, mut recovery: Recovery) -> Result<()> {
+    fn open_topics(&self, epoch: u32, mut opening: Opening) -> Result<()> {
         let core = &self.core;
         let disk = &*core.env.disk;
         let topics_path = topics_dir(&core.dir);
@@ -194,14 +259,14 @@ impl Engine {
         let listed: Vec<_> = lock(&core.catalog).state().topics().cloned().collect();
         for topic in &listed {
             let marks = |partition| topic.mark(partition).copied();
-            let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut recovery)?;
+            let opened = core.open_topic(&TopicSpec::of(topic), epoch, &marks, &mut opening)?;
             // At once: should a later one fail, closing ends those that have a writer.
             crate::lock::write(&core.topics).insert(topic.name.clone(), opened);
         }
         if !core.read_only {
-            core.clear_away(&listed, &mut recovery)?;
+            core.clear_away(&listed, &mut opening.recovery)?;
         }
-        let _ = core.recovery.set(recovery);
+        let _ = core.recovery.set(opening.recovery);
         Ok(())
     }
 
@@ -256,12 +321,12 @@ impl Core {
         spec: &TopicSpec<'_>,
         epoch: u32,
         marks: &Marks<'_>,
-        recovery: &mut Recovery,
+        opening: &mut Opening,
     ) -> Result<Arc<Topic>> {
         let name: Arc<str> = spec.name.into();
         let config = Arc::new(spec.config.clone());
         let partitions = self.open_partitions(0..config.partitions, |number| {
-            self.open_partition(spec.id, number, &name, &config, epoch, marks(number), recovery)
+            self.open_partition(spec.id, number, &name, &config, epoch, marks(number), opening)
         })?;
         Ok(self.topic_of(spec, name, config, partitions))
     }
@@ -308,12 +373,20 @@ impl Core {
         config: &Arc<TopicConfig>,
         epoch: u32,
         mark: Option<crate::format::Mark>,
-        recovery: &mut Recovery,
+        opening: &mut Opening,
     ) -> Result<Arc<Partition>> {
         let dir = partition_dir(&self.dir, name, number);
         let engine_id = lock(&self.catalog).engine_id();
         let log = LogId { engine_id, topic_id, partition: number };
-        let mut recovered = self.recover_partition(&dir, &log, config, mark.as_ref(), recovery.doubt())?;
+        let mut recovered = match opening.recovered.remove(&(topic_id, number)) {
+            Some(recovered) => recovered,
+            None if self.read_only => self.recover_for_reading(&dir, &log, config, mark.as_ref())?,
+            None => {
+                let doubt = opening.recovery.doubt();
+                let noted = self.noted.durable_offset(topic_id, number);
+                recover_for_writing(&*self.env.disk, &dir, &log, config, mark.as_ref(), noted, doubt)?
+            }
+        };
         // Only reading, none was begun: what was read of the catalogue last must know the newest.
         recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
         if !self.read_only && recovered.damage.is_none() {
@@ -328,7 +401,7 @@ impl Core {
             }
         }
         recovered.damage = recovered.damage.map(|error| error.at_partition(name, number));
-        self.report(name, number, &recovered, recovery);
+        self.report(name, number, &recovered, &mut opening.recovery);
         let place = PartitionPlace { topic: name.clone(), log, config: config.clone(), dir: dir.clone() };
         let partition = Arc::new(Partition::new(self.env.clone(), place, &recovered, mark));
         if self.read_only {
@@ -341,36 +414,29 @@ impl Core {
         Ok(partition)
     }
 
-    /// Recovers one partition. What can't be opened at all is reported as damage; others go on.
-    fn recover_partition(
+    /// Recovers one partition beside a live writer. What can't be opened at all is reported as damage; others
+    /// go on.
+    fn recover_for_reading(
         &self,
         dir: &Path,
         log: &LogId,
         config: &TopicConfig,
         mark: Option<&crate::format::Mark>,
-        doubt: Doubt,
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
-        let doubt = if self.read_only { Doubt::Nothing } else { doubt };
         let noted = self.noted.durable_offset(log.topic_id, log.partition);
-        if !self.read_only
-            && let Err(error) = disk.create_dir_all(dir)
-        {
-            let error = Error::io(error).at_path(dir);
-            return if error.kind() == &ErrorKind::NoRoom { Err(error) } else { Ok(Recovered::unusable(error)) };
-        }
         let mut mark = mark.copied();
         let mut tries = 0;
         loop {
             if tries > 0 {
                 mark = self.newest_mark(log)?.or(mark);
             }
-            match recover(disk, dir, log, config, mark.as_ref(), noted, doubt) {
-                // Beside a live writer, evidence may have been read that is newer than the bytes before it,
-                // and what the catalogue says may be older than what is left of the log.
-                Ok(recovered) if recovered.damage.is_some() && self.read_only && tries < 5 => tries += 1,
-                Err(error) if self.read_only && tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
-                Ok(recovered) if self.read_only && tries < 5 && recovered.epoch() > self.known_epoch() => tries += 1,
+            match recover(disk, dir, log, config, mark.as_ref(), noted, Doubt::Nothing) {
+                // Evidence may have been read that is newer than the bytes before it, and what the catalogue says
+                // may be older than what is left of the log.
+                Ok(recovered) if recovered.damage.is_some() && tries < 5 => tries += 1,
+                Err(error) if tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
+                Ok(recovered) if tries < 5 && recovered.epoch() > self.known_epoch() => tries += 1,
                 Ok(recovered) => return Ok(recovered),
                 Err(error) => {
                     return match error.kind() {

@@ -54,8 +54,7 @@ impl Check<'_> {
             Some((state, engine_id)) => (Some(state), Some(engine_id)),
             None => (None, None),
         };
-        let proven = state.as_ref().map_or(0, CatalogState::offsets_end);
-        self.offset_log(root, engine_id, proven)?;
+        self.offset_log(root, engine_id, state.as_ref())?;
         self.foreign(root);
         match state {
             Some(state) => self.topics(state)?,
@@ -122,7 +121,13 @@ impl Check<'_> {
     }
 
     /// The offset log, if there is one.
-    fn offset_log(&mut self, root: &[Entry], engine_id: Option<EngineId>, proven: u64) -> Result<()> {
+    fn offset_log(
+        &mut self,
+        root: &[Entry],
+        engine_id: Option<EngineId>,
+        catalog: Option<&CatalogState>,
+    ) -> Result<()> {
+        let proven = catalog.map_or(0, CatalogState::offsets_end);
         if !root.iter().any(|entry| number_of(&entry.name, "offsets").is_some()) {
             if proven > 0 {
                 let reason = format!("the offset log is missing, though it had {proven} entries");
@@ -132,7 +137,12 @@ impl Check<'_> {
         }
         let live = self.found.live_writer.is_some();
         let (path, end) = match keyed_file::open_offsets(&self.disk, self.dir, engine_id, proven) {
-            Ok(Some((path, end))) => (path, Some(end)),
+            Ok(Some((path, end, epoch))) => {
+                if let Some(known) = catalog.map(CatalogState::epoch) {
+                    self.offsets_epoch(&path, epoch, known)?;
+                }
+                (path, Some(end))
+            }
             Ok(None) => return Ok(()),
             Err(error) if prevents(&error) => return Err(error),
             Err(error) => {
@@ -143,6 +153,20 @@ impl Check<'_> {
         };
         let file = KeyedFile { path: &path, kind: FileKind::Offsets, end, closed_at: None, live };
         keyed_file::check(&*self.disk, &file, &mut self.meter, &mut self.found)
+    }
+
+    /// Whether the catalogue gave the epoch; beside a live writer it may have begun since the catalogue was read.
+    fn offsets_epoch(&mut self, path: &Path, found: u32, mut known: u32) -> Result<()> {
+        if found > known
+            && self.is_live()
+            && let Ok(catalog) = self.open_catalog()?
+        {
+            known = catalog.state().epoch();
+        }
+        if found > known {
+            self.found.damage.push(Damage::of_path(path, lost_entries::of_epoch(found, known)));
+        }
+        Ok(())
     }
 
     /// Names in the directory that nothing counts of.

@@ -16,7 +16,7 @@ use crate::engine::parse_closed;
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, find_magic};
 use crate::ids::EngineId;
-use crate::keyed::{KeyedLog, refused};
+use crate::keyed::{KeyedLog, Opened, refused};
 use crate::offsets::OffsetState;
 use crate::segment::Place;
 
@@ -43,13 +43,13 @@ pub(super) fn closed_at(disk: &dyn Disk, lock: &Path) -> Option<(String, u64)> {
     parse_closed(std::str::from_utf8(&text[..read]).ok()?)
 }
 
-/// Opens the offset log: its file and where it ends.
+/// Opens the offset log: its file, where it ends, and the newest epoch that it speaks of.
 pub(super) fn open_offsets(
     disk: &Arc<dyn Disk>,
     dir: &Path,
     engine_id: Option<EngineId>,
     proven: u64,
-) -> Result<Option<(PathBuf, u64)>> {
+) -> Result<Option<(PathBuf, u64, u32)>> {
     let (kind, access) = (FileKind::Offsets, Access::Read);
     // What contradicts what came before is as bad as a checksum that doesn't fit.
     let mut state = OffsetState::default();
@@ -57,7 +57,8 @@ pub(super) fn open_offsets(
         state.apply_batch(body, header.record_count, header.appended_ms).map_err(refused)
     };
     let opened = KeyedLog::open_proven(disk.clone(), dir, "offsets", kind, engine_id, access, proven, &mut replay)?;
-    Ok(opened.map(|opened| (opened.log.path().to_owned(), opened.log.bytes())))
+    let newest = state.newest_epoch();
+    Ok(opened.map(|Opened { log, .. }| (log.path().to_owned(), log.bytes(), newest.max(log.epoch()))))
 }
 
 /// Checks the file; what opening it found is noted already.

@@ -224,6 +224,11 @@ impl KeyedLog {
         self.end.epoch = self.end.epoch.max(epoch);
     }
 
+    /// The epoch of the newest batch, or a later one that was [set](KeyedLog::set_epoch).
+    pub(crate) fn epoch(&self) -> u32 {
+        self.end.epoch
+    }
+
     /// Bytes of the file that count, to decide when to compact.
     pub(crate) fn bytes(&self) -> u64 {
         self.end.position

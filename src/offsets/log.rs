@@ -149,6 +149,25 @@ impl OffsetLog {
         Ok(true)
     }
 
+    pub(super) fn set_epoch(&mut self, epoch: u32) {
+        self.epoch = self.epoch.max(epoch);
+        if let LogFile::Open(log) = &mut self.file {
+            log.set_epoch(epoch);
+        }
+    }
+
+    pub(super) fn newest_epoch(&self) -> Option<(PathBuf, u32)> {
+        let of_entries = self.state.newest_epoch();
+        match &self.file {
+            LogFile::Open(log) => Some((log.path().to_owned(), of_entries.max(log.epoch()))),
+            LogFile::Damaged(damage) => {
+                let path = damage.error.path().unwrap_or(&self.dir);
+                Some((path.to_owned(), of_entries.max(damage.epoch)))
+            }
+            LogFile::None | LogFile::Failed(_) => None,
+        }
+    }
+
     pub(super) fn state(&self) -> &OffsetState {
         &self.state
     }

@@ -24,6 +24,8 @@ pub(crate) struct OffsetDamage {
     pub(crate) groups: Vec<String>,
     /// Whether there may be groups besides, whose names lie in the damage.
     pub(crate) names_lost: bool,
+    /// The newest epoch of a batch that is whole.
+    pub(super) epoch: u32,
     sure: Arc<BTreeMap<String, Sure>>,
 }
 
@@ -39,7 +41,7 @@ enum Sure {
 impl OffsetDamage {
     /// Nothing is left.
     pub(crate) fn all(error: Error) -> OffsetDamage {
-        OffsetDamage { error, groups: Vec::new(), names_lost: true, sure: Arc::default() }
+        OffsetDamage { error, groups: Vec::new(), names_lost: true, epoch: 0, sure: Arc::default() }
     }
 
     /// Whether a commit of this group for this partition may have been lost that is newer than the
@@ -66,6 +68,7 @@ pub(crate) struct Salvager {
     /// Where the last batch ended, if damage follows.
     hole_from: Option<u64>,
     next_offset: u64,
+    epoch: u32,
     /// A group may have been named, and never mentioned again, where entries are missing.
     may_have_named: bool,
 }
@@ -89,6 +92,7 @@ impl Salvager {
                     self.may_have_named |= header.base_offset.saturating_sub(from) >= ENTRIES_WITH_A_NAME;
                 }
                 self.next_offset = header.end_offset();
+                self.epoch = self.epoch.max(header.epoch);
                 if let Err(error) = self.take_batch(header, body) {
                     let error = refused(error).at_position(position);
                     if matches!(error.kind(), ErrorKind::NewerFormat { .. }) {
@@ -117,7 +121,7 @@ impl Salvager {
             };
         }
         let names_lost = self.may_have_named || self.hole_from.is_some() || !self.nameless.is_empty();
-        (self.state, Some(OffsetDamage { error, groups, names_lost, sure: Arc::new(sure) }))
+        (self.state, Some(OffsetDamage { error, groups, names_lost, epoch: self.epoch, sure: Arc::new(sure) }))
     }
 
     /// From here on nothing is sure of what is known so far.

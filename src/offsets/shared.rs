@@ -4,7 +4,7 @@
 //! Whoever has the turn syncs for all that was appended before, without the first lock: the others
 //! append meanwhile, and those who wait find their commit durable when their turn comes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Access, Disk};
@@ -32,7 +32,7 @@ pub(crate) struct Offsets {
 
 impl Offsets {
     /// Opens the newest file in `dir`, if there is one; says what was cut off its end. `epoch` is what
-    /// batches carry from now on: higher than in any earlier life. Entries below `proven` are known to have
+    /// batches carry at least; before one is written, [`set_epoch`](Offsets::set_epoch) says more. Entries below `proven` are known to have
     /// been durable from elsewhere.
     ///
     /// # Errors
@@ -48,6 +48,16 @@ impl Offsets {
     ) -> Result<(Offsets, Option<Cut>)> {
         let (log, cut) = OffsetLog::open(disk, dir, engine_id, epoch, access, proven)?;
         Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()) }, cut))
+    }
+
+    /// The epoch that batches carry from now on: higher than in any earlier life.
+    pub(crate) fn set_epoch(&self, epoch: u32) {
+        lock(&self.log).set_epoch(epoch);
+    }
+
+    /// The newest epoch that the file speaks of, and its path; `None` if there is no file.
+    pub(crate) fn newest_epoch(&self) -> Option<(PathBuf, u32)> {
+        lock(&self.log).newest_epoch()
     }
 
     /// Has the log compacted as soon as that halves it, however small it is.

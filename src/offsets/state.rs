@@ -104,6 +104,15 @@ impl OffsetState {
         groups.into_iter()
     }
 
+    /// The newest epoch that an entry speaks of.
+    pub(crate) fn newest_epoch(&self) -> u32 {
+        let of_group = |offsets: &GroupOffsets| {
+            let of_commits = offsets.commits.values().map(|commit| commit.epoch).max().unwrap_or(0);
+            of_commits.max(offsets.epoch).max(offsets.state.as_ref().map_or(0, |state| state.epoch))
+        };
+        self.groups.values().map(|group| of_group(&group.offsets)).max().unwrap_or(0)
+    }
+
     /// The number that stands for a group in the file.
     pub(super) fn number(&self, name: &str) -> Option<u32> {
         self.numbers.get(name).copied()

@@ -103,7 +103,12 @@ impl Catalog {
 
     /// Begins the next epoch, durably: at each open for writing, at a truncation, after a failed write.
     pub(crate) fn begin_epoch(&mut self, now_ms: i64) -> Result<u32> {
-        let epoch = self.state.epoch().checked_add(1).ok_or_else(|| used_up("epochs"))?;
+        self.begin_epoch_above(0, now_ms)
+    }
+
+    /// The same, above an epoch that was found in another file: the catalogue may have lost it.
+    pub(crate) fn begin_epoch_above(&mut self, found: u32, now_ms: i64) -> Result<u32> {
+        let epoch = self.state.epoch().max(found).checked_add(1).ok_or_else(|| used_up("epochs"))?;
         self.compact_if_due(now_ms)?;
         self.log.set_epoch(epoch);
         self.put(&[CatalogEntry::Epoch { epoch }], now_ms, !bites("epoch-not-synced"))?;

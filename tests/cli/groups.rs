@@ -75,6 +75,7 @@ fn groups_as_json() {
         "member",
         "waits_for",
         "in_doubt",
+        "goes_on_at",
     ];
     assert_eq!(fields, expected);
     assert_eq!(

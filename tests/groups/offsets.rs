@@ -88,6 +88,11 @@ fn d5_a_commit_of_records_that_were_lost_never_counts_again() {
     world.disk.write_file("data/offsets-1", &survived).unwrap();
     let engine = world.open();
     assert_eq!(engine.partition("t", 0).unwrap().end_offset(), 5);
+    let described = |engine: &Engine| {
+        let row = engine.describe_group("g").unwrap().offsets.remove(0);
+        (row.committed, row.goes_on_at, row.end_offset, row.lag())
+    };
+    assert_eq!(described(&engine), (Some(9), Some(5), 5, 0));
     let mut a = member(&engine, "g").start().unwrap();
     assert!(drain(&mut a).is_empty());
     assert_eq!(a.position("t", 0).unwrap(), 5);
@@ -95,8 +100,11 @@ fn d5_a_commit_of_records_that_were_lost_never_counts_again() {
     drop(a);
     // It grows past the commit: others stand there now.
     fill(&engine, 0, 100, 10);
+    assert_eq!(described(&engine), (Some(9), Some(5), 15, 10));
     let mut a = member(&engine, "g").start().unwrap();
     assert_eq!(drain(&mut a).first(), Some(&(0, 100)));
+    a.commit().unwrap();
+    assert_eq!(described(&engine), (Some(15), None, 15, 0));
 }
 
 #[test]

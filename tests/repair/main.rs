@@ -4,6 +4,7 @@
 //! Method: a small closed directory on a simulated disk, with several segments, two partitions, two groups.
 //! It is damaged from outside, repaired, checked, and compared with what was sent.
 
+mod ages;
 mod crash;
 mod damage;
 mod faults;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use super::polled::Held;
 use super::{Consumer, InGroup};
 use crate::engine::ResetTo;
+use crate::engine::groups::goes_on_at;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::read;
 use crate::offsets::Commit;
-use crate::partition::{Partition, Reader};
+use crate::partition::Partition;
 
 impl Consumer {
     /// Reads this partition too, from where the group is.
@@ -50,13 +51,9 @@ impl Consumer {
         if commit.offset == start {
             return Ok((start, Some(start)));
         }
-        // A header that is damaged says nothing against the commit; reading says what is wrong.
-        let epoch = Reader::epoch_before(partition, commit.offset).unwrap_or(commit.epoch);
-        let same = epoch == commit.epoch || crate::teeth::bites("epoch-of-a-commit-not-compared");
-        if same && commit.offset <= partition.progress.written() {
+        let Some(position) = goes_on_at(partition, commit.offset, commit.epoch)? else {
             return Ok((commit.offset, Some(commit.offset)));
-        }
-        let position = Reader::first_after_epoch(partition, commit.epoch)?.min(commit.offset);
+        };
         self.tell_reset(
             partition,
             commit.offset,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::Groups;
+use super::{Groups, goes_on_at};
 use crate::engine::{Engine, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::MemberSnapshot;
@@ -107,12 +107,16 @@ pub struct GroupOffset {
     pub waits_for: Option<(u32, u64, u64)>,
     /// The offset log is damaged, and a newer commit may be lost there.
     pub in_doubt: bool,
+    /// Where the group goes on instead of at the committed offset, if the record before that was lost: in a
+    /// crash before it was durable, or because the partition's files are older than the commit.
+    pub goes_on_at: Option<u64>,
 }
 
 impl GroupOffset {
-    /// Records that are kept and not committed yet.
+    /// Records that are kept and that the group has still to read.
     pub fn lag(&self) -> u64 {
-        self.end_offset.saturating_sub(self.committed.unwrap_or(0).max(self.log_start_offset))
+        let next = self.goes_on_at.or(self.committed).unwrap_or(0);
+        self.end_offset.saturating_sub(next.max(self.log_start_offset))
     }
 }
 
@@ -179,7 +183,16 @@ impl Engine {
             let held = fence.as_ref().filter(|fence| fence.limit(partition) < end_offset);
             let in_doubt = groups.doubt(name, (id, partition)).is_some();
             let commit = groups.offsets.with(|state| state.group(name)?.commits.get(&(id, partition)).cloned());
+            let lost = match &commit {
+                // What was written since the engine was opened is not lost while it is open.
+                Some(commit) if commit.epoch != groups.epoch || commit.offset > end_offset => {
+                    // Of a damaged partition nothing can be said; reading says what is wrong.
+                    goes_on_at(inner, commit.offset, commit.epoch).unwrap_or(None)
+                }
+                _ => None,
+            };
             offsets.push(GroupOffset {
+                goes_on_at: lost,
                 topic: topic.name.to_string(),
                 partition,
                 committed: commit.as_ref().map(|commit| commit.offset),

@@ -6,6 +6,7 @@
 
 mod admin;
 mod describe;
+mod stands;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use super::Topic;
 
 pub use admin::{OffsetReset, ResetTo};
 pub use describe::{GroupDescription, GroupOffset, GroupState, MemberDescription};
+pub(super) use stands::goes_on_at;
 
 /// How often is looked for groups that expire, as a part of the time that they are kept.
 const LOOKS: u64 = 100;

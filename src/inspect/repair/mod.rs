@@ -208,7 +208,6 @@ impl Planner<'_> {
             self.plan.shown.impossible.push(Damage::of_path(path, reason));
             return Ok(self.plan);
         }
-        let is_catalog_foreign = foreign.is_some();
         let mut reason = foreign.or_else(|| self.wrong_with("catalog", false));
         let left = catalog::left_of(disk, catalog.newest.as_ref(), known_engine)?;
         if opened.is_none() && reason.is_none() {
@@ -220,11 +219,12 @@ impl Planner<'_> {
             reason.get_or_insert(lost);
         }
         let known_epoch = opened.as_ref().map_or(0, |catalog| catalog.state().epoch());
-        let epoch = self.newest_epoch(&directories)?.max(offsets.newest.as_ref().map_or(0, |newest| newest.epoch()));
+        let (committed, committed_epoch) = offsets::committed(disk, &offsets);
+        let epoch = self.newest_epoch(&directories)?.max(committed_epoch);
+        let epoch = epoch.max(offsets.newest.as_ref().map_or(0, |newest| newest.epoch()));
         if epoch > known_epoch && opened.is_some() {
             reason.get_or_insert_with(|| format!("it knows epochs up to {known_epoch}, and there is epoch {epoch}"));
         }
-        let committed = offsets::committed(disk, &offsets);
         let mut rebuilt = None;
         let (state, engine_id) = match (opened, reason) {
             (Some(catalog), None) => (catalog.state().clone(), catalog.engine_id()),
@@ -248,7 +248,7 @@ impl Planner<'_> {
         };
         let told = rebuilt.is_some().then_some(&committed);
         self.partitions(&state, engine_id, &directories, told, progress)?;
-        self.offset_log(offsets, engine_id, &state, is_catalog_foreign)?;
+        self.offset_log(offsets, engine_id, &state, rebuilt.is_some())?;
         // Last: as long as it is damaged, everything whole of a partition counts.
         if let Some((work, said)) = rebuilt {
             self.plan.works.push(Work::Keyed(work));
@@ -258,13 +258,13 @@ impl Planner<'_> {
         Ok(self.plan)
     }
 
-    /// What was found wrong with the newest file of this name. `behind_header`: whose its header says it is was
-    /// held against another directory's catalogue.
-    fn wrong_with(&self, prefix: &str, behind_header: bool) -> Option<String> {
+    /// What was found wrong with the newest file of this name. `by_itself`: not what it was held against the
+    /// catalogue for, which is made anew.
+    fn wrong_with(&self, prefix: &str, by_itself: bool) -> Option<String> {
         let is_it = |damage: &&Damage| {
             let name = damage.path.file_name().unwrap_or_default().to_string_lossy();
             let is_named = damage.path.parent() == Some(self.dir) && crate::keyed::number_of(&name, prefix).is_some();
-            is_named && !(behind_header && damage.position == Some(0))
+            is_named && !(by_itself && matches!(damage.position, None | Some(0)))
         };
         self.found.damage.iter().find(is_it).map(|damage| damage.reason.clone())
     }
@@ -292,7 +292,7 @@ impl Planner<'_> {
         files: keyed::KeyedFiles,
         engine_id: EngineId,
         state: &CatalogState,
-        is_catalog_foreign: bool,
+        is_catalog_new: bool,
     ) -> Result<()> {
         let proven = state.offsets_end();
         let opened = keyed_file::open_offsets(self.disk, self.dir, Some(engine_id), proven);
@@ -300,7 +300,7 @@ impl Planner<'_> {
             Err(error) if prevents(&error) => return Err(error),
             Err(error) => Some(Damage::of_error(&error, self.dir).reason),
             Ok(None) if proven > 0 => Some(format!("it is missing, though it had {proven} entries")),
-            Ok(_) => self.wrong_with("offsets", is_catalog_foreign),
+            Ok(_) => self.wrong_with("offsets", is_catalog_new),
         };
         let Some(reason) = reason else { return Ok(()) };
         let (disk, now_ms) = (&**self.disk, self.now_ms);

@@ -13,8 +13,9 @@ use crate::ids::{EngineId, TopicId};
 use crate::offsets::{OffsetDamage, Salvager, bodies};
 use crate::topic::CatalogState;
 
-/// The highest offset that a group has committed in each partition: records below it were there.
-pub(super) fn committed(disk: &dyn Disk, files: &KeyedFiles) -> BTreeMap<(TopicId, u32), u64> {
+/// The highest offset that a group has committed in each partition: records below it were there. And the newest
+/// epoch that an entry speaks of.
+pub(super) fn committed(disk: &dyn Disk, files: &KeyedFiles) -> (BTreeMap<(TopicId, u32), u64>, u32) {
     let mut salvager = Salvager::default();
     if let Some(newest) = &files.newest {
         let _ = pieces(disk, newest, 0, &mut |piece| salvager.take(piece));
@@ -25,7 +26,7 @@ pub(super) fn committed(disk: &dyn Disk, files: &KeyedFiles) -> BTreeMap<(TopicI
         let end: &mut u64 = ends.entry(place).or_default();
         *end = commit.offset.max(*end);
     }
-    ends
+    (ends, state.newest_epoch())
 }
 
 /// The file that takes the damaged one's place.

@@ -94,6 +94,10 @@ fn row(row: &GroupOffset) -> Vec<String> {
     if let Some((partition, until, reached)) = row.waits_for {
         notes.push(format!("waits for partition {partition} to be committed up to {until}, is at {reached}"));
     }
+    if let (Some(committed), Some(goes_on_at)) = (row.committed, row.goes_on_at) {
+        let before = committed.saturating_sub(1);
+        notes.push(format!("record {before} was lost: the group goes on at {goes_on_at}"));
+    }
     if row.in_doubt {
         notes.push("in doubt".to_owned());
     }
@@ -138,6 +142,7 @@ fn offset_json(row: &GroupOffset) -> Value {
         "committed": row.committed, "metadata": null, "committed_ms": row.committed_ms,
         "log_start_offset": row.log_start_offset, "end_offset": row.end_offset, "lag": row.lag(),
         "member": row.member, "waits_for": waits_for, "in_doubt": row.in_doubt,
+        "goes_on_at": row.goes_on_at,
     });
     if row.committed.is_some() {
         // As in records: what isn't UTF-8 is base64, and named.

@@ -110,6 +110,6 @@ impl Engine {
         Partition::release_all(held, among, || {
             let _ = topic.next.set(next);
         });
-        core.tell_groups();
+        core.groups.set_topic(&topic.name, Some(topic.current()));
     }
 }

@@ -111,8 +111,8 @@ impl Engine {
         check_topic_name(name)?;
         config.check().map_err(|error| error.at_topic(name))?;
         let _admin = core.writable()?;
-        if let Some(topic) = read(&core.topics).values().find(|topic| topic.name.eq_ignore_ascii_case(name)) {
-            return Err(Error::new(ErrorKind::TopicExists { topic: topic.name.to_string() }));
+        if let Some(topic) = lock(&core.catalog).state().topic_like(name) {
+            return Err(Error::new(ErrorKind::TopicExists { topic: topic.name.clone() }));
         }
         let disk = &*core.env.disk;
         let now_ms = core.env.clock.wall_ms();
@@ -135,8 +135,8 @@ impl Engine {
             // Not made then: as if it had been deleted, its directory goes when the name is taken again.
             let _ = lock(&core.catalog).delete_topic(name, now_ms);
         })?;
-        write(&core.topics).insert(name.to_owned(), topic);
-        core.tell_groups();
+        write(&core.topics).insert(name.to_owned(), topic.clone());
+        core.groups.set_topic(name, Some(&topic));
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl Engine {
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
         write(&core.topics).remove(name);
         core.groups.forget_topic(id);
-        core.tell_groups();
+        core.groups.set_topic(name, None);
         core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         topic.partitions.iter().for_each(|partition| partition.set_gone());
         // It is deleted, whatever becomes of its files: what is left of them was told, and opening tries again.

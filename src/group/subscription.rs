@@ -17,6 +17,14 @@ impl TopicTable {
         TopicTable(topics.into_iter().map(|(name, id, partitions)| (name, (id, partitions))).collect())
     }
 
+    /// One topic as it is now; `None`: it is gone.
+    pub(crate) fn set(&mut self, name: &str, topic: Option<(TopicId, u32)>) {
+        match topic {
+            Some(topic) => drop(self.0.insert(name.to_owned(), topic)),
+            None => drop(self.0.remove(name)),
+        }
+    }
+
     /// Name, id and number of partitions of each, by rising name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, TopicId, u32)> {
         self.0.iter().map(|(name, &(id, partitions))| (name.as_str(), id, partitions))

@@ -7,6 +7,8 @@
 mod admin;
 mod describe;
 mod stands;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -141,6 +143,22 @@ impl Groups {
         let table = topics.map(|topic| (topic.name.to_string(), topic.id, topic.partitions.len() as u32));
         let table = Arc::new(TopicTable::new(table));
         *write(&self.topics) = table.clone();
+        self.give_out(&table);
+    }
+
+    /// One topic came, grew or went (`None`). The table is copied only if a group has it: with many topics, that
+    /// takes longer than all the rest of making one.
+    pub(crate) fn set_topic(&self, name: &str, topic: Option<&Topic>) {
+        let table = {
+            let mut table = write(&self.topics);
+            let entry = topic.map(|topic| (topic.id, topic.partitions.len() as u32));
+            Arc::make_mut(&mut table).set(name, entry);
+            table.clone()
+        };
+        self.give_out(&table);
+    }
+
+    fn give_out(&self, table: &Arc<TopicTable>) {
         let now = self.env.clock.monotonic();
         for group in self.all() {
             group.act(self, |coordinator| ((), coordinator.set_topics(table.clone(), now)));

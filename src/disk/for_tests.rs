@@ -6,8 +6,10 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
 
-use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue, View};
+use super::{Access, Disk, Entry, EntryKind, File, Finished, Locked, Queue, View};
 
 /// What is about to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,14 +105,34 @@ impl Disk for Watched<dyn Disk> {
         self.step(Step::Other)?.lock_holder(path)
     }
     fn queue(&self) -> Box<dyn Queue> {
-        // A queue's syncs would pass the files by.
-        unimplemented!("queues aren't watched")
+        Box::new(WatchedQueue(self.of.queue()))
     }
     fn random(&self) -> io::Result<u64> {
         self.of.random()
     }
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {
         self.step(Step::Other)?.check(dir)
+    }
+}
+
+/// A queue's syncs pass the files by: nobody is asked.
+struct WatchedQueue(Box<dyn Queue>);
+
+impl Queue for WatchedQueue {
+    fn start(&mut self, token: u64, file: &Arc<dyn File>) {
+        match file.as_any().downcast_ref::<Watched<dyn File>>() {
+            Some(watched) => self.0.start(token, &watched.of),
+            None => self.0.start(token, file),
+        }
+    }
+    fn finished(&mut self, into: &mut Vec<Finished>) {
+        self.0.finished(into);
+    }
+    fn sleep(&mut self, timeout: Option<Duration>) {
+        self.0.sleep(timeout);
+    }
+    fn waker(&self) -> Waker {
+        self.0.waker()
     }
 }
 

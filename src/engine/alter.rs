@@ -11,7 +11,8 @@ use crate::lock::{Ordering, lock, write};
 use crate::partition::Partition;
 
 impl Engine {
-    /// Gives a topic more partitions or other settings, durably. Get the present ones from
+    /// Gives a topic more partitions or other settings. Blocks until that is durable; in async code:
+    /// [`alter_topic_async`](Engine::alter_topic_async). Get the present ones from
     /// [`describe_topic`](Engine::describe_topic) and change them.
     ///
     /// More partitions mean that keys move. Groups keep the order of records with equal keys all the

@@ -32,7 +32,7 @@ pub struct Builder {
     seed: Option<u64>,
     read_only: bool,
     create: bool,
-    disk: Option<Arc<dyn Disk>>,
+    pub(super) disk: Option<Arc<dyn Disk>>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -153,7 +153,7 @@ impl Builder {
         self
     }
 
-    /// Opens the engine.
+    /// Opens the engine. Blocks while it recovers; there is no twin, since there are no threads of the engine's yet.
     ///
     /// # Errors
     /// `InvalidConfig`; `Locked` if another engine writes here; `NotThalweg` for a directory that

@@ -1,10 +1,12 @@
 //! What all handles of an open directory share, and how it ends.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use super::background::{Background, Threads, is_failure};
+use super::calls::Calls;
 use super::description::Recovery;
 use super::following::end_following;
 use super::groups::Groups;
@@ -33,6 +35,7 @@ pub(crate) struct Core {
     pub(super) handles: Vec<WriterHandle>,
     pub(super) next_writer: AtomicUsize,
     pub(super) threads: Mutex<Option<Threads>>,
+    pub(super) calls: Arc<Calls>,
     pub(super) guard: Mutex<Option<Box<dyn Send + Sync>>>,
     pub(crate) read_only: bool,
     pub(super) closed: AtomicBool,
@@ -128,37 +131,39 @@ impl Core {
 
     /// Makes partitions durable up to these offsets (exclusive): all syncs are started, then awaited. The
     /// runs are those of the moment when the offsets were looked up.
-    pub(super) fn sync_up_to(&self, behind: &[(Arc<crate::partition::Partition>, u64, u32)]) -> Result<()> {
-        for (partition, offset, _) in behind {
-            partition.want_sync(*offset);
-        }
-        for (partition, offset, run) in behind {
-            let done = partition.acknowledged(Acks::Synced, *offset, *run);
-            self.env.drive.wait(done, None).unwrap_or(Ok(()))?;
-        }
-        Ok(())
+    pub(super) fn sync_up_to(&self, behind: &[Behind]) -> Result<()> {
+        self.env.drive.wait(synced_up_to(behind), None).unwrap_or(Ok(()))
     }
 
     /// Waits until all partitions have reached a level, up to what was sent before.
     pub(super) fn settle(&self, level: Acks) -> Result<()> {
-        self.env.opener.check()?;
-        let partitions: Vec<_> =
-            read(&self.topics).values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
-        let ends: Vec<_> = partitions.iter().map(|partition| partition.sent()).collect();
-        if level == Acks::Synced {
-            for (partition, (end, _)) in partitions.iter().zip(&ends) {
-                partition.want_sync(*end);
+        self.env.drive.wait(self.settled(level), None).unwrap_or(Ok(()))
+    }
+
+    /// Done when all partitions have reached a level, up to what was sent before this call.
+    pub(super) fn settled(&self, level: Acks) -> impl Future<Output = Result<()>> + Send + use<> {
+        let begun = self.env.opener.check().map(|()| {
+            let topics = read(&self.topics);
+            let partitions: Vec<_> = topics.values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
+            drop(topics);
+            let ends: Vec<_> = partitions.iter().map(|partition| partition.sent()).collect();
+            if level == Acks::Synced {
+                for (partition, (end, _)) in partitions.iter().zip(&ends) {
+                    partition.want_sync(*end);
+                }
             }
-        }
-        let mut failure = None;
-        for (partition, (end, run)) in partitions.iter().zip(ends) {
-            if partition.damage().is_none() {
-                let done = partition.acknowledged(level, end, run);
-                let outcome = self.env.drive.wait(done, None).unwrap_or(Ok(())).err();
-                failure = failure.or(outcome).or(partition.take_failure());
+            partitions.into_iter().zip(ends)
+        });
+        async move {
+            let mut failure = None;
+            for (partition, (end, run)) in begun? {
+                if partition.damage().is_none() {
+                    let outcome = partition.acknowledged(level, end, run).await.err();
+                    failure = failure.or(outcome).or(partition.take_failure());
+                }
             }
+            failure.map_or(Ok(()), Err)
         }
-        failure.map_or(Ok(()), Err)
     }
 
     /// Ends partitions: takes no more records, writes what they have (or drops it), waits.
@@ -206,6 +211,8 @@ impl Core {
         if self.read_only {
             let topics = std::mem::take(&mut *write(&self.topics));
             topics.values().for_each(|topic| end_following(&topic.partitions, &Error::new(ErrorKind::Closed)));
+            drop(admin);
+            self.calls.stop();
             return Ok(());
         }
         let topics: Vec<_> = read(&self.topics).values().cloned().collect();
@@ -255,7 +262,9 @@ impl Core {
         // Memory that is mapped can't be forgotten, should the next one have to.
         self.env.views.release_all();
         *lock(&self.guard) = None;
+        // One of them may wait for this lock.
         drop(admin);
+        self.calls.stop();
         failure.map_or(Ok(()), Err)
     }
 }
@@ -276,7 +285,22 @@ impl Core {
         std::mem::forget(inside(&mut self.guard).take());
         std::mem::forget(std::mem::take(self.topics.get_mut().unwrap_or_else(PoisonError::into_inner)));
         std::mem::forget((self.env.clone(), self.catalog.clone(), self.background.clone(), self.groups.clone()));
+        std::mem::forget(self.calls.clone());
     }
+}
+
+/// A partition that must be durable, up to where, and the run of that number.
+pub(crate) type Behind = (Arc<crate::partition::Partition>, u64, u32);
+
+/// Done when these are durable: all syncs are started, then awaited.
+pub(super) async fn synced_up_to(behind: &[Behind]) -> Result<()> {
+    for (partition, offset, _) in behind {
+        partition.want_sync(*offset);
+    }
+    for (partition, offset, run) in behind {
+        partition.acknowledged(Acks::Synced, *offset, *run).await?;
+    }
+    Ok(())
 }
 
 impl Drop for Core {

@@ -6,6 +6,7 @@
 mod alter;
 mod background;
 mod builder;
+mod calls;
 mod consumer;
 mod core;
 mod description;
@@ -20,6 +21,7 @@ mod partition_handle;
 mod producer;
 mod receipt;
 mod record;
+mod tasks;
 mod topic_dirs;
 mod topic_removal;
 
@@ -53,7 +55,8 @@ pub use record::Record;
 use open::{Opening, TopicSpec};
 use topic_dirs::make_topic_dirs;
 
-/// An open data directory. Cheap to clone; dropping the last handle closes it.
+/// An open data directory. Cheap to clone; dropping the last handle closes it, which blocks until everything is synced
+/// (in async code: [`close_async`](Engine::close_async) first).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -102,7 +105,7 @@ impl Engine {
 
     // ---- topics
 
-    /// Makes a topic. It is durable when this returns.
+    /// Makes a topic. Blocks until it is durable; in async code: [`create_topic_async`](Engine::create_topic_async).
     ///
     /// # Errors
     /// `InvalidTopicName`, `InvalidConfig`, `TopicExists`, `NoRoom`, `ReadOnly`, `Closed`.
@@ -140,7 +143,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a topic unless it exists; whether it was made. One that exists stays as it is, also if its settings
+    /// Makes a topic unless it exists; whether it was made. Blocks as [`create_topic`](Engine::create_topic); in async
+    /// code: [`ensure_topic_async`](Engine::ensure_topic_async). One that exists stays as it is, also if its settings
     /// are others: [`alter_topic`](Engine::alter_topic) changes them.
     ///
     /// # Errors
@@ -159,8 +163,9 @@ impl Engine {
         }
     }
 
-    /// Deletes a topic and its records: durably when this returns. Its files are removed behind the caller's back:
-    /// only those that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
+    /// Deletes a topic and its records. Blocks until that is durable; in async code:
+    /// [`delete_topic_async`](Engine::delete_topic_async). Its files are removed behind the caller's back: only those
+    /// that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
     /// an event tells ([`Event::Ignored`](crate::Event::Ignored), [`Event::Background`](crate::Event::Background)).
     /// Views that are held stay readable.
     ///
@@ -296,7 +301,7 @@ impl Engine {
 
     // ---- the whole engine
 
-    /// Waits until everything sent before is written.
+    /// Blocks until everything sent before is written. In async code: [`flush_async`](Engine::flush_async).
     ///
     /// # Errors
     /// The first failure, if anything sent since the last `flush` or `sync` is not in the log: its
@@ -305,7 +310,7 @@ impl Engine {
         self.core.settle(Acks::Written)
     }
 
-    /// Waits until everything sent before is durable.
+    /// Blocks until everything sent before is durable. In async code: [`sync_async`](Engine::sync_async).
     ///
     /// # Errors
     /// As [`flush`](Engine::flush).
@@ -332,7 +337,8 @@ impl Engine {
         self.core.failures()
     }
 
-    /// Writes and syncs everything, and gives the directory up. Handles that remain answer `Closed`.
+    /// Writes and syncs everything, and gives the directory up. Blocks until that is done; in async code:
+    /// [`close_async`](Engine::close_async). Handles that remain answer `Closed`.
     ///
     /// # Errors
     /// The first failure of a partition or the catalogue: what was acknowledged before holds all the

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::background::{Background, Threads};
+use super::calls::Calls;
 use super::directory::{
     check_catalog_is_whole, check_directory, check_ends_as_noted, check_file_system, check_offsets_epoch, enter,
     not_thalweg, sync_ancestors, take_lock,
@@ -218,6 +219,7 @@ fn assemble(
             }
         }));
     }
+    let calls = Calls::new(matches!(env.drive, Drive::Inline(_)));
     let core = Arc::new(Core {
         dir,
         env,
@@ -229,6 +231,7 @@ fn assemble(
         handles,
         next_writer: AtomicUsize::new(0),
         threads: Mutex::new(threads),
+        calls: Arc::new(calls),
         guard: Mutex::new(guard),
         read_only,
         closed: AtomicBool::new(false),

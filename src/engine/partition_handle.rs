@@ -30,7 +30,7 @@ use crate::partition::{Appended, Batch, Caller, Driven, FetchedRecord, FnFuture,
 /// ```
 #[derive(Clone)]
 pub struct Partition {
-    engine: Engine,
+    pub(super) engine: Engine,
     topic: Arc<Topic>,
     pub(super) inner: Arc<Inner>,
 }
@@ -58,7 +58,8 @@ impl Partition {
 
     // ---- appending
 
-    /// Appends a record here, whatever its key. Waits only while the buffers are full.
+    /// Appends a record here, whatever its key. Blocks while the buffers are full; in async code:
+    /// [`append_async`](Partition::append_async).
     ///
     /// # Errors
     /// As [`Producer::send`](super::Producer::send).
@@ -66,7 +67,8 @@ impl Partition {
         self.append_all(std::slice::from_ref(record), None)
     }
 
-    /// Appends records, all or none: they share a batch, and no crash leaves a part of them.
+    /// Appends records, all or none: they share a batch, and no crash leaves a part of them. Blocks while the buffers are
+    /// full; in async code: [`append_batch_async`](Partition::append_batch_async).
     ///
     /// # Errors
     /// As [`Producer::send_batch`](super::Producer::send_batch).
@@ -74,7 +76,8 @@ impl Partition {
         self.append_all(records, None)
     }
 
-    /// Appends records, all or none, if the first gets the offset `expected_end`.
+    /// Appends records, all or none, if the first gets the offset `expected_end`. Blocks while the buffers are full; in
+    /// async code: [`append_if_async`](Partition::append_if_async).
     ///
     /// # Errors
     /// `EndMismatch` if the log ends elsewhere (nothing was appended); else as
@@ -83,7 +86,41 @@ impl Partition {
         self.append_all(records, Some(expected_end))
     }
 
+    /// The twin of [`append`](Partition::append) for async code; the future is done when the record has a place, not when
+    /// it is acknowledged.
+    ///
+    /// # Errors
+    /// As [`append`](Partition::append).
+    pub async fn append_async(&self, record: &Record<'_>) -> Result<Receipt> {
+        self.append_all_async(std::slice::from_ref(record), None).await
+    }
+
+    /// The twin of [`append_batch`](Partition::append_batch) for async code, as [`append_async`](Partition::append_async).
+    ///
+    /// # Errors
+    /// As [`append_batch`](Partition::append_batch).
+    pub async fn append_batch_async(&self, records: &[Record<'_>]) -> Result<Receipt> {
+        self.append_all_async(records, None).await
+    }
+
+    /// The twin of [`append_if`](Partition::append_if) for async code, as [`append_async`](Partition::append_async).
+    ///
+    /// # Errors
+    /// As [`append_if`](Partition::append_if).
+    pub async fn append_if_async(&self, expected_end: u64, records: &[Record<'_>]) -> Result<Receipt> {
+        self.append_all_async(records, Some(expected_end)).await
+    }
+
     fn append_all(&self, records: &[Record<'_>], expected_end: Option<u64>) -> Result<Receipt> {
+        let placed = self.engine.core.env.drive.wait(self.place_all(records, expected_end, Caller::Thread), None);
+        placed.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))
+    }
+
+    async fn append_all_async(&self, records: &[Record<'_>], expected_end: Option<u64>) -> Result<Receipt> {
+        Driven::new(&self.engine.core.env, Box::pin(self.place_all(records, expected_end, Caller::Task))).await
+    }
+
+    async fn place_all(&self, records: &[Record<'_>], expected_end: Option<u64>, caller: Caller) -> Result<Receipt> {
         if records.is_empty() {
             return Err(Error::invalid("a batch needs at least one record"));
         }
@@ -94,8 +131,7 @@ impl Partition {
             .unwrap_or_default();
         let incoming: Vec<_> = records.iter().map(|record| incoming(&self.engine, record)).collect();
         let terms = Terms { expected_end, chosen_among: None };
-        let append = std::pin::pin!(self.inner.append(&incoming, acks == Acks::Synced, terms, Caller::Thread));
-        match self.engine.core.env.drive.wait(append, None).unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
+        match self.inner.append(&incoming, acks == Acks::Synced, terms, caller).await? {
             Appended::Placed(placed) => Ok(Receipt::new(self.inner.clone(), placed, records.len() as u32, acks)),
             Appended::Moved => Err(Error::invalid("the partition was named, and not chosen")),
         }
@@ -189,6 +225,7 @@ impl Partition {
 
     /// The run of numbers in which the record before `offset` was sent; `None` if what is asked for holds already.
     fn run_of(&self, level: Acks, offset: u64) -> Result<Option<u32>> {
+        self.engine.core.env.opener.check()?;
         let progress = &self.inner.progress;
         if self.engine.core.read_only {
             self.inner.refresh()?;
@@ -277,7 +314,8 @@ impl Partition {
             .offset_for_timestamp(timestamp_ms)
     }
 
-    /// Drops the records below `offset` (exclusive): durably, and for good. Whole segments below it
+    /// Drops the records below `offset` (exclusive), for good. Blocks until that is durable; in async code:
+    /// [`delete_records_async`](Partition::delete_records_async). Whole segments below it
     /// are removed.
     ///
     /// # Errors

@@ -44,7 +44,8 @@ impl Producer {
         Producer { engine, topic }
     }
 
-    /// Sends a record. Returns at once, unless the buffers are full: then it waits its turn.
+    /// Sends a record. Returns at once, but blocks while the buffers are full. In async code:
+    /// [`send_async`](Producer::send_async).
     ///
     /// # Errors
     /// `RecordTooLarge`, `UnknownTopic`, `UnknownPartition`, `InvalidArgument`; `Failed` or `Closed`
@@ -98,26 +99,15 @@ impl Producer {
     pub async fn send_async(&self, record: Record<'_>) -> Result<Receipt> {
         match self.try_send_ref(&record) {
             Err(error) if error.kind() == &ErrorKind::Full => {
-                let mut topic = self.topic_of(&record)?;
-                let incoming = self.incoming(&record);
-                loop {
-                    topic = topic.current().clone();
-                    let (partition, terms) = choose(&topic, &record, &incoming)?;
-                    let acks = record.acks.unwrap_or(topic.config.acks);
-                    let append =
-                        partition.append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms, Caller::Task);
-                    match Driven::new(&self.engine.core.env, append).await? {
-                        Appended::Placed(placed) => return Ok(Receipt::new(partition.clone(), placed, 1, acks)),
-                        Appended::Moved => {}
-                    }
-                }
+                self.send_batch_async(std::slice::from_ref(&record)).await
             }
             result => result,
         }
     }
 
     /// Sends several records to one partition, all or none: after any crash either all are there or
-    /// none is. They go to the partition that is named, or that all their keys share.
+    /// none is. They go to the partition that is named, or that all their keys share. Blocks while the buffers are full;
+    /// in async code: [`send_batch_async`](Producer::send_batch_async).
     ///
     /// # Errors
     /// As [`send`](Producer::send); `RecordTooLarge` if together they exceed `max_batch_bytes`;
@@ -126,8 +116,22 @@ impl Producer {
         self.send_waiting(records)
     }
 
+    /// The twin of [`send_batch`](Producer::send_batch) for async code; the future is done when the batch has a place, not
+    /// when it is acknowledged.
+    ///
+    /// # Errors
+    /// As [`send_batch`](Producer::send_batch).
+    pub async fn send_batch_async(&self, records: &[Record<'_>]) -> Result<Receipt> {
+        Driven::new(&self.engine.core.env, Box::pin(self.place_all(records, Caller::Task))).await
+    }
+
     /// The slow way: any number of records, waiting for a buffer if need be.
     fn send_waiting(&self, records: &[Record<'_>]) -> Result<Receipt> {
+        let placed = self.engine.core.env.drive.wait(self.place_all(records, Caller::Thread), None);
+        placed.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))
+    }
+
+    async fn place_all(&self, records: &[Record<'_>], caller: Caller) -> Result<Receipt> {
         let Some(first) = records.first() else { return Err(Error::invalid("a batch needs at least one record")) };
         let mut topic = self.topic_of(first)?;
         if let Some(other) = records.iter().find(|record| record.topic.is_some_and(|name| name != &*topic.name)) {
@@ -139,9 +143,7 @@ impl Producer {
             topic = topic.current().clone();
             let (partition, terms) = choose_for_all(&topic, records, &incoming)?;
             let acks = records.iter().map(|record| record.acks.unwrap_or(topic.config.acks)).max().unwrap_or_default();
-            let append = partition.append(&incoming, acks == Acks::Synced, terms, Caller::Thread);
-            let append = self.engine.core.env.drive.wait(std::pin::pin!(append), None);
-            match append.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))? {
+            match partition.append(&incoming, acks == Acks::Synced, terms, caller).await? {
                 Appended::Placed(placed) => {
                     return Ok(Receipt::new(partition.clone(), placed, records.len() as u32, acks));
                 }

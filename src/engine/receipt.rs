@@ -75,7 +75,7 @@ impl Receipt {
         }
     }
 
-    /// Waits until it is acknowledged.
+    /// Blocks until it is acknowledged. In async code: `.await` the receipt.
     ///
     /// # Errors
     /// `NoRoom` if the record could not be stored (it is not in the log; send it again),
@@ -85,7 +85,7 @@ impl Receipt {
         outcome.map(|()| self.metadata())
     }
 
-    /// Waits at most `timeout`; `None` if it isn't acknowledged by then.
+    /// Blocks for at most `timeout`; `None` if it isn't acknowledged by then.
     ///
     /// # Errors
     /// As [`wait`](Receipt::wait).

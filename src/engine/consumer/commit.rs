@@ -3,16 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::Consumer;
 use super::builder::StartPolicy;
 use crate::config::Acks;
 use crate::engine::Engine;
+use crate::engine::core::{Behind, synced_up_to};
 use crate::engine::groups::{Committed, Committing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
 use crate::offsets::{NewCommit, Ticket};
-use crate::partition::{Partition, Reader};
+use crate::partition::{Driven, Partition, Reader};
 
 /// The most bytes that may be committed beside an offset.
 const MAX_METADATA_BYTES: usize = 4_096;
@@ -56,7 +58,7 @@ pub struct CommittedOffset {
 pub struct CommitReceipt {
     engine: Engine,
     /// The partitions that must be durable first, up to where, and the run of their numbering.
-    behind: Vec<(Arc<Partition>, u64, u32)>,
+    behind: Vec<Behind>,
     ticket: Ticket,
     /// What could not be committed, to be told when the rest is safe.
     failure: Option<Error>,
@@ -69,7 +71,7 @@ struct Appended {
 }
 
 impl CommitReceipt {
-    /// Waits until the commit survives power loss.
+    /// Blocks until the commit survives power loss. In async code: `.await` the receipt.
     ///
     /// # Errors
     /// Those of the offset log, and of the partitions that had to be synced first. `RebalanceInProgress` names
@@ -81,24 +83,24 @@ impl CommitReceipt {
     }
 }
 
-/// Done when the commit survives power loss.
-///
-/// The partitions' syncs are awaited; the offset log's own sync, if nobody else does it first, is
-/// done by the task that awaits.
+/// Done when the commit survives power loss. The offset log is synced by one of the engine's threads, for all commits
+/// that wait at that time.
 impl IntoFuture for CommitReceipt {
     type Output = Result<()>;
     type IntoFuture = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
+        let CommitReceipt { engine, behind, ticket, failure } = self;
+        let partitions = Box::pin(async move { synced_up_to(&behind).await });
+        let partitions = Driven::new(&engine.core.env, partitions);
+        let groups = engine.core.groups.clone();
+        let commit = engine.core.calls.make(move || groups.offsets.sync_to(ticket));
         Box::pin(async move {
-            for (partition, offset, _) in &self.behind {
-                partition.want_sync(*offset);
-            }
-            for (partition, offset, run) in &self.behind {
-                partition.acknowledged(Acks::Synced, *offset, *run).await?;
-            }
-            self.engine.core.groups.offsets.sync_to(self.ticket)?;
-            self.failure.map_or(Ok(()), Err)
+            // Until then: closing waits for the commit, and it is closed with its last handle.
+            let _open = engine;
+            partitions.await?;
+            commit.await?;
+            failure.map_or(Ok(()), Err)
         })
     }
 }
@@ -110,8 +112,8 @@ impl std::fmt::Debug for CommitReceipt {
 }
 
 impl Consumer {
-    /// Commits the positions of all partitions: everything that polls have returned. How safe that is
-    /// when it returns was set by [`commit_acks`](super::ConsumerBuilder::commit_acks).
+    /// Commits the positions of all partitions: everything that polls have returned. Blocks until that is as safe as
+    /// [`commit_acks`](super::ConsumerBuilder::commit_acks) says; in async code: [`commit_async`](Consumer::commit_async).
     ///
     /// # Errors
     /// `RebalanceInProgress` names the partitions that are others' now, or whose topic was deleted: all others
@@ -133,7 +135,8 @@ impl Consumer {
         self.finish(appended, acks)
     }
 
-    /// [`commit`](Consumer::commit), written when this returns and durable when its receipt says so.
+    /// [`commit`](Consumer::commit), written when this returns and durable when its receipt says so. It waits for no sync,
+    /// but when the offset log has doubled (4 MiB at least): then it is compacted first.
     ///
     /// # Errors
     /// As [`commit`](Consumer::commit), but for partitions that could not be committed: the receipt tells of them.
@@ -196,7 +199,8 @@ impl Consumer {
         CommitReceipt { engine: self.engine.clone(), behind, ticket, failure }
     }
 
-    /// Commits these offsets in one batch: after a crash all are there, or none.
+    /// Commits these offsets in one batch: after a crash all are there, or none. Blocks if they are to be *synced*; in
+    /// async code: [`commit_offsets_async`](Consumer::commit_offsets_async).
     ///
     /// # Errors
     /// As [`commit`](Consumer::commit): partitions that are others' now are named, and the rest is committed.
@@ -204,6 +208,21 @@ impl Consumer {
     /// with `InvalidArgument` for a partition that can't be this consumer's, one named twice, or more than
     /// 4,096 bytes of metadata.
     pub fn commit_offsets(&mut self, offsets: impl IntoIterator<Item = OffsetCommit>, acks: Acks) -> Result<()> {
+        let appended = self.append_offsets(offsets)?;
+        self.finish(appended, acks)
+    }
+
+    /// [`commit_offsets`](Consumer::commit_offsets), written when this returns and durable when its receipt says so.
+    ///
+    /// # Errors
+    /// As [`commit_offsets`](Consumer::commit_offsets), but for partitions that could not be committed: the receipt tells
+    /// of them.
+    pub fn commit_offsets_async(&mut self, offsets: impl IntoIterator<Item = OffsetCommit>) -> Result<CommitReceipt> {
+        let appended = self.append_offsets(offsets)?;
+        Ok(self.receipt(appended))
+    }
+
+    fn append_offsets(&mut self, offsets: impl IntoIterator<Item = OffsetCommit>) -> Result<Appended> {
         let is_member = self.in_group()?.membership.is_some();
         let (mut items, mut left, mut failure) = (Vec::new(), Vec::new(), None);
         for commit in offsets {
@@ -243,8 +262,7 @@ impl Consumer {
             })
             .collect();
         let made: Vec<_> = items.iter().map(|item| (item.0, item.1, item.2)).collect();
-        let appended = self.append(&commits, &made, left, failure)?;
-        self.finish(appended, acks)
+        self.append(&commits, &made, left, failure)
     }
 
     /// Whether a member may have had this partition before: the topic has it, or was deleted.
@@ -305,7 +323,26 @@ impl Consumer {
         if self.group.as_ref().is_none_or(|in_group| in_group.settings.auto_commit.is_none()) {
             return;
         }
-        match self.commit() {
+        let committed = match self.group.as_ref().map(|in_group| in_group.settings.commit_acks) {
+            Some(Acks::Synced) if self.polled_by_task => {
+                self.commit_async().map(|receipt| self.committing = Some(receipt.into_future()))
+            }
+            _ => self.commit(),
+        };
+        self.auto_committed(committed);
+    }
+
+    /// The task's part of an automatic commit: its end is awaited.
+    pub(super) fn poll_auto_commit(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(committing) = &mut self.committing else { return Poll::Ready(()) };
+        committing.as_mut().poll(context).map(|committed| {
+            self.committing = None;
+            self.auto_committed(committed);
+        })
+    }
+
+    fn auto_committed(&self, committed: Result<()>) {
+        match committed {
             // It is told so in the poll that follows.
             Err(error)
                 if matches!(

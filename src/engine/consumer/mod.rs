@@ -77,6 +77,10 @@ pub struct Consumer {
     woken: Arc<AtomicBool>,
     /// Whether something may be held back (G7).
     limited: bool,
+    /// Whether a task polls it: nothing may block then.
+    polled_by_task: bool,
+    /// An automatic commit that a task waits for before it reads on.
+    committing: Option<<CommitReceipt as IntoFuture>::IntoFuture>,
 }
 
 /// Ends a consumer's poll from another thread. Cheap to clone.
@@ -105,7 +109,15 @@ impl std::fmt::Debug for Consumer {
 
 impl Consumer {
     fn empty(engine: Engine, group: Option<InGroup>) -> Consumer {
-        Consumer { engine, set: AssignedSet::default(), group, woken: Arc::default(), limited: false }
+        Consumer {
+            engine,
+            set: AssignedSet::default(),
+            group,
+            woken: Arc::default(),
+            limited: false,
+            polled_by_task: false,
+            committing: None,
+        }
     }
 
     /// Without a group, from each log start.
@@ -162,6 +174,7 @@ impl Consumer {
     pub fn poll(&mut self, timeout: Duration) -> Result<Polled> {
         let engine = self.engine.clone();
         let env = &engine.core.env;
+        self.polled_by_task = false;
         if engine.core.read_only {
             return self.poll_following(timeout);
         }
@@ -402,12 +415,16 @@ impl<'a> InPoll<'a> {
     }
 
     fn look(&mut self, context: &mut Context<'_>) -> Poll<Result<Polled>> {
+        self.consumer.polled_by_task = true;
         if !std::mem::replace(&mut self.begun, true)
             && let Err(error) = self.consumer.begin_poll()
         {
             return Poll::Ready(Err(error));
         }
         loop {
+            if self.consumer.poll_auto_commit(context).is_pending() {
+                return Poll::Pending;
+            }
             let looked = self.consumer.follow_group().and_then(|()| self.consumer.collect());
             match looked {
                 Ok(polled) if polled.is_empty() && !self.consumer.take_wakeup() => {}
@@ -427,6 +444,9 @@ impl<'a> InPoll<'a> {
 
 impl Drop for InPoll<'_> {
     fn drop(&mut self) {
+        if !self.consumer.engine.core.env.opener.is_this() {
+            return;
+        }
         self.consumer.set.ready.forget_sleeper();
         self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Poll);
     }

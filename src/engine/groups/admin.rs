@@ -54,8 +54,8 @@ impl ResetTo {
 }
 
 impl Engine {
-    /// Sets a group's committed offsets in all partitions of a topic, durably; with `dry_run` only
-    /// says what that would do. The group need not exist.
+    /// Sets a group's committed offsets in all partitions of a topic. Blocks until that is durable; in async code:
+    /// [`reset_group_async`](Engine::reset_group_async). With `dry_run` only says what that would do. The group need not exist.
     ///
     /// # Errors
     /// `GroupNotEmpty` while the group has members; `UnknownTopic`; `ReadOnly`; those of the offset log.
@@ -91,7 +91,8 @@ impl Engine {
         Ok(resets)
     }
 
-    /// Forgets a group and its committed offsets, durably.
+    /// Forgets a group and its committed offsets. Blocks until that is durable; in async code:
+    /// [`delete_group_async`](Engine::delete_group_async).
     ///
     /// # Errors
     /// `GroupNotEmpty` while it has members; `UnknownGroup`; `ReadOnly`; those of the offset log.
@@ -104,7 +105,8 @@ impl Engine {
         groups.offsets.sync_to(ticket)
     }
 
-    /// Gives a group the committed offsets of another, durably: a standby that takes over where the
+    /// Gives a group the committed offsets of another. Blocks until that is durable; in async code:
+    /// [`copy_group_async`](Engine::copy_group_async). A standby that takes over where the
     /// other was. Returns how many partitions that were.
     ///
     /// # Errors

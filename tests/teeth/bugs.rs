@@ -35,6 +35,13 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("closed-without-sync", "closing doesn't wait for the last sync"),
     bug("zeros-over-the-end", "zeros written ahead begin before the end"),
     bug("a-full-disk-fails-the-partition", "after ENOSPC the partition takes nothing any more"),
+    bug("place-not-checked", "a sync counts though the file is no longer where the next opening looks"),
+    // The directory.
+    bug("paths-looked-up-anew", "names are looked up from the working directory"),
+    bug("links-followed", "a link below the directory is followed"),
+    bug("strangers-removed", "deleting a topic removes what isn't its own"),
+    bug("lock-file-locked-alone", "the lock is the file's, not the directory's"),
+    bug("child-not-told-from-its-parent", "a forked child goes on like its parent"),
     // Recovery.
     bug("header-checksum-not-checked", "a batch header's checksum isn't compared"),
     bug("body-checksum-not-checked", "recovery doesn't compare a body's checksum"),

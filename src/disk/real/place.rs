@@ -12,6 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::teeth::bites;
+
 /// A directory that was entered.
 #[derive(Debug)]
 pub(super) struct Root {
@@ -42,6 +44,7 @@ impl Root {
 impl<'a> Place<'a> {
     /// Where `path` leads.
     pub(super) fn find(root: Option<&'a Root>, path: &'a Path) -> io::Result<Place<'a>> {
+        let root = root.filter(|_| !bites("paths-looked-up-anew"));
         let Some((root, rest)) = root.and_then(|root| Some((root, path.strip_prefix(&root.path).ok()?))) else {
             return Ok(Place { dir: Base::Given(CWD), name: path, below_root: false });
         };
@@ -127,7 +130,10 @@ fn enter(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<OwnedFd> {
     const FLAGS: OFlags = OFlags::PATH;
     #[cfg(not(target_os = "linux"))]
     const FLAGS: OFlags = OFlags::RDONLY;
-    let flags = FLAGS | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut flags = FLAGS | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if bites("links-followed") {
+        flags.remove(OFlags::NOFOLLOW);
+    }
     retry_on_intr(|| fs::openat(dir, name, flags, Mode::empty())).map_err(|errno| refusal(dir, name, errno))
 }
 

@@ -170,8 +170,9 @@ pub struct TopicConfig {
     pub acks: Acks,
     /// Size at which a segment is sealed and the next begun, 64 KiB to 2 GiB. Default: 256 MiB.
     pub segment_bytes: u64,
-    /// Age in milliseconds at which a segment with records is sealed, 1,000 or more; `None`: never.
-    /// Default: `None`.
+    /// Age in milliseconds of a segment's oldest record at which the segment is sealed, also while nothing is
+    /// appended; 1,000 or more. With [`retention_ms`](TopicConfig::retention_ms), a quarter of that at the latest.
+    /// `None`: no limit of its own. Default: `None`.
     pub segment_ms: Option<u64>,
     /// Bytes of log for each entry of the sparse index, 4 KiB to 16 MiB. Default: 16 KiB.
     pub index_interval_bytes: u64,
@@ -180,10 +181,12 @@ pub struct TopicConfig {
     pub batch_bytes: u64,
     /// The largest record, in bytes as stored, 1 KiB to 512 MiB. Default: 1 MiB.
     pub max_message_bytes: u64,
-    /// Bytes of a partition above which its oldest segments are dropped; `None`: never. Default: `None`.
+    /// Bytes of a partition above which its oldest segments are dropped; `None`: never. The segment that is written
+    /// stays, so a partition has up to this and one segment more. Default: `None`.
     pub retention_bytes: Option<u64>,
-    /// Milliseconds since their last append after which segments are dropped; `None`: never.
-    /// Default: `None`.
+    /// Milliseconds since its last append after which a segment is dropped; `None`: never. By the wall clock at the
+    /// append, not the records' own timestamps. A record goes when it is older than this, and at the latest when it
+    /// is older by a quarter more (or by 1 s, if that is longer). Default: `None`.
     pub retention_ms: Option<u64>,
     /// Whether readers stop at the durable offset instead of the written one. Default: false.
     pub read_durable: bool,
@@ -209,6 +212,9 @@ impl Default for TopicConfig {
         }
     }
 }
+
+/// A segment is sealed after this part of `retention.ms`: records are kept at most so much longer.
+const RETENTION_PARTS: u64 = 4;
 
 /// The most partitions a topic can have.
 pub(crate) const MAX_PARTITIONS: u32 = 100_000;
@@ -357,6 +363,18 @@ impl TopicConfig {
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// The age of a segment's oldest record at which the segment is sealed: `segment_ms`, and at the latest a part of
+    /// `retention_ms`, so that what is too old can go.
+    pub(crate) fn sealed_after_ms(&self) -> Option<u64> {
+        let by_retention = self.retention_ms.map(|ms| (ms / RETENTION_PARTS).max(1_000));
+        self.segment_ms.into_iter().chain(by_retention).min()
+    }
+
+    /// Whether anything is sealed or dropped without an append.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.segment_ms.is_some() || self.retention_ms.is_some() || self.retention_bytes.is_some()
     }
 
     /// Checks every field against its bounds, as making or altering a topic does.

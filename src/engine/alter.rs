@@ -107,6 +107,7 @@ impl Engine {
         let (among, count) = (config.partitions, spec.expansions.len());
         let next = core.topic_of(&spec, topic.name.clone(), config.clone(), partitions);
         write(&core.topics).insert(topic.name.to_string(), next.clone());
+        core.background.look_soon();
         held.iter().for_each(|partition| partition.expansions.store(count, Ordering::SeqCst));
         Partition::release_all(held, among, || {
             let _ = topic.next.set(next);

@@ -4,7 +4,6 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::io;
 use std::panic::resume_unwind;
@@ -34,6 +33,9 @@ use super::topic_removal::remove_topic;
 /// How long a partition must be quiet before its mark is stored, and how often limits are looked at.
 const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// Log starts that one entry of the catalogue raises, at most.
+const RAISED_TOGETHER: usize = 1_000;
+
 /// What the background threads do, without the threads.
 pub(crate) struct Background {
     env: Arc<Env>,
@@ -41,8 +43,12 @@ pub(crate) struct Background {
     groups: Arc<Groups>,
     /// Partitions whose place hasn't been stored yet, and how far they were when last looked at.
     moving: Mutex<HashMap<(TopicId, u32), Moving>>,
-    /// Partitions whose topic limits what is kept.
-    limited: Mutex<Vec<Weak<Partition>>>,
+    /// Partitions whose topic limits what is kept, or how long a segment is written.
+    limited: Mutex<HashMap<(TopicId, u32), Weak<Partition>>>,
+    /// When marks are stored and limits are looked at next.
+    next_upkeep: Mutex<Duration>,
+    /// Whether that is to be done once a second: there are limits, or marks.
+    is_busy: AtomicBool,
     /// When commits that nobody waits for are made durable.
     sync_offsets_at: Mutex<Option<Duration>>,
     /// When the upkeep looks for late members next, in nanoseconds; `u64::MAX` while it does, or if nothing is due.
@@ -63,19 +69,54 @@ impl Background {
             groups,
             moving: Mutex::default(),
             limited: Mutex::default(),
+            next_upkeep: Mutex::default(),
+            is_busy: AtomicBool::new(false),
             sync_offsets_at: Mutex::default(),
             next_look: AtomicU64::new(u64::MAX),
         }
     }
 
-    /// All that there is to do now, for an engine without threads.
-    pub(crate) fn round(&self) {
+    /// For an engine without threads: all that there is to do now if the writers have just `worked`, else what is due.
+    pub(crate) fn round(&self, worked: bool) {
+        if worked {
+            self.do_files();
+            self.look_soon();
+        } else if self.env.clock.monotonic() < *lock(&self.next_upkeep) {
+            return;
+        }
+        self.upkeep();
         self.do_files();
-        self.look_at_far();
-        self.store_marks(false);
-        self.keep_limits();
-        self.keep_groups();
         self.env.events.emit_untold();
+    }
+
+    /// One turn of the upkeep. How long until the next if nothing wakes it.
+    fn upkeep(&self) -> Option<Duration> {
+        let now = self.env.clock.monotonic();
+        let is_due = {
+            let mut next = lock(&self.next_upkeep);
+            let is_due = now >= *next;
+            if is_due {
+                *next = now + UPKEEP_EVERY;
+            }
+            is_due
+        };
+        if is_due {
+            let moving = self.store_marks(false);
+            let limited = self.keep_limits();
+            self.is_busy.store(moving || limited, Ordering::SeqCst);
+        }
+        self.look_at_far();
+        let groups = self.keep_groups();
+        let is_busy = self.is_busy.load(Ordering::SeqCst) || self.env.chores.has_marks();
+        let look = is_busy.then(|| lock(&self.next_upkeep).saturating_sub(now));
+        look.into_iter().chain(groups).min()
+    }
+
+    /// Limits may have to be kept that weren't before: looks at all of them now.
+    pub(crate) fn look_soon(&self) {
+        *lock(&self.next_upkeep) = Duration::ZERO;
+        self.is_busy.store(true, Ordering::SeqCst);
+        self.env.chores.wake_upkeep();
     }
 
     /// Removes members that are late, makes commits durable that nobody waits for, forgets groups.
@@ -207,7 +248,7 @@ impl Background {
     fn look_at_far(&self) {
         let far: Vec<_> = std::iter::from_fn(|| self.env.chores.next_far()).collect();
         self.put_marks(&far);
-        far.iter().for_each(|partition| self.keep_limits_of(partition));
+        self.keep_limits_of(&far);
     }
 
     fn put_marks(&self, of: &[Arc<Partition>]) {
@@ -221,54 +262,87 @@ impl Background {
         }
     }
 
-    /// Has the partition's limits kept from now on, if it has some.
+    /// Has the partition's limits kept from now on, if it has some: once a second, and
+    /// [soon](Background::look_soon) when asked.
     pub(crate) fn watch_limits(&self, partition: &Arc<Partition>) {
-        if partition.config().retention_bytes.is_some() || partition.config().retention_ms.is_some() {
-            lock(&self.limited).push(Arc::downgrade(partition));
+        let key = (partition.log.topic_id, partition.number);
+        let is_first = {
+            let mut limited = lock(&self.limited);
+            match partition.config().has_limits() {
+                true => limited.insert(key, Arc::downgrade(partition)),
+                false => limited.remove(&key),
+            };
+            limited.len() == 1
+        };
+        if is_first {
+            self.look_soon();
         }
     }
 
-    /// Drops segments that the topics' limits no longer keep. Whether any topic has limits.
+    /// Seals segments that are too old, and drops those that the topics' limits no longer keep. Whether any topic has
+    /// limits.
     pub(crate) fn keep_limits(&self) -> bool {
         let partitions: Vec<_> = {
             let mut limited = lock(&self.limited);
-            limited.retain(|partition| partition.strong_count() > 0);
-            limited.iter().filter_map(Weak::upgrade).collect()
+            limited.retain(|_, partition| partition.strong_count() > 0);
+            limited.values().filter_map(Weak::upgrade).collect()
         };
-        partitions.iter().for_each(|partition| self.keep_limits_of(partition));
+        self.keep_limits_of(&partitions);
         !partitions.is_empty()
     }
 
-    fn keep_limits_of(&self, partition: &Arc<Partition>) {
-        let Some(mark) = partition.mark() else { return };
+    /// One sync of the catalogue serves many partitions.
+    fn keep_limits_of(&self, partitions: &[Arc<Partition>]) {
         let now_ms = self.env.clock.wall_ms();
-        let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
-        if let Some(start) = start
-            && let Err(error) = self.raise_log_start(partition, start)
-            && !matches!(error.kind(), ErrorKind::UnknownTopic { .. })
-        {
-            self.tell("dropping old segments", error);
+        let mut raised = Vec::new();
+        for partition in partitions {
+            partition.seal_by_age(now_ms);
+            let Some(mark) = partition.mark() else { continue };
+            let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
+            raised.extend(start.map(|start| (partition.clone(), start)));
+        }
+        for raised in raised.chunks(RAISED_TOGETHER) {
+            if let Err(error) = self.raise_log_starts(raised) {
+                self.tell("dropping old segments", error);
+            }
         }
     }
 
     /// Raises the log start, durably, and drops what lies wholly below it. Everything below `offset`
     /// is durable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnknownTopic`], and those of the catalogue.
     pub(crate) fn raise_log_start(&self, partition: &Arc<Partition>, offset: u64) -> Result<()> {
-        let Some(mark) = partition.mark() else { return Ok(()) };
-        let mark = Mark { log_start_offset: offset, ..mark };
-        let marks = [(partition.log.topic_id, partition.number, mark)];
+        if partition.mark().is_none() {
+            return Ok(());
+        }
+        match self.raise_log_starts(&[(partition.clone(), offset)])? {
+            0 => Err(Error::new(ErrorKind::UnknownTopic { topic: partition.topic.to_string() })),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same for several partitions. How many of them have a topic that still exists.
+    fn raise_log_starts(&self, raised: &[(Arc<Partition>, u64)]) -> Result<usize> {
         if bites("unlinked-before-the-log-start-is-durable") {
-            drop_before(partition, offset);
+            raised.iter().for_each(|(partition, offset)| drop_before(partition, *offset));
             self.do_files();
         }
         let mut catalog = lock(&self.catalog);
-        if catalog.state().topic_by_id(partition.log.topic_id).is_none() {
-            return Err(Error::new(ErrorKind::UnknownTopic { topic: partition.topic.to_string() }));
+        let is_known = |raised: &&(Arc<Partition>, u64)| catalog.state().topic_by_id(raised.0.log.topic_id).is_some();
+        let known: Vec<_> = raised.iter().filter(is_known).collect();
+        let marks = known.iter().filter_map(|(partition, offset)| {
+            let mark = Mark { log_start_offset: *offset, ..partition.mark()? };
+            Some((partition.log.topic_id, partition.number, mark))
+        });
+        let marks: Vec<_> = marks.collect();
+        if !marks.is_empty() {
+            catalog.put_marks(&marks, self.env.clock.wall_ms(), !bites("log-start-not-synced"))?;
         }
-        catalog.put_marks(&marks, self.env.clock.wall_ms(), !bites("log-start-not-synced"))?;
         drop(catalog);
-        drop_before(partition, offset);
-        Ok(())
+        known.iter().for_each(|(partition, offset)| drop_before(partition, *offset));
+        Ok(known.len())
     }
 }
 
@@ -322,19 +396,8 @@ impl Threads {
                 parker.park();
             }
         })?;
-        let next_look = Cell::new(Duration::ZERO);
-        let busy = Cell::new(false);
-        self.spawn("thalweg-upkeep", "the upkeep thread", upkeep, background, move |background, parker| {
-            let now = background.env.clock.monotonic();
-            if now >= next_look.get() {
-                let moving = background.store_marks(false);
-                busy.set(background.keep_limits() || moving);
-                next_look.set(now + UPKEEP_EVERY);
-            }
-            background.look_at_far();
-            let groups = background.keep_groups();
-            let look = (busy.get() || background.env.chores.has_marks()).then(|| next_look.get().saturating_sub(now));
-            match look.into_iter().chain(groups).min() {
+        self.spawn("thalweg-upkeep", "the upkeep thread", upkeep, background, |background, parker| {
+            match background.upkeep() {
                 Some(limit) => parker.park_timeout(limit),
                 None => parker.park(),
             }

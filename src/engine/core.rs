@@ -217,6 +217,8 @@ impl Core {
         }
         let topics: Vec<_> = read(&self.topics).values().cloned().collect();
         let reason = Error::new(ErrorKind::Closed);
+        // What is too old by now is sealed by the writers, and dropped below with all else that the limits don't keep.
+        self.background.keep_limits();
         let mut failure = None;
         for topic in &topics {
             for partition in &topic.partitions {
@@ -240,6 +242,7 @@ impl Core {
         if !bites("commits-not-synced-at-close") {
             failure = failure.or_else(|| self.groups.offsets.sync_all().err().filter(is_failure));
         }
+        self.background.keep_limits();
         self.background.do_files();
         self.background.store_marks(true);
         if failure.is_none() {

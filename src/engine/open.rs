@@ -213,9 +213,9 @@ fn assemble(
     if let Drive::Inline(inline) = &env.drive {
         // Weak: the background holds the environment, which holds the drive.
         let background = Arc::downgrade(&background);
-        inline.set_background(Box::new(move || {
+        inline.set_background(Box::new(move |worked| {
             if let Some(background) = background.upgrade() {
-                background.round();
+                background.round(worked);
             }
         }));
     }
@@ -267,6 +267,7 @@ impl Engine {
             crate::lock::write(&core.topics).insert(topic.name.clone(), opened);
         }
         if !core.read_only {
+            core.background.look_soon();
             core.clear_away(&listed, &mut opening.recovery)?;
         }
         let _ = core.recovery.set(opening.recovery);

@@ -21,6 +21,9 @@ use crate::lock::{AtomicBool, Mutex, OnceLock, Ordering, Parker, Unparker, fence
 /// The most steps of the work that one poll of a task takes.
 const STEPS_A_POLL: usize = 8;
 
+/// How often who waits does what is due in the background.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// See the module.
 pub(crate) enum Drive {
     /// Threads work; who waits parks.
@@ -40,7 +43,7 @@ pub(crate) struct Inline {
     unfinished: AtomicBool,
     /// Who would work if nobody did.
     queued: Mutex<Vec<Arc<Waiter>>>,
-    background: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    background: OnceLock<Box<dyn Fn(bool) + Send + Sync>>,
 }
 
 /// Somebody who waits: woken where it parks, and where it sleeps while it works.
@@ -70,7 +73,7 @@ impl Waiter {
     fn sleep(&self, writers: &mut WriterLoop, limit: Option<Duration>) {
         self.sleeps.store(true, Ordering::SeqCst);
         if !self.woken.load(Ordering::SeqCst) {
-            writers.sleep(limit);
+            writers.sleep(Some(limit.map_or(LOOK_EVERY, |limit| limit.min(LOOK_EVERY))));
         }
         self.sleeps.store(false, Ordering::SeqCst);
     }
@@ -84,8 +87,8 @@ impl Inline {
         Inline { writers: Mutex::new(writers), worker, inbox, unfinished, queued, background }
     }
 
-    /// What the background threads would do, once round.
-    pub(crate) fn set_background(&self, background: Box<dyn Fn() + Send + Sync>) {
+    /// What the background threads would do, once round; it is told whether the writers had something to do.
+    pub(crate) fn set_background(&self, background: Box<dyn Fn(bool) + Send + Sync>) {
         let _ = self.background.set(background);
     }
 
@@ -101,8 +104,8 @@ impl Inline {
             self.unfinished.store(writers.is_unfinished(), Ordering::SeqCst);
             worked
         };
-        if worked && let Some(background) = self.background.get() {
-            background();
+        if let Some(background) = self.background.get() {
+            background(worked);
         }
         Some(worked)
     }

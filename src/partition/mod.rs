@@ -135,6 +135,8 @@ pub(crate) struct Partition {
     damage: Mutex<Option<Error>>,
     follower: Mutex<Option<Follower>>,
     closed: AtomicBool,
+    /// The writer is to look whether the last segment is too old.
+    seal_asked: AtomicBool,
     /// The run up to which failures were told by a flush or sync.
     told_run: AtomicU32,
 }
@@ -196,6 +198,7 @@ impl Partition {
             intake: Mutex::new(intake),
             writer: OnceLock::new(),
             closed: AtomicBool::new(false),
+            seal_asked: AtomicBool::new(false),
             told_run: AtomicU32::new(0),
             segments: RwLock::new(segments),
             subscribers: RwLock::default(),

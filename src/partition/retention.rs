@@ -1,11 +1,15 @@
-//! Dropping old segments: what the limits allow, and what is done once the log start is durable.
+//! Sealing and dropping old segments: what the limits ask for, and what is done once the log start is durable.
 
 use std::sync::Arc;
 
 use super::{FileChore, Partition};
 use crate::config::TopicConfig;
-use crate::lock::write;
+use crate::format::BLOCK_BYTES;
+use crate::lock::{Ordering, read, write};
 use crate::segment::Segment;
+
+/// A segment that began later than this from now began while the clock was ahead.
+const CLOCK_AHEAD_MS: i64 = 60_000;
 
 /// The log start that the topic's limits ask for: the base of the oldest segment that stays.
 ///
@@ -56,6 +60,28 @@ pub(crate) fn drop_before(partition: &Arc<Partition>, offset: u64) {
 }
 
 impl Partition {
+    /// Whether the last segment is to be sealed by its age: if it has records, and its oldest is too old, or of a time
+    /// that has not come yet, from which no age follows.
+    pub(crate) fn is_last_too_old(&self, now_ms: i64) -> bool {
+        let Some(limit) = self.config().sealed_after_ms() else { return false };
+        let last = read(&self.segments).last_key_value().map(|(_, segment)| segment.clone());
+        let Some(segment) = last.filter(|segment| segment.published() > BLOCK_BYTES) else { return false };
+        let is_over = |since_ms: i64| {
+            let age = now_ms.saturating_sub(since_ms);
+            age < -CLOCK_AHEAD_MS || u64::try_from(age).is_ok_and(|age| age >= limit)
+        };
+        // No record is older than the file; when the first one came may have to be read.
+        is_over(segment.header().created_ms) && is_over(segment.began_ms(&*self.env.disk, &self.env.views))
+    }
+
+    /// Has the writer seal the last segment, if it is too old.
+    pub(crate) fn seal_by_age(&self, now_ms: i64) {
+        if self.is_last_too_old(now_ms) && !self.progress.is_failed() {
+            self.seal_asked.store(true, Ordering::SeqCst);
+            self.notify_writer();
+        }
+    }
+
     /// Drops segments below the log start from the list; what their files are called.
     pub(crate) fn forget_segments_below(&self, offset: u64) -> Vec<Arc<Segment>> {
         let mut segments = write(&self.segments);

@@ -198,6 +198,9 @@ impl PartitionWriter {
             return false;
         }
         let wrote = if self.ending == Ending::Discard { self.discard() } else { self.write(now) };
+        if self.ending != Ending::Discard {
+            self.seal_if_asked(now);
+        }
         if !self.partition.progress.is_failed() && self.ending != Ending::Discard {
             self.sync_if_due(queue, now, alone);
         }
@@ -282,9 +285,7 @@ impl PartitionWriter {
     }
 
     fn write_groups(&mut self, groups: &mut VecDeque<Group>, now: Now) -> Result<()> {
-        if self.must_renew && !bites("no-epoch-after-a-half-done-write") {
-            self.epoch = (self.partition.env.next_epoch)()?;
-        }
+        self.renew_epoch()?;
         let groups = groups.make_contiguous();
         let write_bytes = self.partition.env.config.write_bytes as u64;
         let mut pending = Pending::default();
@@ -296,7 +297,7 @@ impl PartitionWriter {
                 let length = draft.length as usize;
                 if self.needs_roll(&draft, &pending, now) {
                     self.flush(groups, &mut pending, now)?;
-                    self.roll(&draft, now)?;
+                    self.roll(draft.base_offset, draft.term, u64::from(draft.length), now)?;
                     if bites("roll-loses-a-batch") {
                         from += length;
                         continue;
@@ -316,6 +317,14 @@ impl PartitionWriter {
         self.flush(groups, &mut pending, now)
     }
 
+    /// Begins a new epoch if the last write was half done.
+    fn renew_epoch(&mut self) -> Result<()> {
+        if self.must_renew && !bites("no-epoch-after-a-half-done-write") {
+            self.epoch = (self.partition.env.next_epoch)()?;
+        }
+        Ok(())
+    }
+
     /// Whether the batch must begin a new segment.
     fn needs_roll(&self, draft: &BatchHeader, pending: &Pending, now: Now) -> bool {
         let Some(active) = &self.active else { return true };
@@ -331,10 +340,7 @@ impl PartitionWriter {
         let too_far = draft.end_offset() - segment.base_offset() > u64::from(u32::MAX);
         let too_long = end + u64::from(draft.length)
             > segment.reserved_bytes().min(self.partition.config().segment_bytes.max(BLOCK_BYTES));
-        let age = now.wall_ms.saturating_sub(segment.header().created_ms);
-        let too_old =
-            self.partition.config().segment_ms.is_some_and(|ms| u64::try_from(age).is_ok_and(|age| age >= ms));
-        too_far || too_long || too_old
+        too_far || too_long || (pending.parts.is_empty() && self.partition.is_last_too_old(now.wall_ms))
     }
 
     /// Completes a batch for its place in the file.
@@ -490,6 +496,9 @@ impl PartitionWriter {
         let Some(file) = &active.file else { return };
         if active.allocated > active.position {
             let _ = file.give_back(active.position);
+        }
+        if active.position == BLOCK_BYTES {
+            return;
         }
         if let Err(error) = write_index_of(&self.partition, &active.segment) {
             self.partition.env.events.emit(Event::Background { what: "writing an index", error });

@@ -43,6 +43,8 @@ pub(crate) struct Segment {
     /// Largest timestamp and last append time, where known (`i64::MIN` if not).
     max_timestamp: AtomicI64,
     appended_ms: AtomicI64,
+    /// Wall time of the first append, where known (`i64::MIN` if not).
+    began_ms: AtomicI64,
     index: Mutex<Index>,
     view: Mutex<Option<Arc<dyn View>>>,
 }
@@ -97,6 +99,7 @@ impl Segment {
             extent: Extent::new(parts.published, parts.end_offset),
             max_timestamp: AtomicI64::new(parts.max_timestamp),
             appended_ms: AtomicI64::new(parts.appended_ms),
+            began_ms: AtomicI64::new(i64::MIN),
             index: Mutex::new(match parts.index {
                 Some((index, from)) => Index::Memory { index, from },
                 None => Index::File,
@@ -160,8 +163,23 @@ impl Segment {
         self.appended_ms.load(Ordering::Acquire)
     }
 
+    /// Wall time of its first append; that of its making if that can't be read.
+    pub(crate) fn began_ms(self: &Arc<Segment>, disk: &dyn Disk, views: &Views) -> i64 {
+        let known = self.began_ms.load(Ordering::Acquire);
+        if known != i64::MIN {
+            return known;
+        }
+        let first = self.view(disk, views).ok().and_then(|view| self.header_at(&*view, BLOCK_BYTES).ok());
+        let began_ms = first.map_or(self.header.created_ms, |header| header.appended_ms);
+        self.began_ms.store(began_ms, Ordering::Release);
+        began_ms
+    }
+
     /// Notes a batch that is about to be published.
     pub(crate) fn note(&self, header: &BatchHeader, position: u64) {
+        if position == BLOCK_BYTES {
+            self.began_ms.store(header.appended_ms, Ordering::Release);
+        }
         self.max_timestamp.fetch_max(header.max_timestamp, Ordering::AcqRel);
         self.appended_ms.fetch_max(header.appended_ms, Ordering::AcqRel);
         if let Index::Memory { index, .. } = &mut *lock(&self.index) {

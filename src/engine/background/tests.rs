@@ -1,5 +1,6 @@
 //! What the upkeep does when it is woken, and not only once a second.
 
+mod limits;
 mod panics;
 
 use std::time::Instant;
@@ -64,6 +65,16 @@ fn of_three_segments(engine: &Engine, old: &TopicConfig) -> crate::Partition {
     partition
 }
 
+/// Waits until it is so; a minute is never. Without threads, does the next step of the work each time.
+fn wait_until(engine: &Engine, what: &str, condition: impl Fn() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < give_up, "{what}: {:?}", engine.failures());
+        engine.core.env.drive.nudge();
+        thread::yield_now();
+    }
+}
+
 fn make_again(engine: &Engine) {
     engine.delete_topic("t").unwrap();
     engine.create_topic("t", TopicConfig::default().acks(Acks::Synced)).unwrap();
@@ -82,7 +93,7 @@ fn d1_what_is_left_of_a_deleted_topic_removes_nothing_of_one_made_again() {
     let refused = old.delete_records(6).unwrap_err();
     assert_eq!(refused.kind(), &ErrorKind::UnknownTopic { topic: "t".into() });
     clock.advance(Duration::from_secs(3_600));
-    engine.core.background.round();
+    engine.core.background.round(true);
     engine.close().unwrap();
     let engine = open();
     assert!(engine.recovery().partitions.iter().all(|partition| partition.damage.is_none()));

@@ -60,10 +60,10 @@ fn a_wake_up_is_noted_and_ends_a_sleep_in_the_queue() {
 }
 
 #[test]
-fn who_waits_without_a_limit_sleeps_until_it_is_done() {
+fn who_waits_without_a_limit_sleeps_from_one_look_to_the_next_until_it_is_done() {
     let (drive, noted) = idle();
     assert_eq!(drive.wait(done_when_asked(3), None), Some(3));
-    assert_eq!(*lock(&noted), [None, None]);
+    assert_eq!(*lock(&noted), [Some(LOOK_EVERY), Some(LOOK_EVERY)]);
 }
 
 #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter, check_active};
-use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind, Previous};
+use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
+use crate::format::{BLOCK_BYTES, FileHeader, FileKind, Previous};
 use crate::lock::{Ordering, lock};
 use crate::partition::aside::set_aside;
 use crate::partition::{FileChore, Partition, Prepared};
@@ -19,18 +20,42 @@ pub(crate) const NEXT_NAME: &str = "next.tmp";
 pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
 
 impl PartitionWriter {
-    /// Seals the active segment, if there is one, and begins the next with this batch.
-    pub(super) fn roll(&mut self, first: &BatchHeader, now: Now) -> Result<()> {
+    /// Seals the last segment if the upkeep found it too old, and it still is. While there is no room
+    /// for the next one it is tried again.
+    pub(super) fn seal_if_asked(&mut self, now: Now) {
+        let partition = self.partition.clone();
+        if !partition.seal_asked.swap(false, Ordering::SeqCst)
+            || partition.progress.is_failed()
+            // By the time that is now: the turn may have begun before the upkeep looked.
+            || !partition.is_last_too_old(partition.env.clock.wall_ms())
+        {
+            return;
+        }
+        let term = self.active.as_ref().map_or(0, |active| active.segment.header().term);
+        let rolled = self.renew_epoch().and_then(|()| self.roll(partition.progress.written(), term, 0, now));
+        match rolled {
+            // It may be old enough to be dropped already.
+            Ok(()) => partition.env.chores.add_far(partition.clone()),
+            Err(error) if error.kind() != &ErrorKind::NoRoom => partition.fail(&error),
+            Err(error) => {
+                let error = error.at_partition(&partition.topic, partition.number);
+                partition.env.events.emit(Event::Background { what: "sealing an old segment", error });
+            }
+        }
+    }
+
+    /// Seals the active segment, if there is one, and begins the next, whose first batch has these.
+    pub(super) fn roll(&mut self, base_offset: u64, term: u64, batch_bytes: u64, now: Now) -> Result<()> {
         let partition = self.partition.clone();
         if let Some(active) = &self.active {
             check_active(&partition, active)?;
         }
-        let previous = self.previous_of_next(first.base_offset);
+        let previous = self.previous_of_next(base_offset);
         if self.directory.is_none() {
             let opened = partition.env.disk.open_dir(&partition.dir);
             self.directory = Some(opened.map_err(|error| Error::io(error).at_path(&partition.dir))?);
         }
-        let replaced = self.active.as_ref().filter(|active| active.segment.base_offset() == first.base_offset);
+        let replaced = self.active.as_ref().filter(|active| active.segment.base_offset() == base_offset);
         if let Some(empty) = replaced {
             // Nothing of it counts, and its successor bears the same name.
             let file_id = empty.segment.header().file_id;
@@ -47,9 +72,9 @@ impl PartitionWriter {
             log: partition.log,
             epoch: self.epoch,
             file_id: file_id.max(1),
-            base_offset: first.base_offset,
+            base_offset,
             created_ms: now.wall_ms,
-            term: first.term,
+            term,
             log_start_offset: partition.progress.log_start(),
             durable_before: partition.progress.durable(),
             previous,
@@ -58,14 +83,14 @@ impl PartitionWriter {
             rewritten_length: 0,
             name: partition.topic.to_string(),
         };
-        let length = BLOCK_BYTES + u64::from(first.length);
+        let length = BLOCK_BYTES + batch_bytes;
         let reserved_bytes = partition.config().segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
         let ahead = lock(&partition.prepared).take();
         let prepared = match ahead {
             Some(prepared) => prepared,
             None => make_next(&partition, NEXT_NAME, FIRST_STEP_BYTES.min(reserved_bytes))?,
         };
-        let path = partition.dir.join(log_name(first.base_offset));
+        let path = partition.dir.join(log_name(base_offset));
         let began = prepared
             .file
             .write_at(&[IoSlice::new(&header.encode())], 0)
@@ -89,7 +114,7 @@ impl PartitionWriter {
             prepare_asked: false,
         };
         if let Some(old) = self.active.replace(next) {
-            old.segment.seal(first.base_offset);
+            old.segment.seal(base_offset);
             self.sealed.extend(old.file.clone());
             partition.env.chores.add(FileChore::Sealed {
                 partition: partition.clone(),

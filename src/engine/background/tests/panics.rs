@@ -14,18 +14,6 @@ use crate::events::Failure;
 const EIO: i32 = 5;
 const WAYS: [Writers; 2] = [Writers::Threads(1), Writers::Inline];
 
-/// Waits until it is so; a minute is never.
-fn wait_until(engine: &Engine, what: &str, condition: impl Fn() -> bool) {
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < give_up, "{what}: {:?}", engine.failures());
-        if matches!(engine.core.env.drive, crate::partition::Drive::Inline(_)) {
-            engine.core.background.round();
-        }
-        thread::yield_now();
-    }
-}
-
 fn failure(engine: &Engine, what: &str) -> Option<Failure> {
     engine.failures().into_iter().find(|failure| failure.what == what)
 }

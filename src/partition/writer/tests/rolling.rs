@@ -152,3 +152,67 @@ fn d1_the_first_sync_covers_what_lies_before_a_segment_that_was_set_aside() {
     assert_eq!(writing.bare.ends(), (2, 2), "{:?}", writing.bare.partition.stopped());
     assert_eq!(writing.after(CrashPolicy::PowerLoss).bare.ends().0, 2);
 }
+
+/// A partition whose segments are sealed after ten seconds, with one record.
+fn of_ten_seconds() -> Writing {
+    let topic = TopicConfig::default().segment_ms(Some(10_000));
+    let mut writing = Writing::new(EngineConfig::default(), topic, 0);
+    writing.write(10);
+    writing
+}
+
+impl Writing {
+    /// What the upkeep does, and the writer's next turn.
+    fn seal_by_age(&mut self) -> usize {
+        self.bare.partition.seal_by_age(self.now().wall_ms);
+        self.turn();
+        self.bare.partition.segment_count()
+    }
+}
+
+#[test]
+fn an_old_segment_is_sealed_without_a_batch_once_and_only_if_it_still_is_old() {
+    let mut writing = of_ten_seconds();
+    writing.bare.clock.advance(Duration::from_millis(9_999));
+    assert_eq!(writing.seal_by_age(), 1);
+    writing.bare.clock.advance(Duration::from_millis(1));
+    assert_eq!(writing.seal_by_age(), 2);
+    assert_eq!((writing.active().segment.base_offset(), writing.bare.ends().0), (1, 1));
+    writing.bare.clock.advance(Duration::from_secs(100));
+    assert_eq!(writing.seal_by_age(), 2, "it holds no record");
+    writing.write(10);
+    assert_eq!((writing.active().segment.base_offset(), writing.bare.ends().0, writing.whole()), (1, 2, 2));
+    // A batch came between the look and the turn.
+    writing.bare.clock.advance(Duration::from_secs(10));
+    writing.bare.send(10, false);
+    assert_eq!(writing.seal_by_age(), 3);
+    assert_eq!((writing.active().segment.base_offset(), writing.bare.ends().0), (2, 3));
+}
+
+#[test]
+fn a_segment_that_can_not_be_sealed_by_its_age_is_told_and_tried_again() {
+    for operation in [Operation::Create, Operation::Allocate, Operation::Write, Operation::Rename] {
+        let mut writing = of_ten_seconds();
+        writing.bare.clock.advance(Duration::from_secs(10));
+        writing.bare.disk.fail_next(operation, ENOSPC);
+        assert_eq!(writing.seal_by_age(), 1, "{operation:?}");
+        let failures = writing.bare.partition.env.events.failures();
+        assert_eq!((failures[0].what, failures[0].count), ("sealing an old segment", 1));
+        assert!(!writing.bare.partition.progress.is_failed());
+        assert_eq!(writing.seal_by_age(), 2);
+    }
+}
+
+/// Else what is too old would stay on a disk that is full.
+#[test]
+fn d4_after_a_half_done_write_a_segment_is_sealed_by_its_age_under_a_new_epoch() {
+    let mut writing = of_ten_seconds();
+    writing.bare.disk.fail_next(Operation::ShortWrite, ENOSPC);
+    writing.write(10);
+    assert_eq!(writing.bare.ends().0, 1);
+    writing.bare.clock.advance(Duration::from_secs(10));
+    assert_eq!(writing.seal_by_age(), 2);
+    assert_eq!(writing.active().segment.header().epoch, 2);
+    writing.write(10);
+    assert_eq!((writing.bare.ends().0, writing.bare.partition.segment_count(), writing.whole()), (2, 2, 2));
+}

@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, File};
+use crate::disk::{Access, Disk, File};
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, MAX_OFFSET};
 use crate::segment::Place;
@@ -78,11 +78,35 @@ pub(crate) fn put_new_file(
     let temporary = path.with_extension("tmp");
     let bodies: Vec<(&[u8], u32)> = bodies.iter().map(|(body, entries)| (&body[..], *entries)).collect();
     Made::write(disk, &temporary, header, &bodies, now_ms)?;
-    disk.rename(&temporary, path).map_err(|error| {
+    take_name(disk, &temporary, path).map_err(|error| {
         let _ = disk.unlink(&temporary);
         Error::io(error).at_path(path)
     })?;
     disk.sync_dir(dir).map_err(|error| Error::io(error).at_path(dir))
+}
+
+/// Gives a file that is written and durable its name, in place of its temporary one. What has the name already is
+/// never replaced: the list of the directory may have been wrong, or another directory mounted there meanwhile.
+pub(super) fn take_name(disk: &dyn Disk, temporary: &Path, path: &Path) -> io::Result<()> {
+    match disk.link(temporary, path) {
+        // Not every file system has second names.
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            match disk.open(path, Access::Read) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => disk.rename(temporary, path),
+                Err(error) => Err(error),
+                Ok(_) => Err(taken()),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(taken()),
+        // One that stays is removed by the next open for writing.
+        linked => linked.map(|()| drop(disk.unlink(temporary))),
+    }
+}
+
+fn taken() -> io::Error {
+    let reason =
+        "a file has this name that the directory's list did not show: it stays as it is; open the directory again";
+    io::Error::new(io::ErrorKind::AlreadyExists, reason)
 }
 
 /// Where a file's first batch stands.

@@ -27,7 +27,7 @@ use crate::ids::{EngineId, LogId};
 use crate::segment::Place;
 use crate::teeth::bites;
 
-use file::{Made, batch_header};
+use file::{Made, batch_header, take_name};
 
 pub(crate) use file::{fresh_file_id, put_new_file};
 pub(crate) use names::number_of;
@@ -143,7 +143,7 @@ impl KeyedLog {
         let temporary = dir.join(names::temporary_name(prefix, 1));
         let path = dir.join(names::file_name(prefix, 1));
         let made = Made::write(&*disk, &temporary, &header, &[(body, entries)], now_ms)?;
-        disk.rename(&temporary, &path).map_err(|error| {
+        take_name(&*disk, &temporary, &path).map_err(|error| {
             let _ = disk.unlink(&temporary);
             Error::io(error).at_path(&path)
         })?;
@@ -332,7 +332,7 @@ impl KeyedLog {
         if bites("old-file-unlinked-before-the-new-is-durable") {
             let _ = self.disk.unlink(&self.path);
         }
-        if let Err(error) = self.disk.rename(&temporary, &path) {
+        if let Err(error) = take_name(&*self.disk, &temporary, &path) {
             let error = Error::io(error).at_path(&path);
             let _ = self.disk.unlink(&temporary);
             // Should the new name stand nevertheless, it wins at the next open: what is appended

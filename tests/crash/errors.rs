@@ -292,3 +292,44 @@ fn d4_an_error_that_kept_what_was_written_from_the_drive_is_told_at_open() {
     }
     assert_eq!(told, [PathBuf::from("data/catalog-1"), PathBuf::from("data/offsets-1")]);
 }
+
+#[test]
+fn d4_a_directory_that_can_not_be_listed_is_never_taken_for_a_new_one() {
+    const ENOENT: i32 = 2;
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 3, 100, Acks::Synced);
+    engine.close().unwrap();
+    let files = |disk: &SimDisk| -> Vec<_> {
+        let is_keyed = |path: &PathBuf| path.to_str().unwrap().contains("catalog-");
+        disk.list_files()
+            .into_iter()
+            .filter(is_keyed)
+            .map(|path| (path.clone(), disk.read_file(&path).unwrap()))
+            .collect()
+    };
+    let lists = |disk: &SimDisk| disk.count(Operation::List);
+    let all = {
+        let disk = disk.crash(CrashPolicy::Kill);
+        let before = lists(&disk);
+        open(&disk).close().unwrap();
+        lists(&disk) - before
+    };
+    for passing in 0..all {
+        for repeat in [Repeat::Once, Repeat::Forever] {
+            let disk = disk.crash(CrashPolicy::Kill);
+            let before = files(&disk);
+            disk.fail_after(passing, Operation::List, ENOENT, repeat);
+            let opened = Engine::builder("data").sim(&disk).writers(Writers::Inline).open();
+            drop(opened);
+            disk.clear_faults();
+            let after = files(&disk);
+            assert_eq!(after.len(), 1, "list {passing}, {repeat:?}: {:?}", disk.list_files());
+            // What was there still begins the catalogue: it was only appended to.
+            let (old, new) = (&before[0], &after[0]);
+            assert_eq!((&old.0, &old.1[..4_096]), (&new.0, &new.1[..4_096]), "list {passing}, {repeat:?}");
+            let engine = open(&disk);
+            assert_eq!(numbers(&engine.partition("t", 0).unwrap()), [0, 1, 2], "list {passing}, {repeat:?}");
+        }
+    }
+}

@@ -311,3 +311,33 @@ fn a_cut_tail_is_gone_for_good_before_anything_takes_its_place() {
     let file = disk.crash(CrashPolicy::PowerLoss).read_file("data/catalog-1").unwrap();
     assert!(file[end..].iter().all(|&byte| byte == 0));
 }
+
+/// A list that doesn't show the directory's files, because it fails as if the directory weren't there.
+const ENOENT: i32 = 2;
+
+#[test]
+fn the_first_file_replaces_none_that_the_list_did_not_show() {
+    let disk = new_disk();
+    create(&disk).unwrap();
+    let before = disk.read_file("data/catalog-1").unwrap();
+    disk.fail_next(Operation::List, ENOENT);
+    let error = create(&disk).unwrap_err();
+    assert_eq!(error.io_error().map(io::Error::kind), Some(io::ErrorKind::AlreadyExists), "{error}");
+    assert_eq!(error.path(), Some(dir().join("catalog-1").as_path()));
+    assert_eq!((names(&disk), disk.read_file("data/catalog-1").unwrap()), (vec!["catalog-1".to_owned()], before));
+    assert_eq!(map_of(&disk), after(1));
+}
+
+#[test]
+fn a_compaction_replaces_no_file_that_has_its_name() {
+    let disk = new_disk();
+    let mut log = create(&disk).unwrap();
+    append(&mut log, 2).unwrap();
+    disk.write_file("data/catalog-2", b"somebody's").unwrap();
+    let error = rewrite(&mut log, &after(2)).unwrap_err();
+    assert!(is_failed(&error), "{error}");
+    assert_eq!(names(&disk), ["catalog-1", "catalog-2"]);
+    assert_eq!(disk.read_file("data/catalog-2").unwrap(), b"somebody's");
+    // Which of the two the next open finds isn't this log's to say.
+    assert!(is_failed(&append(&mut log, 3).unwrap_err()));
+}

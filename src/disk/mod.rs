@@ -10,6 +10,7 @@ mod queue;
 mod real;
 mod target;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -99,6 +100,10 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn lock_holder(&self, path: &Path) -> io::Result<Option<String>>;
     /// A queue of syncs for one writer.
     fn queue(&self) -> Box<dyn Queue>;
+    /// What tells of changes, if the disk does.
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        None
+    }
     /// A number that nobody has seen before, to tell one file from every other.
     fn random(&self) -> io::Result<u64> {
         getrandom::u64().map_err(io::Error::other)
@@ -192,6 +197,23 @@ pub(crate) trait View: Send + Sync + fmt::Debug {
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
     /// A reader has gone past `range`: it need not count as this process's memory. It stays readable.
     fn leave(&self, _range: Range<u64>) {}
+}
+
+/// Tells which directories' files were changed, whoever changed them: a change is told before the call that made it
+/// returns. For one thread at a time, but for [`wake`](Watch::wake) and [`add`](Watch::add).
+pub(crate) trait Watch: Send + Sync + fmt::Debug {
+    /// Tells of files in `dir` whose names begin with `prefix` from now on, under the number that this returns. An
+    /// error where changes can't be told, or not all of them.
+    fn add(&self, dir: &Path, prefix: &'static str) -> io::Result<u64>;
+    /// Tells of this directory no more.
+    fn remove(&self, number: u64);
+    /// The directories in which something was changed since this was last asked. Never waits. `false`: there was too
+    /// much to tell, and it may be any.
+    fn changed(&self, into: &mut BTreeSet<u64>) -> bool;
+    /// Sleeps until something was changed, somebody wakes it, or the time is over. May return early.
+    fn sleep(&self, timeout: Duration);
+    /// Ends a sleep, from any thread.
+    fn wake(&self);
 }
 
 /// A sync that ended.

@@ -9,6 +9,8 @@ mod check;
 mod direct;
 mod file;
 mod place;
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::ffi::CStr;
 use std::io;
@@ -20,6 +22,8 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+#[cfg(target_os = "linux")]
+use super::Watch;
 use super::queue::{QueueReport, Queues};
 use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
 use crate::config::SyncMode;
@@ -199,6 +203,12 @@ impl Disk for RealDisk {
 
     fn queue(&self) -> Box<dyn Queue> {
         self.queues.queue()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        let root = self.root.as_ref().map(Root::again).transpose().ok()?;
+        Some(Box::new(watch::Inotify::new(root).ok()?))
     }
 
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {

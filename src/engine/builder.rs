@@ -153,6 +153,13 @@ impl Builder {
         self
     }
 
+    /// Uses this disk.
+    #[cfg(test)]
+    pub(crate) fn disk(mut self, disk: Arc<dyn crate::disk::Disk>) -> Builder {
+        self.disk = Some(disk);
+        self
+    }
+
     /// Opens the engine. Blocks while it recovers; there is no twin, since there are no threads of the engine's yet.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use super::description::Recovery;
 use super::following::end_following;
 use super::groups::Groups;
 use super::lock_file::{self, LOCK_NAME};
+use super::watching::Watching;
 use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Failure;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     pub(super) next_look: AtomicU64,
     /// How far partitions were synced, as was noted when the directory was opened.
     pub(super) noted: Noted,
+    pub(crate) watching: Watching,
     pub(super) seed: u64,
     pub(super) recovery: OnceLock<Recovery>,
 }
@@ -211,8 +213,10 @@ impl Core {
         if self.read_only {
             let topics = std::mem::take(&mut *write(&self.topics));
             topics.values().for_each(|topic| end_following(&topic.partitions, &Error::new(ErrorKind::Closed)));
+            // Its threads may be about to take the lock.
             drop(admin);
             self.calls.stop();
+            self.watching.stop();
             return Ok(());
         }
         let topics: Vec<_> = read(&self.topics).values().cloned().collect();

@@ -84,8 +84,8 @@ impl Core {
     /// What has become of a topic that is still there. Its partitions stay the same objects: consumers have them.
     fn follow_topic(&self, known: &Arc<Topic>, listed: &Listed, epoch: u32) -> Result<Arc<Topic>> {
         for partition in &known.partitions {
-            if let Some(mark) = listed.mark(partition.number) {
-                partition.follow_mark(mark);
+            if listed.mark(partition.number).is_some_and(|mark| partition.follow_mark(mark)) {
+                self.watching.note(partition);
             }
         }
         if *known.config == listed.config {

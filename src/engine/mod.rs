@@ -24,6 +24,7 @@ mod record;
 mod tasks;
 mod topic_dirs;
 mod topic_removal;
+mod watching;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use super::directory::{
 use super::groups::Groups;
 use super::lock_file::{Left, left, note_failed_sync};
 use super::options::Options;
+use super::watching::Watching;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
 use crate::config::{TopicConfig, Writers};
 use crate::disk::{Access, Disk, QueueReport};
@@ -220,6 +221,7 @@ fn assemble(
         }));
     }
     let calls = Calls::new(matches!(env.drive, Drive::Inline(_)));
+    let watching = Watching::new(&*env.disk, read_only);
     let core = Arc::new(Core {
         dir,
         env,
@@ -238,6 +240,7 @@ fn assemble(
         catalog_moved: AtomicBool::new(false),
         next_look: AtomicU64::new(0),
         noted,
+        watching,
         seed,
         recovery: OnceLock::new(),
     });

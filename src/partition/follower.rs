@@ -35,6 +35,10 @@ pub(crate) struct Follower {
     mark: Mark,
     /// When to open the file's name again if it has nothing new.
     reopen_at: Duration,
+    /// Damage was found, and the listener wasn't told yet.
+    found_damage: bool,
+    /// Why the last look failed, until a reader was told.
+    unread: Option<Error>,
 }
 
 impl Follower {
@@ -45,6 +49,8 @@ impl Follower {
             file: None,
             mark: mark.unwrap_or(only_start(recovered.log_start)),
             reopen_at: Duration::ZERO,
+            found_damage: false,
+            unread: None,
         }
     }
 
@@ -107,6 +113,7 @@ impl Follower {
         let was_damaged = lock(&partition.damage).take().is_some();
         if let Some(damage) = &found.damage {
             partition.set_damage(damage.clone());
+            self.found_damage = true;
         }
         let Some(end) = found.end.clone() else { return Ok(Begun::NothingThere) };
         if found.end_offset < log_start {
@@ -306,10 +313,18 @@ impl Partition {
     pub(crate) fn refresh(&self) -> Result<()> {
         self.env.opener.check()?;
         for _ in 0..LOOKS {
-            let (missing, log_start) = match &mut *lock(&self.follower) {
-                Some(follower) => (follower.refresh(self)?, follower.mark.log_start_offset),
+            let (refreshed, log_start, found_damage) = match &mut *lock(&self.follower) {
+                Some(follower) => {
+                    follower.unread = None;
+                    let (refreshed, log_start) = (follower.refresh(self), follower.mark.log_start_offset);
+                    (refreshed, log_start, std::mem::take(&mut follower.found_damage))
+                }
                 None => return Ok(()),
             };
+            if found_damage {
+                self.tell_damage();
+            }
+            let missing = refreshed?;
             if let Some(look) = self.env.look.get() {
                 look(missing.is_some())?;
             }
@@ -324,6 +339,7 @@ impl Partition {
                 Some(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
                     if self.damage().is_none() {
                         self.set_damage(error);
+                        self.tell_damage();
                     }
                     return Ok(());
                 }
@@ -335,14 +351,35 @@ impl Partition {
         Ok(())
     }
 
-    /// Takes in what the catalogue says of this partition by now.
-    pub(crate) fn follow_mark(&self, mark: &Mark) {
+    /// Takes in what the catalogue says of this partition by now. Whether its files must be read for that.
+    pub(crate) fn follow_mark(&self, mark: &Mark) -> bool {
         if let Some(follower) = &mut *lock(&self.follower)
             && follower.mark != *mark
         {
             follower.mark = *mark;
             follower.apply_mark(self);
+            return self.progress.written() < mark.durable_offset.max(mark.log_start_offset);
         }
+        false
+    }
+
+    /// Its files, or the catalogue, can't be read: the next reader that comes to the end is told.
+    pub(crate) fn tell_unread(&self, error: Error) {
+        if let Some(follower) = &mut *lock(&self.follower) {
+            follower.unread = Some(error);
+        }
+        self.call_subscribers();
+    }
+
+    /// Why nothing new was read, if so; told once.
+    pub(super) fn take_unread(&self) -> Option<Error> {
+        self.env.look.get()?;
+        lock(&self.follower).as_mut()?.unread.take()
+    }
+
+    /// Has its readers look.
+    pub(crate) fn call_subscribers(&self) {
+        self.tell_subscribers();
     }
 
     /// Nothing more will come: the topic is gone, or the engine is closed.

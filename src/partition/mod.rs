@@ -249,10 +249,14 @@ impl Partition {
         lock(&self.damage).clone()
     }
 
-    /// Damage that one who reads beside the writer came upon.
+    /// Damage that one who reads beside the writer came upon; told by [`tell_damage`](Partition::tell_damage).
     fn set_damage(&self, error: Error) {
-        let error = error.at_partition(&self.topic, self.number);
-        *lock(&self.damage) = Some(error.clone());
+        *lock(&self.damage) = Some(error.at_partition(&self.topic, self.number));
+    }
+
+    /// Tells the listener, with no lock held.
+    fn tell_damage(&self) {
+        let Some(error) = self.damage() else { return };
         let (topic, partition) = (self.topic.to_string(), self.number);
         self.env.events.emit(crate::events::Event::PartitionCorrupt { topic, partition, error });
     }
@@ -336,6 +340,10 @@ impl Partition {
         let mut subscribers = write(&self.subscribers);
         subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.ready, ready));
         self.subscriber_count.store(subscribers.len() as u32, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_subscribers(&self) -> bool {
+        self.subscriber_count.load(Ordering::SeqCst) > 0
     }
 
     /// Whether one that slept was woken.

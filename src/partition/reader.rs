@@ -106,7 +106,12 @@ impl Reader {
             let limit = self.readable();
             if self.next_offset >= limit {
                 self.check_range(limit)?;
-                return match self.partition.damage().or_else(|| self.partition.stopped()) {
+                return match self
+                    .partition
+                    .damage()
+                    .or_else(|| self.partition.stopped())
+                    .or_else(|| self.partition.take_unread())
+                {
                     Some(error) => Err(error.at_partition(&self.partition.topic, self.partition.number)),
                     None => Ok(None),
                 };

@@ -14,6 +14,7 @@ mod reading;
 mod retention;
 mod shared;
 mod telling;
+mod watched;
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};

@@ -11,7 +11,8 @@ use super::file::{Handle, SimFile};
 use super::names::{At, NodeId};
 use super::queue::SimQueue;
 use super::state::State;
-use crate::disk::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
+use super::watch::SimWatch;
+use crate::disk::{Access, Disk, Entry, EntryKind, File, Locked, Queue, Watch};
 use crate::lock::{Mutex, MutexGuard, lock};
 
 /// A disk in memory that knows what survives a power loss, and fails to order.
@@ -193,6 +194,12 @@ impl SimDisk {
         Arc::new(SimFile::new(self.handle(node), access))
     }
 
+    pub(super) fn directory(&self, dir: &Path) -> io::Result<NodeId> {
+        let state = self.state();
+        let node = state.find(&self.at(dir))?;
+        if state.is_directory(node) { Ok(node) } else { Err(rustix::io::Errno::NOTDIR.into()) }
+    }
+
     /// What is open holds the disk, not the directory that was entered.
     fn handle(&self, node: NodeId) -> Arc<Handle> {
         Handle::new(&SimDisk { state: self.state.clone(), root: None }, node)
@@ -296,6 +303,12 @@ impl Disk for SimDisk {
 
     fn queue(&self) -> Box<dyn Queue> {
         Box::new(SimQueue::new(self.clone()))
+    }
+
+    fn watch(&self) -> Option<Box<dyn Watch>> {
+        let (watch, told) = SimWatch::new(self);
+        self.state().watch(told);
+        Some(Box::new(watch))
     }
 
     fn check(&self, dir: &Path) -> io::Result<Result<(), String>> {

@@ -29,6 +29,7 @@ mod names;
 mod queue;
 pub(crate) mod random;
 mod state;
+mod watch;
 
 pub use clock::SimClock;
 pub use crash::CrashPolicy;

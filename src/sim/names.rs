@@ -150,6 +150,11 @@ impl Names {
     }
 
     /// The path of a node, for messages.
+    /// The names that lead to a file.
+    pub(super) fn slots_of(&self, node: NodeId) -> impl Iterator<Item = &Slot> {
+        self.seen.iter().filter(move |(_, other)| **other == node).map(|(slot, _)| slot)
+    }
+
     pub(super) fn path_of(&self, node: NodeId) -> PathBuf {
         let mut names = Vec::new();
         let mut at = node;

@@ -21,6 +21,7 @@ use super::image::Image;
 use super::images::CrashPoint;
 use super::names::{At, Names, NodeId, ROOT, Slot, parts};
 use super::random::Trace;
+use super::watch::Told;
 use crate::disk::{Entry, EntryKind};
 use crate::sys::shared_buffer::SharedBuffer;
 
@@ -42,6 +43,7 @@ pub(super) struct State {
     errors: u64,
     trace: Trace,
     violations: Vec<String>,
+    watchers: Vec<Weak<Told>>,
     /// The moments before each change, while they are recorded.
     crash_points: Option<Vec<CrashPoint>>,
 }
@@ -102,6 +104,23 @@ impl State {
 
     fn begin_at(&mut self, operation: Operation, at: &At) -> io::Result<()> {
         self.begin(operation, &at.parts).map_err(Failure::error)
+    }
+
+    pub(super) fn watch(&mut self, told: Weak<Told>) {
+        self.watchers.retain(|told| told.strong_count() > 0);
+        self.watchers.push(told);
+    }
+
+    /// The file of this name was changed, or is another.
+    fn tell(&self, slot: &Slot) {
+        self.watchers.iter().filter_map(Weak::upgrade).for_each(|told| told.tell(slot));
+    }
+
+    /// The same for a file that is open.
+    fn tell_of(&self, node: NodeId) {
+        if !self.watchers.is_empty() {
+            self.names.slots_of(node).for_each(|slot| self.tell(slot));
+        }
     }
 
     /// A number that depends on all that happened since the disk was made, over crashes too.
@@ -210,6 +229,8 @@ impl State {
             }
         }
         let moment = self.next_moment();
+        self.tell(&from);
+        self.tell(&to);
         self.names.rename(moment, from, to, node);
         Ok(())
     }
@@ -226,6 +247,7 @@ impl State {
             return Err(Errno::EXIST.into());
         }
         let moment = self.next_moment();
+        self.tell(&to);
         self.names.link(moment, to, node);
         Ok(())
     }
@@ -238,6 +260,7 @@ impl State {
             return Err(Errno::ISDIR.into());
         }
         let moment = self.next_moment();
+        self.tell(&slot);
         self.names.clear(moment, slot);
         Ok(())
     }
@@ -315,6 +338,7 @@ impl State {
         }
         let node = self.add(kind);
         let moment = self.next_moment();
+        self.tell(&slot);
         self.names.set(moment, slot, node);
         Ok(node)
     }
@@ -332,7 +356,7 @@ impl State {
         self.nodes.retain(|id, node| node.handles > 0 || possible.contains(id));
     }
 
-    fn find(&self, at: &At) -> io::Result<NodeId> {
+    pub(super) fn find(&self, at: &At) -> io::Result<NodeId> {
         self.walk(at.from, at.names())
     }
 

@@ -133,9 +133,7 @@ impl Following<'_> {
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
-                let partitions = self.check_topic()?;
-                if self.all && partitions > self.places.len() as u32 {
-                    self.add_partitions(&consumer, partitions)?;
+                if self.all && self.add_partitions(&consumer)? {
                     consumer = self.consumer()?;
                 }
             }
@@ -169,30 +167,37 @@ impl Following<'_> {
         Ok(consumer)
     }
 
-    /// How many partitions the topic has. Fails if it was deleted, or made again, while it was read.
-    fn check_topic(&self) -> Result<u32, Failure> {
-        match self.engine.describe_topic(self.topic) {
-            Ok(topic) if topic.id == self.id => Ok(topic.partitions.len() as u32),
-            Err(error) if !matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => Err(error.into()),
-            _ => Err(self.deleted()),
-        }
-    }
-
     fn deleted(&self) -> Failure {
         Failure::new(format!("topic {:?} was deleted while it was read", self.topic))
     }
 
-    /// The old ones go on where they are; of the new ones everything came later.
-    fn add_partitions(&mut self, consumer: &Consumer, partitions: u32) -> Result<(), Failure> {
-        for (partition, from) in &mut self.places {
+    /// Adds the partitions that the topic got meanwhile: the old ones go on where they are, and of the new ones everything
+    /// came later. Whether there are any. Asks for the next one only: it costs the same with many partitions.
+    fn add_partitions(&mut self, consumer: &Consumer) -> Result<bool, Failure> {
+        let before = self.places.len();
+        loop {
+            match self.engine.partition(self.topic, self.places.len() as u32) {
+                Ok(partition) => {
+                    let from = partition.log_start_offset();
+                    self.places.push((partition, from));
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::UnknownPartition { .. } => break,
+                    ErrorKind::UnknownTopic { .. } => return Err(self.deleted()),
+                    _ => return Err(error.into()),
+                },
+            }
+        }
+        if self.places.len() == before {
+            return Ok(false);
+        }
+        if self.engine.describe_topic(self.topic)?.id != self.id {
+            return Err(self.deleted());
+        }
+        for (partition, from) in &mut self.places[..before] {
             *from = consumer.position(self.topic, partition.number())?;
         }
-        for number in self.places.len() as u32..partitions {
-            let partition = self.engine.partition(self.topic, number)?;
-            let from = partition.log_start_offset();
-            self.places.push((partition, from));
-        }
-        Ok(())
+        Ok(true)
     }
 }
 

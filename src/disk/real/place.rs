@@ -39,6 +39,12 @@ impl Root {
     pub(super) fn open(place: &Place<'_>, path: &Path) -> io::Result<Root> {
         Ok(Root { path: path.to_owned(), fd: place.open_dir()? })
     }
+
+    /// The same directory, with a descriptor of its own.
+    #[cfg(target_os = "linux")]
+    pub(super) fn again(&self) -> io::Result<Root> {
+        Ok(Root { path: self.path.clone(), fd: self.fd.try_clone()? })
+    }
 }
 
 impl<'a> Place<'a> {

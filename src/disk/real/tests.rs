@@ -467,3 +467,62 @@ fn d7_the_lock_is_held_on_the_directory_itself() {
     assert!(matches!(disk.lock(&moved.join("LOCK"), "second").unwrap(), Locked::Ours(_)));
     assert_eq!(disk.lock_holder(&dir.path().join("none/LOCK")).unwrap(), None);
 }
+
+/// Asked after each change by other descriptors than those that watch: told at once, under the directory's number.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_changed_in_a_watched_directory_is_told_before_the_change_returns() {
+    let (disk, dir) = disk();
+    for name in ["all", "some", "else"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let below = disk.enter(dir.path()).unwrap();
+    let watch = below.watch().unwrap();
+    let all = watch.add(&dir.path().join("all"), "").unwrap();
+    let some = watch.add(&dir.path().join("some"), "log").unwrap();
+    let told = || {
+        let mut changed = std::collections::BTreeSet::new();
+        assert!(watch.changed(&mut changed));
+        changed.into_iter().collect::<Vec<_>>()
+    };
+    assert!(told().is_empty());
+    let path = |name: &str| dir.path().join(name);
+    let file = disk.create(&path("all/a")).unwrap();
+    assert_eq!(told(), [all]);
+    file.write_at(&[IoSlice::new(b"bytes")], 0).unwrap();
+    assert_eq!(told(), [all]);
+    assert!(told().is_empty());
+    disk.rename(&path("all/a"), &path("some/log-1")).unwrap();
+    assert_eq!(told(), [all, some]);
+    file.write_at(&[IoSlice::new(b"more")], 0).unwrap();
+    assert_eq!(told(), [some]);
+    disk.create(&path("some/other")).unwrap();
+    disk.create(&path("else/log-2")).unwrap();
+    assert!(told().is_empty());
+    disk.unlink(&path("some/log-1")).unwrap();
+    assert_eq!(told(), [some]);
+    watch.remove(all);
+    disk.create(&path("all/b")).unwrap();
+    assert!(told().is_empty());
+    // Not everything that changes there is told.
+    assert_eq!(refusal(watch.add(Path::new("/proc/self/fd"), "")), ErrorKind::Unsupported);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watch_sleeps_until_there_are_news_or_it_is_woken() {
+    let (disk, dir) = disk();
+    let watch = disk.watch().unwrap();
+    watch.add(dir.path(), "").unwrap();
+    let long = std::time::Duration::from_secs(600);
+    std::thread::scope(|scope| {
+        scope.spawn(|| disk.create(&dir.path().join("file")).map(drop));
+        watch.sleep(long);
+        scope.spawn(|| watch.wake());
+    });
+    let mut changed = std::collections::BTreeSet::new();
+    assert!(watch.changed(&mut changed));
+    assert_eq!(changed.len(), 1);
+    // It was woken before, or is now.
+    watch.sleep(long);
+}

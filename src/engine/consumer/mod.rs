@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::Engine;
+use super::watching::FOLLOW_EVERY;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Sign;
 use crate::lock::{AtomicBool, Ordering};
@@ -33,8 +34,6 @@ pub use stream::ConsumerStream;
 /// Bytes of batches after which a poll returns: few enough to be in the processor's cache still when the caller comes
 /// to the last of them.
 const POLL_BYTES: u64 = 256 << 10;
-/// How often a read-only engine looks for what another process has written.
-const FOLLOW_EVERY: Duration = Duration::from_millis(2);
 
 /// Reads partitions in turn, each in order: those that [`Engine::assign`] names, or a member's share
 /// of its group's topics. See [`Engine::consumer`].
@@ -123,10 +122,13 @@ impl Consumer {
     /// Without a group, from each log start.
     pub(super) fn new(engine: Engine, partitions: Vec<Arc<Partition>>) -> Result<Consumer> {
         let mut consumer = Consumer::empty(engine, None);
+        let core = consumer.engine.core.clone();
+        let followed = if core.read_only { partitions.clone() } else { Vec::new() };
         for partition in partitions {
             let (start, durable_only) = (partition.progress.log_start(), partition.config().read_durable);
             consumer.set.add(partition, start, durable_only)?;
         }
+        core.follow(&followed)?;
         Ok(consumer)
     }
 
@@ -175,12 +177,10 @@ impl Consumer {
         let engine = self.engine.clone();
         let env = &engine.core.env;
         self.polled_by_task = false;
-        if engine.core.read_only {
-            return self.poll_following(timeout);
-        }
         self.begin_poll()?;
         let deadline = env.clock.monotonic().saturating_add(timeout);
         loop {
+            engine.core.look_around()?;
             self.follow_group()?;
             let polled = self.collect()?;
             let now = env.clock.monotonic();
@@ -196,6 +196,7 @@ impl Consumer {
             let group_deadline = self.group.as_ref().and_then(|in_group| in_group.group.next_deadline());
             self.promise(deadline, Sign::Poll);
             let until = group_deadline.filter(|&until| until > now).map_or(deadline, |until| until.min(deadline));
+            let until = if engine.core.looks_itself() { until.min(now + FOLLOW_EVERY) } else { until };
             let ready = self.set.ready.clone();
             let news = FnFuture(|context: &mut Context<'_>| match ready.sleep(context.waker()) {
                 true => Poll::Pending,
@@ -207,6 +208,7 @@ impl Consumer {
             self.promise(after, Sign::Poll);
             if woken.is_none() && after == now {
                 // A simulated clock stands still while nothing happens: the time counts as passed.
+                engine.core.look_around()?;
                 self.follow_group()?;
                 return self.collect();
             }
@@ -215,8 +217,6 @@ impl Consumer {
 
     /// The twin of [`poll`](Consumer::poll) for async code: done when there are records, or when it is
     /// woken by [`wakeup`](Consumer::wakeup).
-    ///
-    /// In a read-only engine nothing wakes it; use `poll` there.
     ///
     /// # Errors
     /// As [`poll`](Consumer::poll).
@@ -260,24 +260,6 @@ impl Consumer {
             self.set_limits();
         }
         Ok(())
-    }
-
-    /// Beside a writer in another process: looks again and again.
-    fn poll_following(&mut self, timeout: Duration) -> Result<Polled> {
-        let clock = self.engine.core.env.clock.clone();
-        let deadline = clock.monotonic().saturating_add(timeout);
-        loop {
-            for assigned in self.set.iter() {
-                assigned.partition.refresh()?;
-            }
-            let polled = self.collect()?;
-            let left = deadline.saturating_sub(clock.monotonic());
-            if !polled.is_empty() || left.is_zero() || self.take_wakeup() {
-                return Ok(polled);
-            }
-            let nothing = std::future::pending::<()>();
-            Drive::Threads.wait(nothing, Some((left.min(FOLLOW_EVERY), &*clock)));
-        }
     }
 
     /// What the ready partitions have, without waiting.
@@ -425,7 +407,9 @@ impl<'a> InPoll<'a> {
             if self.consumer.poll_auto_commit(context).is_pending() {
                 return Poll::Pending;
             }
-            let looked = self.consumer.follow_group().and_then(|()| self.consumer.collect());
+            let core = self.consumer.engine.core.clone();
+            let looked = core.look_around().and_then(|_| self.consumer.follow_group());
+            let looked = looked.and_then(|()| self.consumer.collect());
             match looked {
                 Ok(polled) if polled.is_empty() && !self.consumer.take_wakeup() => {}
                 result => {
@@ -436,6 +420,10 @@ impl<'a> InPoll<'a> {
             self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Awaited);
             if self.consumer.set.ready.sleep(context.waker()) {
                 self.consumer.want_durable();
+                if core.looks_itself() {
+                    // Nobody else does: the task looks again.
+                    context.waker().wake_by_ref();
+                }
                 return Poll::Pending;
             }
         }

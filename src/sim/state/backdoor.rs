@@ -64,6 +64,7 @@ impl State {
 
     fn put_node(&mut self, slot: Slot, kind: impl FnOnce() -> NodeKind) -> NodeId {
         let node = self.names.get(&slot).unwrap_or_else(|| self.add(kind()));
+        self.tell(&slot);
         self.names.set_durably(slot, Some(node));
         node
     }
@@ -73,6 +74,7 @@ impl State {
         let slot = self.slot(&At::root(path))?;
         let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
         self.file(node)?;
+        self.tell(&slot);
         self.names.set_durably(slot, None);
         self.collect();
         Ok(())

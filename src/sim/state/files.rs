@@ -50,6 +50,7 @@ impl State {
         file.contents.write(moment, position, bytes);
         let conflict = file.live_views().iter().filter_map(|view| view.fill(position, bytes)).min();
         self.note_conflict(node, conflict);
+        self.tell_of(node);
         Ok(())
     }
 

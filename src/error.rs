@@ -239,6 +239,7 @@ struct Inner {
     offset: Option<u64>,
     path: Option<PathBuf>,
     position: Option<u64>,
+    next_intact: Option<u64>,
     source: Option<Arc<io::Error>>,
 }
 
@@ -251,6 +252,7 @@ impl Error {
             offset: None,
             path: None,
             position: None,
+            next_intact: None,
             source: None,
         }))
     }
@@ -303,6 +305,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_next_intact(mut self, offset: Option<u64>) -> Error {
+        self.0.next_intact = offset;
+        self
+    }
+
     /// What went wrong, to decide by.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
@@ -321,6 +328,13 @@ impl Error {
     /// The offset concerned, if one is.
     pub fn offset(&self) -> Option<u64> {
         self.0.offset
+    }
+
+    /// Where a log can be read on behind the damage that this error is about: the next record that is intact, or the
+    /// end of the log. `None` where nothing intact is left, and for all other errors. The records from
+    /// [`offset`](Error::offset) up to here can't be read.
+    pub fn next_intact(&self) -> Option<u64> {
+        self.0.next_intact
     }
 
     /// The file or directory concerned, if one is.
@@ -371,6 +385,9 @@ impl fmt::Display for Error {
         write!(f, "{}", inner.kind)?;
         if let Some(source) = &inner.source {
             write!(f, " ({source})")?;
+        }
+        if let Some(offset) = inner.next_intact {
+            write!(f, "; what is intact goes on at offset {offset}")?;
         }
         Ok(())
     }

@@ -68,6 +68,19 @@ pub enum Event {
         /// What is wrong, and where.
         error: Error,
     },
+    /// A consumer that is set to [`OnDamage::Skip`](crate::OnDamage::Skip) left out records that can't be read.
+    DamageSkipped {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The first offset that was left out.
+        from: u64,
+        /// Where it goes on.
+        to: u64,
+        /// What is wrong, and where.
+        error: Error,
+    },
     /// A group gave its partitions out anew.
     GroupRebalanced {
         /// The group.

@@ -77,7 +77,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::{Acks, EngineConfig, SyncMode, TopicConfig, Writers};
 pub use engine::{
     Builder, CommitReceipt, CommittedOffset, Consumer, ConsumerBuilder, ConsumerStats, ConsumerStream, Engine,
-    GroupDescription, GroupOffset, GroupState, Held, MemberDescription, OffsetCommit, OffsetReset, Partition,
+    GroupDescription, GroupOffset, GroupState, Held, MemberDescription, OffsetCommit, OffsetReset, OnDamage, Partition,
     PartitionDescription, PartitionRecovery, PartitionStats, Polled, Producer, Reading, RebalanceListener, Receipt,
     Record, RecordMetadata, Recovery, ResetTo, StartPolicy, TopicDescription, Wakeup,
 };

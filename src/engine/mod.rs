@@ -44,7 +44,7 @@ pub(crate) use lock_file::{LOCK_NAME, Left, left, parse_closed};
 pub use builder::Builder;
 pub use consumer::{
     CommitReceipt, CommittedOffset, Consumer, ConsumerBuilder, ConsumerStats, ConsumerStream, Held, OffsetCommit,
-    PartitionStats, Polled, RebalanceListener, StartPolicy, Wakeup,
+    OnDamage, PartitionStats, Polled, RebalanceListener, StartPolicy, Wakeup,
 };
 pub use description::{PartitionDescription, PartitionRecovery, Recovery, TopicDescription};
 pub use groups::{GroupDescription, GroupOffset, GroupState, MemberDescription, OffsetReset, ResetTo};
@@ -168,7 +168,7 @@ impl Engine {
     /// [`delete_topic_async`](Engine::delete_topic_async). Its files are removed behind the caller's back: only those
     /// that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
     /// an event tells ([`Event::Ignored`](crate::Event::Ignored), [`Event::Background`](crate::Event::Background)).
-    /// Views that are held stay readable.
+    /// Views that are held stay readable, unless another program shortens their files.
     ///
     /// # Errors
     /// `UnknownTopic`, `NoRoom`, `ReadOnly`, `Closed`.

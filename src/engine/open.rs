@@ -26,8 +26,8 @@ use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering,
 use crate::offsets::Offsets;
 use crate::opener::Opener;
 use crate::partition::{
-    Chores, Command, Doubt, Drive, Env, Evidence, Follower, Inline, Noted, Partition, PartitionPlace, PartitionWriter,
-    Pool, Recovered, WriterHandle, WriterLoop, recover,
+    Chores, Command, Doubt, Drive, Env, Evidence, Follower, Inline, Noted, NotedOf, Partition, PartitionPlace,
+    PartitionWriter, Pool, Recovered, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::teeth::bites;
@@ -129,7 +129,7 @@ impl Opening {
                 let log = LogId { engine_id, topic_id: topic.id, partition: number };
                 let (dir, mark) = (partition_dir(dir, &topic.name, number), topic.mark(number));
                 let doubt = self.recovery.doubt();
-                let noted = noted.durable_offset(topic.id, number);
+                let noted = noted.of(topic.id, number);
                 let mut recovered = recover_for_writing(disk, &dir, &log, &topic.config, mark, noted, doubt)?;
                 newest = newest.max(recovered.epoch());
                 recovered.check_epoch(known.saturating_add(1));
@@ -147,7 +147,7 @@ fn recover_for_writing(
     log: &LogId,
     config: &TopicConfig,
     mark: Option<&crate::format::Mark>,
-    noted: u64,
+    noted: NotedOf,
     doubt: Doubt,
 ) -> Result<Recovered> {
     if let Err(error) = disk.create_dir_all(dir) {
@@ -390,7 +390,7 @@ impl Core {
             None if self.read_only => self.recover_for_reading(&dir, &log, config, mark.as_ref())?,
             None => {
                 let doubt = opening.recovery.doubt();
-                let noted = self.noted.durable_offset(topic_id, number);
+                let noted = self.noted.of(topic_id, number);
                 recover_for_writing(&*self.env.disk, &dir, &log, config, mark.as_ref(), noted, doubt)?
             }
         };
@@ -415,6 +415,9 @@ impl Core {
             partition.stop_intake(Error::new(ErrorKind::ReadOnly).at_path(&self.dir));
             partition.follow(Follower::new(&recovered, mark));
         } else if recovered.damage.is_none() {
+            if self.noted.of(topic_id, number).damaged_at.is_some() {
+                self.env.evidence.note_damage(&log, None);
+            }
             self.give_to_writer(&partition, recovered, epoch);
             self.background.watch_limits(&partition);
         }
@@ -431,7 +434,7 @@ impl Core {
         mark: Option<&crate::format::Mark>,
     ) -> Result<Recovered> {
         let disk = &*self.env.disk;
-        let noted = self.noted.durable_offset(log.topic_id, log.partition);
+        let noted = self.noted.of(log.topic_id, log.partition);
         let mut mark = mark.copied();
         let mut tries = 0;
         loop {

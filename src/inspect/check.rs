@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::number_of;
-use crate::partition::{EVIDENCE_NAME, Noted, SET_ASIDE};
+use crate::partition::{EVIDENCE_NAME, Noted, NotedOf, SET_ASIDE};
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
 
 /// How often something is looked at again, at most, that doesn't fit beside a live writer.
@@ -276,7 +276,8 @@ impl Check<'_> {
             for (number, dir) in partition_dirs(&*self.disk, &path.join(&entry.name))? {
                 self.found.partitions += 1;
                 let Some(log) = lost_entries::log_of(&*self.disk, &dir) else { continue };
-                let (topic, config, mark, noted) = (entry.name.as_str(), &TopicConfig::default(), None, 0);
+                let (topic, config, mark) = (entry.name.as_str(), &TopicConfig::default(), None);
+                let noted = NotedOf::default();
                 let files = PartitionFiles { dir, log, topic, number, config, mark, noted, epoch: u32::MAX };
                 let found = partition::check(&*self.disk, &files, &mut self.meter)?;
                 found.add_to(&mut self.found);
@@ -306,7 +307,7 @@ pub(super) fn files_of<'a>(
         number,
         config: &topic.config,
         mark: topic.mark(number).copied(),
-        noted: noted.durable_offset(topic.id, number),
+        noted: noted.of(topic.id, number),
         epoch,
     }
 }

@@ -17,7 +17,7 @@ use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, FormatError, Mark, RecordWalk};
 use crate::ids::LogId;
-use crate::partition::{Doubt, Recovered, SET_ASIDE, recover};
+use crate::partition::{Doubt, NotedOf, Recovered, SET_ASIDE, recover};
 use crate::segment::{Place, base_offset_of, index_path, read_header};
 
 /// More damage in one file than this is not listed one by one.
@@ -31,8 +31,8 @@ pub(super) struct PartitionFiles<'a> {
     pub(super) number: u32,
     pub(super) config: &'a TopicConfig,
     pub(super) mark: Option<Mark>,
-    /// Everything below this offset was durable, as the file `evidence` says.
-    pub(super) noted: u64,
+    /// What the file `evidence` says of it.
+    pub(super) noted: NotedOf,
     /// The newest epoch the catalogue knows: nothing can be of a newer one.
     pub(super) epoch: u32,
 }
@@ -136,8 +136,11 @@ impl Check<'_, '_> {
             }
         };
         let candidates = self.candidates(&entries)?;
-        self.evidence =
-            self.files.mark.map_or(0, |mark| mark.durable_offset.max(mark.log_start_offset)).max(self.files.noted);
+        self.evidence = self
+            .files
+            .mark
+            .map_or(0, |mark| mark.durable_offset.max(mark.log_start_offset))
+            .max(self.files.noted.durable_offset);
         for header in candidates.iter().filter_map(|file| file.header.as_ref().ok()) {
             self.evidence = self.evidence.max(header.durable_before);
         }

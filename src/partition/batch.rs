@@ -13,6 +13,9 @@ use crate::format::{BATCH_HEADER_BYTES, BatchHeader, HeaderSection, RecordWalk};
 
 /// A checked batch of records in the mapped log. Cheap to clone; holds the mapping alive.
 ///
+/// Its bytes stay readable through rolling, retention and the deletion of its topic. Another program that shortens the
+/// segment takes them away: reading them then ends the process with SIGBUS.
+///
 /// ```no_run
 /// # fn handle(_: Option<&[u8]>, _: Option<&[u8]>) {}
 /// # fn example(batch: thalweg::Batch) {

@@ -1,8 +1,9 @@
-//! The file `evidence`: how far each partition was synced, noted when a sync has ended and before it is acknowledged.
+//! The file `evidence`: how far each partition was synced, noted when a sync has ended and before it is acknowledged;
+//! and where a reader met damage.
 //!
-//! Batches, headers and marks say so too, but only those that are written after a sync. These notes are the evidence
-//! for the last sync of a flow. They are never synced themselves: they survive the death of the process. After a power
-//! failure some may be missing or older, and none says too much.
+//! Batches, headers and marks say too what was durable, but only those that are written after a sync. These notes are
+//! the evidence for the last sync of a flow. They are never synced themselves: they survive the death of the process.
+//! After a power failure some may be missing or older, and none says too much.
 //!
 //! A copy of the file counts for nothing, because the checksums cover its inode number. Whoever copies a directory
 //! while it is written to may copy a segment first and the notes later: they would speak of records that the copy
@@ -28,11 +29,26 @@ const NOTES_MAX: u64 = 1 << 20;
 /// Which partition a note is about.
 type Key = (TopicId, u32);
 
+/// What is noted of a partition, and where in the file.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    position: u64,
+    note: Note,
+}
+
 /// What was found in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
-    /// Where each note stands, and the offset below which everything was durable.
-    notes: HashMap<Key, (u64, u64)>,
+    notes: HashMap<Key, Place>,
+}
+
+/// What was found of one partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct NotedOf {
+    /// Everything below this offset was durable.
+    pub(crate) durable_offset: u64,
+    /// At this offset a reader met damage, in the segment that holds it.
+    pub(crate) damaged_at: Option<u64>,
 }
 
 impl Noted {
@@ -62,9 +78,9 @@ impl Noted {
                 if let Some(note) = Note::decode(bytes, engine_id, inode)
                     && note.durable_offset <= MAX_OFFSET
                 {
-                    let found = (position + number * Note::BYTES, note.durable_offset);
+                    let found = Place { position: position + number * Note::BYTES, note };
                     let kept = noted.notes.entry((note.topic_id, note.partition)).or_insert(found);
-                    if found.1 > kept.1 {
+                    if note.durable_offset > kept.note.durable_offset {
                         *kept = found;
                     }
                 }
@@ -77,9 +93,13 @@ impl Noted {
         Ok(noted)
     }
 
-    /// Everything of this partition below this offset was durable; 0 if nothing is noted.
-    pub(crate) fn durable_offset(&self, topic_id: TopicId, partition: u32) -> u64 {
-        self.notes.get(&(topic_id, partition)).map_or(0, |&(_, durable_offset)| durable_offset)
+    /// What is noted of this partition.
+    pub(crate) fn of(&self, topic_id: TopicId, partition: u32) -> NotedOf {
+        let note = self.notes.get(&(topic_id, partition)).map(|place| place.note);
+        note.map_or(NotedOf::default(), |Note { durable_offset, damaged_at, .. }| NotedOf {
+            durable_offset,
+            damaged_at,
+        })
     }
 }
 
@@ -96,8 +116,7 @@ pub(crate) struct Evidence {
 struct Inner {
     /// With its inode number. Opened or made at the first note.
     file: Option<(Arc<dyn File>, u64)>,
-    /// Where each partition's note stands.
-    places: HashMap<Key, u64>,
+    places: HashMap<Key, Place>,
     /// Places whose partitions are gone.
     free: Vec<u64>,
     end: u64,
@@ -113,12 +132,12 @@ impl Evidence {
         is_there: impl Fn(TopicId) -> bool,
     ) -> Evidence {
         let mut inner = Inner::default();
-        for (&key, &(position, _)) in &noted.notes {
-            inner.end = inner.end.max(position + Note::BYTES);
+        for (&key, &place) in &noted.notes {
+            inner.end = inner.end.max(place.position + Note::BYTES);
             if is_there(key.0) {
-                inner.places.insert(key, position);
+                inner.places.insert(key, place);
             } else {
-                inner.free.push(position);
+                inner.free.push(place.position);
             }
         }
         Evidence { disk, path: dir.join(EVIDENCE_NAME), engine_id, inner: Mutex::new(inner) }
@@ -127,18 +146,22 @@ impl Evidence {
     /// Notes that everything below `durable_offset` is durable. Without the note the log is as sound, and its last
     /// sync has no evidence: an error is nobody's.
     pub(crate) fn note(&self, log: &LogId, durable_offset: u64) {
-        let note = Note { topic_id: log.topic_id, partition: log.partition, durable_offset };
-        let _ = lock(&self.inner).note(self, note);
+        let _ = lock(&self.inner).note(self, log, |note| note.durable_offset = durable_offset);
+    }
+
+    /// Notes where a reader met damage, so that the next opening looks there; `None`: it looked, and there is none.
+    pub(crate) fn note_damage(&self, log: &LogId, damaged_at: Option<u64>) {
+        let _ = lock(&self.inner).note(self, log, |note| note.damaged_at = damaged_at);
     }
 
     /// The partition is gone: its place is another's.
     pub(crate) fn forget(&self, log: &LogId) {
         let mut inner = lock(&self.inner);
         let place = inner.places.remove(&(log.topic_id, log.partition));
-        inner.free.extend(place);
+        inner.free.extend(place.map(|place| place.position));
     }
 
-    /// Removes the file: everything that it says stands in the catalogue.
+    /// Removes the file: everything that it says stands in the catalogue, and no partition is damaged.
     pub(crate) fn remove(&self) {
         lock(&self.inner).file = None;
         let _ = self.disk.unlink(&self.path);
@@ -146,7 +169,7 @@ impl Evidence {
 }
 
 impl Inner {
-    fn note(&mut self, evidence: &Evidence, note: Note) -> io::Result<()> {
+    fn note(&mut self, evidence: &Evidence, log: &LogId, change: impl FnOnce(&mut Note)) -> io::Result<()> {
         let (file, inode) = match &self.file {
             Some(open) => open,
             None => {
@@ -158,21 +181,20 @@ impl Inner {
                 self.file.insert((file, inode))
             }
         };
-        let key = (note.topic_id, note.partition);
-        let position = match self.places.get(&key) {
-            Some(&position) => position,
-            None => {
-                let position = match self.free.pop() {
-                    Some(position) => position,
-                    None if self.end < NOTES_MAX * Note::BYTES => self.end,
-                    None => return Err(io::ErrorKind::StorageFull.into()),
-                };
-                self.end = self.end.max(position + Note::BYTES);
-                self.places.insert(key, position);
-                position
-            }
-        };
-        file.write_at(&[IoSlice::new(&note.encode(evidence.engine_id, *inode))], position)
+        let key = (log.topic_id, log.partition);
+        if !self.places.contains_key(&key) {
+            let position = match self.free.pop() {
+                Some(position) => position,
+                None if self.end < NOTES_MAX * Note::BYTES => self.end,
+                None => return Err(io::ErrorKind::StorageFull.into()),
+            };
+            self.end = self.end.max(position + Note::BYTES);
+            let note = Note { topic_id: key.0, partition: key.1, durable_offset: 0, damaged_at: None };
+            self.places.insert(key, Place { position, note });
+        }
+        let Some(place) = self.places.get_mut(&key) else { return Ok(()) };
+        change(&mut place.note);
+        file.write_at(&[IoSlice::new(&place.note.encode(evidence.engine_id, *inode))], place.position)
     }
 }
 
@@ -209,7 +231,7 @@ mod tests {
         evidence.forget(&log(1, 0));
         evidence.note(&log(2, 0), 5);
         let disk = disk.crash(CrashPolicy::Kill);
-        let found = |disk: &SimDisk, topic, partition| read(disk).durable_offset(TopicId(topic), partition);
+        let found = |disk: &SimDisk, topic, partition| read(disk).of(TopicId(topic), partition).durable_offset;
         assert_eq!([found(&disk, 1, 0), found(&disk, 1, 1), found(&disk, 1, 2), found(&disk, 2, 0)], [0, 20, 12, 5]);
         // The next life goes on in the same places; those of a topic that is gone are another's.
         let evidence = opened(&disk, |topic| topic == TopicId(2));
@@ -227,8 +249,8 @@ mod tests {
         let disk = SimDisk::new();
         opened(&disk, |_| true).note(&log(1, 0), 9);
         disk.open(Path::new(EVIDENCE_NAME), Access::Write).unwrap().allocate(0..1 << 35).unwrap();
-        assert_eq!(read(&disk).durable_offset(TopicId(1), 0), 9);
-        assert_eq!(Noted::read(&disk, Path::new(""), EngineId([2; 16])).unwrap().durable_offset(TopicId(1), 0), 0);
+        assert_eq!(read(&disk).of(TopicId(1), 0).durable_offset, 9);
+        assert_eq!(Noted::read(&disk, Path::new(""), EngineId([2; 16])).unwrap().of(TopicId(1), 0), NotedOf::default());
     }
 
     #[test]

@@ -11,12 +11,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Partition;
 use super::recovery::{Doubt, EndPlace, Recovered, recover};
+use super::{NotedOf, Partition};
 use crate::disk::{Access, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind, Mark};
-use crate::lock::{lock, write};
+use crate::lock::{Ordering, lock, write};
 use crate::segment::{Found, Place, Scan, Segment, base_offset_of, log_name, read_header};
 
 /// How often it is looked whether a name leads to another file by now: one that was repaired, or that an overlay file
@@ -111,6 +111,7 @@ impl Follower {
             }
         }
         let was_damaged = lock(&partition.damage).take().is_some();
+        partition.end_is_lost.store(found.end_is_lost, Ordering::SeqCst);
         if let Some(damage) = &found.damage {
             partition.set_damage(damage.clone());
             self.found_damage = true;
@@ -141,7 +142,15 @@ impl Follower {
         let mut tries = 0;
         loop {
             let (dir, config) = (&partition.dir, partition.config());
-            let found = recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), 0, Doubt::Nothing);
+            let found = recover(
+                &*partition.env.disk,
+                dir,
+                &partition.log,
+                &config,
+                Some(&start),
+                NotedOf::default(),
+                Doubt::Nothing,
+            );
             match found {
                 Ok(found) if found.damage.is_none() || tries == 5 => return Ok(found),
                 Err(error) if !is_not_found(&error) || tries == 5 => return Err(error),

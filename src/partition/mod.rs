@@ -52,7 +52,7 @@ pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
 pub(crate) use drive::{Drive, Driven, Inline, UnparkWaker};
-pub(crate) use evidence::{EVIDENCE_NAME, Evidence, Noted};
+pub(crate) use evidence::{EVIDENCE_NAME, Evidence, Noted, NotedOf};
 pub(crate) use follower::Follower;
 pub(crate) use inbox::{Command, TaskPlace, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
@@ -133,6 +133,8 @@ pub(crate) struct Partition {
     gone: Mutex<bool>,
     /// Where damage begins, if recovery found some.
     damage: Mutex<Option<Error>>,
+    /// Durable records at its end are damaged or missing.
+    end_is_lost: AtomicBool,
     follower: Mutex<Option<Follower>>,
     closed: AtomicBool,
     /// The writer is to look whether the last segment is too old.
@@ -213,6 +215,7 @@ impl Partition {
             prepared: Mutex::default(),
             gone: Mutex::new(false),
             damage: Mutex::new(recovered.damage.clone()),
+            end_is_lost: AtomicBool::new(recovered.end_is_lost),
             follower: Mutex::default(),
             env,
             topic,
@@ -247,6 +250,32 @@ impl Partition {
     /// Where damage begins, if recovery found some.
     pub(crate) fn damage(&self) -> Option<Error> {
         lock(&self.damage).clone()
+    }
+
+    /// What a reader at `next_offset` is told at the end of what is there: damage that took records which should
+    /// follow. Nothing, if the damage lies before it and the end is intact.
+    pub(crate) fn damage_ahead(&self, next_offset: u64) -> Option<Error> {
+        let damage = self.damage()?;
+        let lies_before = damage.offset().is_some_and(|offset| offset < next_offset);
+        (!lies_before || self.end_is_lost.load(Ordering::SeqCst)).then_some(damage)
+    }
+
+    /// A reader of the process that writes met damage: no more records are taken, and the next opening looks there.
+    #[cold]
+    fn met_damage(&self, error: &Error) {
+        if self.writer.get().is_none() {
+            return;
+        }
+        {
+            let mut damage = lock(&self.damage);
+            if damage.is_some() {
+                return;
+            }
+            *damage = Some(error.clone());
+        }
+        self.env.evidence.note_damage(&self.log, error.offset());
+        self.stop_intake(error.clone());
+        self.tell_damage();
     }
 
     /// Damage that one who reads beside the writer came upon; told by [`tell_damage`](Partition::tell_damage).

@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     next_offset: u64,
     durable_only: bool,
     at: Option<At>,
+    /// Behind damage at this offset, where what is intact goes on, once that was looked for.
+    next_intact: Option<(u64, Option<u64>)>,
 }
 
 /// A place in a segment: the start of a batch, or its end.
@@ -41,7 +43,7 @@ struct At {
 
 impl Reader {
     pub(crate) fn new(partition: Arc<Partition>, offset: u64, durable_only: bool) -> Reader {
-        Reader { partition, next_offset: offset, durable_only, at: None }
+        Reader { partition, next_offset: offset, durable_only, at: None, next_intact: None }
     }
 
     /// The offset the next batch begins with (or contains).
@@ -74,6 +76,45 @@ impl Reader {
             }
             stepped => stepped,
         }
+        .map_err(|error| self.met(error))
+    }
+
+    /// Adds to an error of damage where reading can go on, and tells the partition.
+    #[cold]
+    fn met(&mut self, error: Error) -> Error {
+        if !matches!(error.kind(), ErrorKind::Corrupt { .. }) || self.next_offset >= self.readable() {
+            return error.at_partition(&self.partition.topic, self.partition.number);
+        }
+        let next_intact = match self.next_intact {
+            Some((offset, found)) if offset == self.next_offset => found,
+            _ => self.find_intact(),
+        };
+        self.next_intact = Some((self.next_offset, next_intact));
+        let error = self.partition.place(error, self.next_offset).with_next_intact(next_intact);
+        self.partition.met_damage(&error);
+        error
+    }
+
+    /// The first record behind the damage at the next offset that is intact, or the end if there is one behind it.
+    fn find_intact(&self) -> Option<u64> {
+        let limit = self.readable();
+        for segment in self.partition.segments() {
+            let ends_before = segment.is_sealed() && segment.end_offset() <= self.next_offset;
+            if ends_before || segment.base_offset() >= limit {
+                continue;
+            }
+            // Of a file that can't be read nothing is intact.
+            let env = &self.partition.env;
+            let position = match segment.base_offset() < self.next_offset {
+                true => segment.position_at_or_before(self.next_offset, &*env.disk, &env.views).unwrap_or(BLOCK_BYTES),
+                false => BLOCK_BYTES,
+            };
+            let found = self.enter(segment, position).and_then(|mut at| at.find_intact(self.next_offset));
+            if let Ok(Some(offset)) = found {
+                return Some(offset.min(limit));
+            }
+        }
+        Some(limit)
     }
 
     fn step(&mut self) -> Result<Option<Batch>> {
@@ -108,7 +149,7 @@ impl Reader {
                 self.check_range(limit)?;
                 return match self
                     .partition
-                    .damage()
+                    .damage_ahead(self.next_offset)
                     .or_else(|| self.partition.stopped())
                     .or_else(|| self.partition.take_unread())
                 {
@@ -164,7 +205,17 @@ impl Reader {
         if offset <= partition.progress.log_start() || offset > partition.progress.written() {
             return Ok(0);
         }
-        let header = Reader::new(partition.clone(), offset - 1, false).next_header()?;
+        let mut reader = Reader::new(partition.clone(), offset - 1, false);
+        let header = match reader.next_header() {
+            // That of the next whole batch, which is what stands there once the log is repaired.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
+                let Some(next) = reader.find_intact().filter(|&next| next < reader.readable()) else {
+                    return Err(error);
+                };
+                Reader::new(partition.clone(), next, false).next_header()?
+            }
+            header => header?,
+        };
         Ok(header.map_or(0, |header| header.epoch))
     }
 
@@ -218,7 +269,7 @@ impl Reader {
             }
         }
         // Behind damage there may be one.
-        match self.partition.damage() {
+        match self.partition.damage_ahead(self.next_offset) {
             Some(error) => Err(error.at_partition(&self.partition.topic, self.partition.number)),
             None => Ok(None),
         }
@@ -324,6 +375,25 @@ impl At {
             from = end - BATCH_HEADER_BYTES as u64;
         }
         Ok(false)
+    }
+
+    /// The offset of the first record at or behind `offset`, in a batch that is whole and begins behind it, or holds it.
+    #[cold]
+    fn find_intact(&mut self, offset: u64) -> Result<Option<u64>> {
+        let published = self.segment.published();
+        while self.position + BATCH_HEADER_BYTES as u64 <= published {
+            let Ok(header) = self.header(published) else {
+                if !self.skip_damage(u64::MAX, published)? {
+                    break;
+                }
+                continue;
+            };
+            if header.end_offset() > offset && self.check_body(&header, published).is_ok() {
+                return Ok(Some(header.base_offset.max(offset)));
+            }
+            self.position += u64::from(header.length);
+        }
+        Ok(None)
     }
 
     /// Checks the body of the batch at the current position: checksum, and the walk over its records.

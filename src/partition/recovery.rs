@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::evidence::NotedOf;
 use super::writer::{TailPart, previous_of};
 use crate::config::TopicConfig;
 use crate::disk::Disk;
@@ -43,8 +44,7 @@ pub(crate) enum Doubt {
 
 /// Finds out what counts. Changes nothing.
 ///
-/// `mark` is the catalogue's newest for this partition; below `noted` everything was durable, as the file `evidence`
-/// says.
+/// `mark` is the catalogue's newest for this partition; `noted` is what the file `evidence` says of it.
 ///
 /// # Errors
 /// Where the partition can't be opened at all: files of another log, of a newer format, that aren't
@@ -55,7 +55,7 @@ pub(crate) fn recover(
     log: &LogId,
     config: &TopicConfig,
     mark: Option<&Mark>,
-    noted: u64,
+    noted: NotedOf,
     doubt: Doubt,
 ) -> Result<Recovered> {
     let mut recovered = Recovered::empty();
@@ -76,7 +76,7 @@ pub(crate) fn recover(
         recovered.unlink.push(first.path.clone());
         files.remove(0);
     }
-    let mut evidence = mark.map_or(0, |mark| mark.durable_offset.max(log_start)).max(noted);
+    let mut evidence = mark.map_or(0, |mark| mark.durable_offset.max(log_start)).max(noted.durable_offset);
     for file in &files {
         if file.length == 0 && bites("empty-segment-refused") {
             return Err(Error::corrupt("a segment is empty").at_path(&file.path));
@@ -85,7 +85,7 @@ pub(crate) fn recover(
             evidence = evidence.max(header.durable_before);
         }
     }
-    Walk { config, mark, files, recovered, evidence, doubt }.run()
+    Walk { config, mark, files, recovered, evidence, damaged_at: noted.damaged_at, doubt }.run()
 }
 
 /// The walk over the files, in order.
@@ -96,6 +96,8 @@ struct Walk<'a> {
     recovered: Recovered,
     /// Everything below this offset was durable once.
     evidence: u64,
+    /// Where a reader met damage: that segment is read whole.
+    damaged_at: Option<u64>,
     doubt: Doubt,
 }
 
@@ -129,10 +131,29 @@ impl Walk<'_> {
             && next.base_offset <= self.evidence
             && let Some(previous) = self.files[at].continued_by(next)
         {
+            if self.is_doubtful(at) && !self.is_whole(at, &header, &previous)? {
+                break;
+            }
             self.add(at, header, previous.length, Some(previous), None);
             at += 1;
         }
         self.scan_from(at)
+    }
+
+    /// Whether a reader met damage in the segment of file `at`.
+    fn is_doubtful(&self, at: usize) -> bool {
+        let next = self.files.get(at + 1).map_or(u64::MAX, |next| next.base_offset);
+        self.damaged_at.is_some_and(|offset| (self.files[at].base_offset..next).contains(&offset))
+    }
+
+    /// Whether everything fits in file `at`, which ends as its successor says.
+    fn is_whole(&self, at: usize, header: &FileHeader, previous: &Previous) -> Result<bool> {
+        let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };
+        let file = &self.files[at];
+        let scan = Scan::new(&*file.file, previous.length, header.seed(), place);
+        let mut scan = scan.sparse(header.rewrite > 0);
+        while let Found::Batch { .. } = scan.next().map_err(|error| Error::io(error).at_path(&file.path))? {}
+        Ok(scan.place().position == previous.length)
     }
 
     /// Scans from a segment on, to the end of what counts.
@@ -150,7 +171,7 @@ impl Walk<'_> {
                 (None, Some((length, _))) => length.min(self.files[at].length),
                 (None, None) => self.files[at].length,
             };
-            let start = self.start_in(&header, at == first, length, epoch);
+            let start = self.start_in(at, &header, at == first, length, epoch);
             let index = SegmentIndex::new(self.config.index_interval_bytes);
             let segment = self.add(at, header, start.position, None, Some((index, start.position)));
             // Where nobody writes meanwhile.
@@ -214,9 +235,12 @@ impl Walk<'_> {
 
     /// Where to begin in a file: at the newest mark if it lies there, at the end of one that was rewritten, which is
     /// as durable; else at its first batch.
-    fn start_in(&self, header: &FileHeader, is_first: bool, length: u64, epoch: u32) -> Place {
+    fn start_in(&self, at: usize, header: &FileHeader, is_first: bool, length: u64, epoch: u32) -> Place {
         let base_offset = header.base_offset;
         let epoch = epoch.max(header.epoch);
+        if self.is_doubtful(at) {
+            return Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
+        }
         match self.mark {
             Some(mark)
                 if is_first
@@ -281,6 +305,7 @@ impl Walk<'_> {
             );
             self.recovered.damage = Some(here(reason).at_offset(stopped.next_offset));
             self.salvage(at, segment, stopped)?;
+            self.recovered.end_is_lost = self.recovered.end_offset < evidence;
             self.recovered.end_at_once();
             return Ok(self.recovered);
         }

@@ -137,3 +137,83 @@ fn dump_shows_every_kind_of_file() {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
 }
+
+/// Two partitions of three records each, in batches of one; the second of partition 0 is damaged. Its offset is 1.
+fn two_partitions() -> (Place, String) {
+    let place = Place::with_topic("t", 2);
+    for line in ["one\n", "two\n", "three\n"] {
+        for partition in ["0", "1"] {
+            place.run_with(&["produce", "t", "--partition", partition], line.as_bytes()).succeeded();
+        }
+    }
+    let (position, length) = batches(&place)[1];
+    flip_bit(&place.segment("t", 0), position + length - 8);
+    (place, format!("position {position}"))
+}
+
+#[test]
+fn consume_prints_the_other_partitions_and_says_where_to_go_on() {
+    let (place, position) = two_partitions();
+    let named =
+        ["partition 0", "offset 1", &position, "goes on at offset 2", "--skip-damaged", "--partition 0 --from 2"];
+    let ran = place.run(&["consume", "t"]).failed(1, &named);
+    assert_eq!(ran.text(), "one\none\ntwo\nthree\n");
+    assert_eq!(place.run(&["consume", "t", "--partition", "0", "--from", "2"]).succeeded().text(), "three\n");
+    let ran = place.run(&["consume", "t", "--skip-damaged"]).succeeded();
+    assert_eq!(ran.text(), "one\nthree\none\ntwo\nthree\n");
+    assert!(ran.stderr.contains("skipped: ") && ran.stderr.contains("goes on at offset 2"), "{ran:?}");
+}
+
+#[test]
+fn consume_follows_the_other_partitions() {
+    let (place, _) = two_partitions();
+    let mut following = place.start(&["consume", "t", "--follow", "--max", "5"]);
+    let mut lines: Vec<_> = (0..4).map(|_| following.line()).collect();
+    lines.sort();
+    assert_eq!(lines, ["one", "one", "three", "two"]);
+    // What comes to the other one is printed still, and the end names the damage.
+    place.run_with(&["produce", "t", "--partition", "1"], b"four\n").succeeded();
+    let ran = following.finish().failed(1, &["partition 0", "offset 1"]);
+    assert!(ran.text().ends_with("four\n"), "{ran:?}");
+    let ran = place.run(&["consume", "t", "--follow", "--max", "5", "--skip-damaged"]).succeeded();
+    assert_eq!(ran.text().lines().count(), 5);
+    // Where nothing else is left, following ends.
+    let ran = place.run(&["consume", "t", "--follow", "--partition", "0"]).failed(1, &["goes on at offset 2"]);
+    assert_eq!(ran.text(), "one\n");
+}
+
+#[test]
+fn a_group_goes_on_behind_damage_if_told_to() {
+    let (place, _) = two_partitions();
+    let group = ["consume", "t", "--group", "g"];
+    let ran = place.run(&group).failed(1, &["partition 0", "offset 1", "--skip-damaged"]);
+    assert_eq!(ran.text().lines().count(), 4);
+    // It stands there until it is told.
+    assert_eq!(place.run(&group).failed(1, &["goes on at offset 2"]).text(), "");
+    let skipping = [&group[..], &["--skip-damaged"]].concat();
+    assert_eq!(place.run(&skipping).succeeded().text(), "three\n");
+    assert_eq!(place.run(&group).text(), "");
+    // Also where nothing follows the damage.
+    let (place, _) = two_partitions();
+    let (position, length) = batches(&place)[2];
+    flip_bit(&place.segment("t", 0), position + length - 8);
+    let ran = place.run(&skipping).succeeded();
+    assert_eq!(ran.text().lines().count(), 4);
+    assert_eq!(place.run(&skipping).succeeded().text(), "");
+}
+
+#[test]
+fn a_writer_that_met_damage_takes_no_more_and_describe_shows_it() {
+    let (place, _) = two_partitions();
+    // Nothing has looked there yet.
+    let state = |place: &Place| {
+        let described = place.run(&["topic", "describe", "t", "--json"]).succeeded().json();
+        described["partitions"][0]["error"].clone()
+    };
+    assert_eq!(state(&place), Value::Null);
+    place.run(&["consume", "t", "--group", "g"]).failed(1, &["offset 1"]);
+    assert!(state(&place).as_str().unwrap().contains("damaged"), "{}", state(&place));
+    place.run_with(&["produce", "t", "--partition", "0"], b"four\n").failed(1, &["damaged", "offset 1"]);
+    place.run_with(&["produce", "t", "--partition", "1"], b"four\n");
+    assert_eq!(place.run(&["consume", "t", "--partition", "1"]).succeeded().text(), "one\ntwo\nthree\nfour\n");
+}

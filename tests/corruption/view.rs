@@ -95,6 +95,13 @@ pub(crate) fn look(engine: &Engine, told: &Mutex<Told>) -> thalweg::Result<View>
             view.damage.insert((found.topic, found.partition), damage);
         }
     }
+    // What reading came upon.
+    for (topic, partition) in view.partitions.keys() {
+        let described = engine.describe_topic(topic)?.partitions.swap_remove(*partition as usize);
+        if let Some(error) = described.failure {
+            view.damage.entry((topic.clone(), *partition)).or_insert(error);
+        }
+    }
     view.told = told.lock().unwrap().clone();
     Ok(view)
 }

@@ -8,6 +8,7 @@
 
 mod errors;
 mod explore;
+mod met;
 mod model;
 mod promises;
 mod support;

@@ -240,6 +240,10 @@ pub(crate) struct ConsumeArgs {
     /// Go on at the end: print records as they come, until interrupted
     #[arg(long)]
     pub(crate) follow: bool,
+    /// Leave out records that are damaged; stderr names them. Without it a partition is printed up to its first
+    /// damage, the others to their end, and the exit code is 1
+    #[arg(long)]
+    pub(crate) skip_damaged: bool,
 }
 
 #[derive(Debug, clap::Args)]

@@ -8,9 +8,10 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use thalweg::{Batch, Consumer, Engine, ErrorKind, Partition, TopicId};
+use thalweg::{Batch, Consumer, Engine, ErrorKind, OnDamage, Partition, TopicId};
 
 use crate::args::{ConsumeArgs, Start};
+use crate::consume_damage::Damaged;
 use crate::consume_group;
 use crate::directory::Directory;
 use crate::failure::Failure;
@@ -35,16 +36,17 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
     let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
     let places = starts(partitions, args.from, topic.config.read_durable)?;
     let mut sink = Sink::new(json, args)?;
+    let mut damaged = Damaged::default();
     let result = if args.follow {
-        let all = args.partition.is_none();
-        Following { engine: &engine, topic: &topic.name, id: topic.id, all, places }.run(&mut sink)
+        let (all, skip) = (args.partition.is_none(), args.skip_damaged);
+        Following { engine: &engine, topic: &topic.name, id: topic.id, all, skip, places }.run(&mut sink, &mut damaged)
     } else {
-        read(&places, &mut sink)
+        read(&places, &mut sink, args.skip_damaged, &mut damaged)
     };
     sink.done();
     // What came before an error is printed before it.
     let flushed = sink.flush();
-    result.and(flushed)
+    result.and(flushed).and(damaged.result(&args.topic))
 }
 
 /// Where reading begins in each of these partitions. An offset that lies outside of some of them becomes their
@@ -86,14 +88,30 @@ fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Resul
     })
 }
 
-/// Partition by partition, up to the end that each has now.
-fn read(places: &[(Partition, u64)], sink: &mut Sink) -> Result<(), Failure> {
+/// Partition by partition, up to the end that each has now, or its first damage.
+fn read(places: &[(Partition, u64)], sink: &mut Sink, skip: bool, damaged: &mut Damaged) -> Result<(), Failure> {
     // All starts are checked before anything is printed.
     let readings = places.iter().map(|(partition, from)| partition.read(*from..)).collect::<Result<Vec<_>, _>>();
-    for reading in readings.map_err(explain_range)? {
-        for batch in reading {
-            if sink.write(&batch?)?.is_break() {
-                return Ok(());
+    for ((partition, _), mut reading) in places.iter().zip(readings.map_err(explain_range)?) {
+        while let Some(batch) = reading.next() {
+            let error = match batch {
+                Ok(batch) if sink.write(&batch)?.is_break() => return Ok(()),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            match error.next_intact() {
+                Some(offset) if skip => {
+                    tell(format_args!("skipped: {error}"));
+                    reading = partition.read(offset..)?;
+                }
+                None if skip && matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
+                    tell(format_args!("skipped: {error}"));
+                    break;
+                }
+                _ => {
+                    damaged.note(error)?;
+                    break;
+                }
             }
         }
     }
@@ -107,14 +125,16 @@ struct Following<'a> {
     id: TopicId,
     /// Whether those that the topic gets meanwhile are read too.
     all: bool,
+    /// Whether damaged records are left out.
+    skip: bool,
     places: Vec<(Partition, u64)>,
 }
 
 impl Following<'_> {
-    fn run(mut self, sink: &mut Sink) -> Result<(), Failure> {
-        let mut consumer = self.consumer()?;
+    fn run(mut self, sink: &mut Sink, damaged: &mut Damaged) -> Result<(), Failure> {
+        let mut consumer = self.consumer(damaged)?;
         let mut looked = Instant::now();
-        while !sink.is_full() {
+        while !sink.is_full() && damaged.len() < self.places.len() {
             let mut polled = consumer.poll(Duration::ZERO);
             if polled.as_ref().is_ok_and(thalweg::Polled::is_empty) {
                 sink.flush_unless_closed()?;
@@ -129,12 +149,18 @@ impl Following<'_> {
                     }
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Err(self.deleted()),
-                Err(error) => self.skip_dropped(&mut consumer, error)?,
+                Err(error) if matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. }) => {
+                    self.skip_dropped(&mut consumer, error)?;
+                }
+                Err(error) => {
+                    let number = damaged.note(error)?;
+                    consumer.pause(self.topic, number)?;
+                }
             }
             if looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 if self.all && self.add_partitions(&consumer)? {
-                    consumer = self.consumer()?;
+                    consumer = self.consumer(damaged)?;
                 }
             }
         }
@@ -158,11 +184,17 @@ impl Following<'_> {
         Ok(())
     }
 
-    fn consumer(&self) -> Result<Consumer, Failure> {
+    fn consumer(&self, damaged: &Damaged) -> Result<Consumer, Failure> {
         let numbers = self.places.iter().map(|(partition, _)| (self.topic, partition.number()));
         let mut consumer = self.engine.assign(numbers)?;
         for (partition, from) in &self.places {
             consumer.seek(self.topic, partition.number(), *from)?;
+            if damaged.has(partition.number()) {
+                consumer.pause(self.topic, partition.number())?;
+            }
+        }
+        if self.skip {
+            consumer.on_damage(OnDamage::Skip);
         }
         Ok(consumer)
     }

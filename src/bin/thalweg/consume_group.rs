@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, Polled, RebalanceListener, StartPolicy};
+use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, OnDamage, Polled, RebalanceListener, StartPolicy};
 
 use crate::args::{ConsumeArgs, Start};
 use crate::consume::{Sink, starts};
+use crate::consume_damage::Damaged;
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::output::tell;
@@ -36,6 +37,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
     // printed may take as long as they like.
     let consumer = engine.consumer(group).client_id("thalweg-consume").start_from(policy(args.from));
     let consumer = consumer.session_timeout(Duration::MAX).max_poll_interval(Duration::MAX);
+    let consumer = if args.skip_damaged { consumer.on_damage(OnDamage::Skip) } else { consumer };
     let consumer = match args.partition {
         Some(partition) => {
             let mut consumer = consumer.assign([(&*args.topic, partition)]).start()?;
@@ -45,11 +47,12 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
         None => consumer.subscribe([&*args.topic]).listener(begin).start()?,
     };
     let topic = topic.name;
-    let mut reading = Reading { topic, consumer, begun, sink: Sink::new(json, args)?, held: Vec::new() };
+    let mut reading =
+        Reading { topic, consumer, begun, sink: Sink::new(json, args)?, held: Vec::new(), damaged: Damaged::default() };
     let result = if args.follow { reading.follow() } else { reading.until_the_end() };
     reading.sink.done();
     // Closing makes it durable.
-    let result = result.and(reading.commit());
+    let result = result.and(reading.commit()).and(reading.damaged.result(&args.topic));
     drop(reading);
     result.and(engine.close().map_err(Failure::from))
 }
@@ -129,6 +132,7 @@ struct Reading {
     sink: Sink,
     /// What was said last of partitions that are held back.
     held: Vec<Held>,
+    damaged: Damaged,
 }
 
 impl Reading {
@@ -140,7 +144,8 @@ impl Reading {
         loop {
             self.print(&polled)?;
             let is_behind = |&(partition, end): &(u32, u64)| {
-                lock(&self.begun).places.get(&partition).is_some_and(|place| place.reached < end)
+                !self.damaged.has(partition)
+                    && lock(&self.begun).places.get(&partition).is_some_and(|place| place.reached < end)
             };
             if self.sink.is_full() || !ends.iter().any(is_behind) {
                 return Ok(());
@@ -155,7 +160,7 @@ impl Reading {
 
     /// Until interrupted, or there were enough.
     fn follow(&mut self) -> Result<(), Failure> {
-        while !self.sink.is_full() {
+        while !self.sink.is_full() && !self.has_nothing_left() {
             self.sink.flush_unless_closed()?;
             let polled = self.poll(WAIT)?;
             self.print(&polled)?;
@@ -167,9 +172,28 @@ impl Reading {
         Ok(())
     }
 
+    /// A partition that is damaged is left alone from then on.
     fn poll(&mut self, wait: Duration) -> Result<Polled, Failure> {
-        let polled = self.consumer.poll(wait)?;
-        lock(&self.begun).failure.take().map_or(Ok(polled), Err)
+        loop {
+            let polled = match self.consumer.poll(wait) {
+                Ok(polled) => polled,
+                Err(error) => {
+                    let number = self.damaged.note(error.clone())?;
+                    // One that could not be begun isn't there to be paused.
+                    self.consumer.pause(&self.topic, number).map_err(|_| error)?;
+                    if self.has_nothing_left() {
+                        return Ok(Polled::default());
+                    }
+                    continue;
+                }
+            };
+            return lock(&self.begun).failure.take().map_or(Ok(polled), Err);
+        }
+    }
+
+    /// Whether all partitions are damaged.
+    fn has_nothing_left(&self) -> bool {
+        self.damaged.len() > 0 && self.damaged.len() == self.consumer.assignment().count()
     }
 
     /// Prints what came, and commits it piece by piece.
@@ -182,6 +206,15 @@ impl Reading {
             }
             if self.sink.waiting_bytes() >= COMMIT_BYTES {
                 self.send_out(&mut printed)?;
+            }
+        }
+        if !self.sink.is_full() {
+            // Also what was skipped behind the last record.
+            let numbers: Vec<_> = lock(&self.begun).places.keys().copied().collect();
+            for number in numbers {
+                if let Ok(position) = self.consumer.position(&self.topic, number) {
+                    printed.insert(number, position);
+                }
             }
         }
         self.send_out(&mut printed)

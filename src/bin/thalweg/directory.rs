@@ -132,6 +132,9 @@ fn report(event: &Event) {
         }
         Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
         Event::PartitionCorrupt { error, .. } => tell(format_args!("warning: {error}")),
+        Event::DamageSkipped { topic, partition, from, to, error } => {
+            tell(format_args!("skipped: topic {topic} partition {partition} from offset {from} up to {to}: {error}"));
+        }
         Event::OffsetLogCorrupt { error, groups, names_lost } => {
             let mut doubtful: Vec<_> = groups.iter().map(|group| format!("group {group}")).collect();
             doubtful.extend(names_lost.then(|| "groups whose names are lost".to_owned()));

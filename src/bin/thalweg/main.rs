@@ -9,6 +9,7 @@ mod acknowledgements;
 mod args;
 mod bench;
 mod consume;
+mod consume_damage;
 mod consume_group;
 mod demo;
 mod directory;

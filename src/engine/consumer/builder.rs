@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Consumer, InGroup, RebalanceListener};
+use super::{Consumer, InGroup, OnDamage, RebalanceListener};
 use crate::config::Acks;
 use crate::engine::groups::check_name;
 use crate::engine::{Engine, ResetTo};
@@ -51,6 +51,7 @@ pub struct ConsumerBuilder {
     session_timeout: Option<Duration>,
     max_poll_interval: Duration,
     listener: Option<Box<dyn RebalanceListener>>,
+    on_damage: OnDamage,
     pub(super) settings: Settings,
 }
 
@@ -98,6 +99,7 @@ impl ConsumerBuilder {
             session_timeout: None,
             max_poll_interval: Duration::from_secs(300),
             listener: None,
+            on_damage: OnDamage::Fail,
             settings: Settings::default(),
         }
     }
@@ -137,6 +139,12 @@ impl ConsumerBuilder {
     /// [`Sticky`](crate::assignor::Sticky).
     pub fn assignor(mut self, assignor: impl Assignor + 'static) -> ConsumerBuilder {
         self.assignor = Arc::new(assignor);
+        self
+    }
+
+    /// What to do where a log is damaged. Default: [`OnDamage::Fail`].
+    pub fn on_damage(mut self, on_damage: OnDamage) -> ConsumerBuilder {
+        self.on_damage = on_damage;
         self
     }
 
@@ -217,7 +225,9 @@ impl ConsumerBuilder {
         let subscription = match self.wants {
             Wants::Nothing => return Err(Error::invalid("the consumer has nothing to read: subscribe or assign")),
             Wants::Partitions(partitions) => {
-                return Consumer::start_assigned(self.engine, in_group, partitions);
+                let mut consumer = Consumer::start_assigned(self.engine, in_group, partitions)?;
+                consumer.on_damage(self.on_damage);
+                return Ok(consumer);
             }
             Wants::Topics(topics) => {
                 topics.iter().try_for_each(|topic| core.topic(topic).map(drop))?;
@@ -234,7 +244,9 @@ impl ConsumerBuilder {
             session_timeout: self.session_timeout,
             max_poll_interval: self.max_poll_interval,
         });
-        Consumer::start_member(self.engine, in_group)
+        let mut consumer = Consumer::start_member(self.engine, in_group)?;
+        consumer.on_damage(self.on_damage);
+        Ok(consumer)
     }
 
     fn check(&self) -> Result<()> {

@@ -80,6 +80,21 @@ pub struct Consumer {
     polled_by_task: bool,
     /// An automatic commit that a task waits for before it reads on.
     committing: Option<<CommitReceipt as IntoFuture>::IntoFuture>,
+    on_damage: OnDamage,
+    /// What a partition failed with, at its position, while others had records: the next poll returns it.
+    owed: Option<(Arc<Partition>, u64, Error)>,
+}
+
+/// What a consumer does where a log is damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnDamage {
+    /// The poll fails with [`ErrorKind::Corrupt`]. The error names the partition, the offset of the first record that
+    /// can't be read, and where to go on from ([`Error::next_intact`]): seek there to leave out what is between.
+    #[default]
+    Fail,
+    /// Goes on at the next record that is intact, and reports [`Event::DamageSkipped`](crate::Event::DamageSkipped).
+    Skip,
 }
 
 /// Ends a consumer's poll from another thread. Cheap to clone.
@@ -116,6 +131,8 @@ impl Consumer {
             limited: false,
             polled_by_task: false,
             committing: None,
+            on_damage: OnDamage::Fail,
+            owed: None,
         }
     }
 
@@ -137,6 +154,11 @@ impl Consumer {
         self.group.as_ref().ok_or_else(|| {
             Error::invalid("this consumer belongs to no group, and so commits nothing; use Engine::consumer")
         })
+    }
+
+    /// What it does where a log is damaged. Default: [`OnDamage::Fail`].
+    pub fn on_damage(&mut self, on_damage: OnDamage) {
+        self.on_damage = on_damage;
     }
 
     /// The partitions it reads, by topic and number. A member has none before its first poll.
@@ -166,8 +188,9 @@ impl Consumer {
     ///
     /// # Errors
     /// `OffsetOutOfRange` if a position is below the log start or beyond the end: seek, then go on (in
-    /// a group its start policy goes on by itself). `Corrupt` where a log is damaged; what was read
-    /// before was returned before. `UnknownTopic` where the topic was deleted: of a partition assigned by hand
+    /// a group its start policy goes on by itself). `Corrupt` where a log is damaged, unless
+    /// [`on_damage`](Consumer::on_damage) says otherwise; what was read before was returned before. Other partitions
+    /// go on: an error of one is returned by every other poll, as long as others have records. `UnknownTopic` where the topic was deleted: of a partition assigned by hand
     /// each time; in a group once, when none of the topics that the subscription names is left. (A subscription
     /// by pattern waits for the next topic that matches, and so does one by name after it has said so.) In a
     /// group: `FencedInstance` if another consumer took this one's
@@ -264,6 +287,12 @@ impl Consumer {
 
     /// What the ready partitions have, without waiting.
     fn collect(&mut self) -> Result<Polled> {
+        if let Some((partition, position, error)) = self.owed.take()
+            && self.set.get(&partition.topic, partition.number).is_ok_and(|assigned| assigned.position == position)
+        {
+            return Err(error);
+        }
+        let mut failed = Vec::new();
         let mut polled = Polled::default();
         let (mut bytes, mut stale) = (0, false);
         let mut records = self.group.as_ref().map_or(u64::MAX, |in_group| in_group.settings.max_poll_records);
@@ -284,16 +313,29 @@ impl Consumer {
                     }
                     Err(error) => {
                         let (partition, position) = (assigned.partition.clone(), assigned.position);
-                        self.set.look_again(slot);
-                        if !polled.is_empty() {
-                            return Ok(polled);
-                        }
                         let anew = match error.kind() {
-                            ErrorKind::OffsetOutOfRange { .. } => self.start_anew(&partition, position)?,
+                            ErrorKind::OffsetOutOfRange { .. } => match polled.is_empty() {
+                                true => self.start_anew(&partition, position)?,
+                                // What was collected is not lost by an error of that: later.
+                                false => {
+                                    failed.push((slot, None));
+                                    break;
+                                }
+                            },
+                            ErrorKind::Corrupt { .. } if self.on_damage == OnDamage::Skip => {
+                                if error.next_intact().is_none() {
+                                    // Nothing is left behind it.
+                                    break;
+                                }
+                                self.tell_skipped(&partition, position, &error);
+                                error.next_intact()
+                            }
                             _ => None,
                         };
-                        let Some(to) = anew else { return Err(error) };
-                        self.set.get_mut(&partition.topic, partition.number)?.seek(to);
+                        match anew {
+                            Some(to) => self.set.get_mut(&partition.topic, partition.number)?.seek(to),
+                            None => failed.push((slot, Some((partition, position, error)))),
+                        }
                         break;
                     }
                 }
@@ -301,6 +343,14 @@ impl Consumer {
             if bytes >= POLL_BYTES || records == 0 {
                 self.set.look_again(slot);
             }
+        }
+        // Not sooner: they would be the next that are ready, again and again.
+        failed.iter().for_each(|(slot, _)| self.set.look_again(*slot));
+        if let Some(first) = failed.into_iter().find_map(|(_, error)| error) {
+            if polled.is_empty() {
+                return Err(first.2);
+            }
+            self.owed = Some(first);
         }
         if stale {
             self.set_limits();

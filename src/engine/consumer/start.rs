@@ -9,6 +9,7 @@ use super::{Consumer, InGroup};
 use crate::engine::ResetTo;
 use crate::engine::groups::goes_on_at;
 use crate::error::{Error, ErrorKind, Result};
+use crate::events::Event;
 use crate::lock::read;
 use crate::offsets::Commit;
 use crate::partition::Partition;
@@ -81,6 +82,13 @@ impl Consumer {
             let events = &self.engine.core.env.events;
             events.reset(&in_group.group.name, &partition.topic, partition.number, Some(committed), to, reason);
         }
+    }
+
+    pub(super) fn tell_skipped(&self, partition: &Partition, from: u64, error: &Error) {
+        let Some(to) = error.next_intact() else { return };
+        let (topic, number) = (partition.topic.to_string(), partition.number);
+        let event = Event::DamageSkipped { topic, partition: number, from, to, error: error.clone() };
+        self.engine.core.env.events.emit(event);
     }
 
     /// Looks up what is held back now in each topic that got more partitions.

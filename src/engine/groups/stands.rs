@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::partition::{Partition, Reader};
 
 /// Where a group goes on instead of at a committed offset whose record was lost; `None` if it wasn't. `epoch`
@@ -18,5 +18,10 @@ pub(in crate::engine) fn goes_on_at(partition: &Arc<Partition>, offset: u64, epo
     if same && offset <= partition.progress.written() {
         return Ok(None);
     }
-    Ok(Some(Reader::first_after_epoch(partition, epoch)?.min(offset)))
+    let first = match Reader::first_after_epoch(partition, epoch) {
+        // Reading from the end on says what is wrong.
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => partition.progress.written(),
+        first => first?,
+    };
+    Ok(Some(first.min(offset)))
 }

@@ -100,7 +100,8 @@ impl<'a> Build<'a> {
         while chain.get(1).is_some_and(|second| second.base_offset <= log_start) {
             chain.remove(0);
         }
-        let mut evidence = files.mark.map_or(0, |mark| mark.durable_offset).max(log_start).max(files.noted);
+        let mut evidence =
+            files.mark.map_or(0, |mark| mark.durable_offset).max(log_start).max(files.noted.durable_offset);
         for file in &chain {
             let header = file.header.as_ref().map_or(0, |header| header.durable_before);
             evidence = evidence.max(file.source.evidence).max(header);

@@ -31,6 +31,8 @@ pub(crate) struct Recovered {
     pub(crate) cut: Option<TailCut>,
     /// Damage at or below durable evidence: appends are refused, what is intact stays readable.
     pub(crate) damage: Option<Error>,
+    /// The damage reaches to the end: durable records are missing there.
+    pub(crate) end_is_lost: bool,
     /// Files that aren't ours.
     pub(crate) ignored: Vec<PathBuf>,
     /// Where a follower goes on reading.
@@ -63,6 +65,7 @@ impl Recovered {
             segments: Vec::new(),
             cut: None,
             damage: None,
+            end_is_lost: false,
             ignored: Vec::new(),
             end: None,
             set_aside: Vec::new(),

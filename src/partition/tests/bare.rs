@@ -13,8 +13,8 @@ use crate::lock::{AtomicBool, AtomicU32, Mutex, OnceLock, Ordering, lock};
 use crate::partition::append::Terms;
 use crate::partition::writer::Start;
 use crate::partition::{
-    Appended, Chores, Doubt, Drive, Env, Evidence, Incoming, Noted, Partition, PartitionPlace, PartitionWriter, Pool,
-    Recovered, recover,
+    Appended, Chores, Doubt, Drive, Env, Evidence, Incoming, Noted, NotedOf, Partition, PartitionPlace,
+    PartitionWriter, Pool, Recovered, recover,
 };
 use crate::segment::Views;
 use crate::sim::{CrashPolicy, SimClock, SimDisk};
@@ -62,7 +62,7 @@ impl Bare {
         let dir = Path::new(DIR);
         disk.create_dir_all(dir).unwrap();
         disk.sync_dir(Path::new("")).unwrap();
-        let mut recovered = recover(&disk, dir, &LOG, &topic, None, 0, Doubt::Nothing).unwrap();
+        let mut recovered = recover(&disk, dir, &LOG, &topic, None, NotedOf::default(), Doubt::Nothing).unwrap();
         (recovered.log_start, recovered.durable_offset, recovered.end_offset) =
             (first_offset, first_offset, first_offset);
         Bare::with(recovered, 1, over, disk, clock, config, topic)
@@ -72,7 +72,7 @@ impl Bare {
     pub(in crate::partition) fn after(&self, policy: CrashPolicy) -> Bare {
         let disk = self.disk.crash(policy);
         let (config, topic) = (self.partition.env.config.clone(), (*self.partition.config()).clone());
-        let recovered = recover(&disk, Path::new(DIR), &LOG, &topic, None, 0, Doubt::Tail).unwrap();
+        let recovered = recover(&disk, Path::new(DIR), &LOG, &topic, None, NotedOf::default(), Doubt::Tail).unwrap();
         assert!(recovered.damage.is_none(), "{:?}", recovered.damage);
         Bare::with(recovered, 2, Arc::new(disk.clone()), disk, self.clock.clone(), config, topic)
     }

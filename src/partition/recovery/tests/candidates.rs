@@ -8,6 +8,7 @@ use crate::config::TopicConfig;
 use crate::disk::Disk;
 use crate::error::ErrorKind;
 use crate::format::{BLOCK_BYTES, FileHeader, Previous, example_header};
+use crate::partition::NotedOf;
 use crate::partition::recovery::candidates::{Candidate, list};
 use crate::partition::recovery::{Doubt, Recovered, recover};
 use crate::segment::index_path;
@@ -94,6 +95,7 @@ fn a_partition_without_a_directory_is_empty_and_one_that_cannot_be_listed_is_not
     let segment = path(0);
     let dir: &Path = segment.parent().unwrap();
     let error =
-        recover(&disk, dir, &example_header().log, &TopicConfig::default(), None, 0, Doubt::Nothing).unwrap_err();
+        recover(&disk, dir, &example_header().log, &TopicConfig::default(), None, NotedOf::default(), Doubt::Nothing)
+            .unwrap_err();
     assert_eq!((error.kind(), error.path()), (&ErrorKind::Io, Some(dir)));
 }

@@ -7,6 +7,7 @@ use crate::disk::Disk;
 use crate::format::{
     BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, Mark, Previous, example_header,
 };
+use crate::partition::NotedOf;
 use crate::partition::recovery::{Doubt, Recovered, recover};
 use crate::segment::log_name;
 use crate::sim::SimDisk;
@@ -89,7 +90,16 @@ pub(super) fn mark(durable_offset: u64, segment_base_offset: u64, batches: u64) 
 }
 
 pub(super) fn recovered(disk: &dyn Disk, mark: Option<Mark>, doubt: Doubt) -> Recovered {
-    recover(disk, Path::new(DIR), &example_header().log, &TopicConfig::default(), mark.as_ref(), 0, doubt).unwrap()
+    recover(
+        disk,
+        Path::new(DIR),
+        &example_header().log,
+        &TopicConfig::default(),
+        mark.as_ref(),
+        NotedOf::default(),
+        doubt,
+    )
+    .unwrap()
 }
 
 /// What is found in these files, without a doubt.

@@ -314,7 +314,7 @@ fn open_regular(place: &Place<'_>, flags: OFlags) -> io::Result<OwnedFd> {
 }
 
 fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file; move it away")
 }
 
 fn file_mode() -> Mode {

@@ -139,7 +139,7 @@ fn anything_but_a_regular_file_is_refused_without_waiting_for_it() {
         for access in [Access::Read, Access::Write] {
             let error = disk.open(path, access).expect_err("an error");
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}");
-            assert_eq!(error.to_string(), "not a regular file");
+            assert_eq!(error.to_string(), "not a regular file; move it away");
         }
         assert_eq!(refusal(disk.lock(path, "me")), ErrorKind::InvalidInput, "{path:?}");
     }

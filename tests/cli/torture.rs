@@ -54,6 +54,7 @@ fn what_is_missing_or_wrong_is_noticed() {
         ("changed", "D2: offset"),
         ("doubled", "D2: offset"),
         ("commit", "D5: the group's committed offset is 1"),
+        ("evidence", "D3: acknowledged as synced up to"),
         ("start", "the log starts at"),
     ] {
         let place = Place::new();

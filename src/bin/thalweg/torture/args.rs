@@ -65,6 +65,8 @@ pub(crate) enum Falsify {
     Doubled,
     /// A group's commit is older than one that was acknowledged.
     Commit,
+    /// There is no evidence of the last sync that was acknowledged.
+    Evidence,
     /// The log starts earlier than it did before.
     Start,
 }

@@ -31,6 +31,10 @@ pub(super) fn falsify(what: Falsify, contents: &mut Contents, oracle: &Oracle) -
             let newest = contents.committed.iter_mut().flatten().find(|offset| **offset > 1);
             newest.map(|offset| *offset = 1).is_some()
         }
+        (Falsify::Evidence, _) => oracle.newest_synced().is_some_and(|(partition, end)| {
+            contents.logs[partition].durable = end - 1;
+            true
+        }),
         (Falsify::Start, _) => oracle.raised_start().is_some_and(|(partition, start)| {
             contents.logs[partition].start = start - 1;
             true

@@ -7,7 +7,10 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use thalweg::{Engine, ErrorKind};
+
 use super::chance::Chance;
+use super::plan::Plan;
 use super::said::Said;
 use crate::failure::Failure;
 
@@ -37,8 +40,10 @@ pub(super) struct Life {
     pub(super) wrong: Option<String>,
 }
 
-/// Runs and kills the process of this life.
-pub(super) fn run(program: &PathBuf, dir: &Path, seed: u64, life: u32) -> Result<Life, Failure> {
+/// Runs and kills the process of this life. While it lives its directory may get another name, and another process
+/// may try to open it: both are what no simulated disk shows.
+pub(super) fn run(program: &PathBuf, dir: &Path, plan: &Plan, life: u32) -> Result<Life, Failure> {
+    let seed = plan.seed;
     let mut chance = Chance::of(&[seed, 6, life.into()]);
     let moment = match chance.below(10) {
         0 | 1 => Moment::Started(Duration::from_micros(chance.below(8_000))),
@@ -58,9 +63,27 @@ pub(super) fn run(program: &PathBuf, dir: &Path, seed: u64, life: u32) -> Result
     let (lines, heard) = mpsc::channel();
     let listener = child.stdout.take().map(|stdout| std::thread::spawn(move || listen(stdout, &lines)));
     let mut ears = Ears { heard, said: Vec::new(), opened: None, wrong: None };
+    let moved = chance.once_in(3).then(|| dir.with_file_name("moved"));
+    let intrudes = plan.steps(life).is_none() && chance.once_in(6);
+    if matches!(moment, Moment::Opened(_)) && (moved.is_some() || intrudes) {
+        ears.until(Moment::Opened(Duration::ZERO), begun);
+        let name = moved.as_deref().unwrap_or(dir);
+        if ears.opened.is_some() && name != dir {
+            std::fs::rename(dir, name).map_err(|error| Failure::new(format!("{}: {error}", dir.display())))?;
+        }
+        if ears.opened.is_some()
+            && intrudes
+            && let Some(what) = intrude(name, &mut child)
+        {
+            ears.wrong.get_or_insert(what);
+        }
+    }
     ears.until(moment, begun);
     let killed_after = begun.elapsed();
     let status = end(&mut child)?;
+    if let Some(moved) = moved.filter(|moved| moved.exists()) {
+        std::fs::rename(&moved, dir).map_err(|error| Failure::new(format!("{}: {error}", moved.display())))?;
+    }
     ears.rest();
     let _ = listener.map(std::thread::JoinHandle::join);
     let mut stderr = String::new();
@@ -74,6 +97,17 @@ fn end(child: &mut Child) -> Result<ExitStatus, Failure> {
     // It may have ended by itself: then there is nothing to kill.
     let _ = child.kill();
     child.wait().map_err(|error| Failure::new(format!("could not wait for a process: {error}")))
+}
+
+/// Tries to open the directory of a process that is alive, and ends by nothing but the kill.
+fn intrude(dir: &Path, child: &mut Child) -> Option<String> {
+    match Engine::open(dir) {
+        Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => None,
+        Err(error) => Some(format!("D7: a second process was told, instead of who has it open: {error}")),
+        // It may have given up, and said why.
+        Ok(_) if !matches!(child.try_wait(), Ok(None)) => None,
+        Ok(_) => Some("D7: a second process opened the directory for writing".to_owned()),
+    }
 }
 
 /// Hands on each whole line.

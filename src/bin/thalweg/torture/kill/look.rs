@@ -69,7 +69,7 @@ fn log(engine: &Engine, number: u32) -> thalweg::Result<Log> {
             records.push((record.offset(), key, record.value().unwrap_or_default().to_vec()));
         }
     }
-    Ok(Log { start, end, records })
+    Ok(Log { start, end, durable: partition.durable_offset(), records })
 }
 
 fn committed(engine: &Engine) -> Result<Vec<Option<u64>>, String> {

@@ -21,6 +21,8 @@ pub(super) struct Contents {
 pub(super) struct Log {
     pub(super) start: u64,
     pub(super) end: u64,
+    /// Below it there is evidence that everything was synced.
+    pub(super) durable: u64,
     /// Offset, key, value.
     pub(super) records: Vec<(u64, Option<Vec<u8>>, Vec<u8>)>,
 }
@@ -50,6 +52,8 @@ struct Known {
     looked_after: u32,
     /// Acknowledged since then: offsets, and the life.
     acknowledged: Vec<(std::ops::Range<u64>, u32)>,
+    /// Acknowledged as synced, up to here.
+    synced: u64,
     /// What was committed last, and what may have been since.
     committed: Option<u64>,
     tried: Vec<u64>,
@@ -76,6 +80,10 @@ impl Oracle {
             Said::Acknowledged { partition, first, end } => {
                 let (range, life) = (*first..*end, self.life);
                 self.known(*partition)?.acknowledged.push((range, life));
+            }
+            Said::Synced { partition, end } => {
+                let known = self.known(*partition)?;
+                known.synced = known.synced.max(*end);
             }
             Said::Committing(offsets) => {
                 for &(partition, offset) in offsets {
@@ -113,6 +121,11 @@ impl Oracle {
     pub(super) fn newest_acknowledged(&self) -> Option<(usize, u64)> {
         let newest = |known: &Known| known.acknowledged.last().map(|(range, _)| range.end - 1);
         self.partitions.iter().enumerate().find_map(|(number, known)| Some((number, newest(known)?)))
+    }
+
+    /// A partition with records that were acknowledged as synced, and their end.
+    pub(super) fn newest_synced(&self) -> Option<(usize, u64)> {
+        self.partitions.iter().map(|known| known.synced).enumerate().find(|&(_, end)| end > 0)
     }
 
     /// A partition whose log start was raised, and to what.
@@ -179,6 +192,13 @@ impl Known {
                     Some(_) => {}
                 }
             }
+        }
+        if log.durable < self.synced {
+            return Err(format!(
+                "D3: acknowledged as synced up to {}, and there is evidence up to {}: damage behind it would be taken for \
+                 a torn tail",
+                self.synced, log.durable
+            ));
         }
         let looked_after = at.life;
         *self = Known { start, end, lives, looked_after, acknowledged: Vec::new(), ..std::mem::take(self) };

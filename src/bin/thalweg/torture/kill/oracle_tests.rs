@@ -21,7 +21,7 @@ fn contents(plan: &Plan, lives: &[(u32, u64)]) -> Contents {
                 records.push((offset, content.key, content.value));
             }
         }
-        Log { start: 0, end: records.len() as u64, records }
+        Log { start: 0, end: records.len() as u64, durable: records.len() as u64, records }
     };
     Contents { logs: (0..PARTITIONS).map(log).collect(), committed: vec![Some(8), None, None] }
 }

@@ -54,6 +54,13 @@ impl Plan {
         Chance::of(&[self.seed, 8, life.into()]).pick(&[Writers::Auto, Writers::Threads(1), Writers::Inline])
     }
 
+    /// After how many steps this life ends by itself, if nothing kills it before; `None`: never. Some lives end well,
+    /// so that closing is killed too.
+    pub(super) fn steps(&self, life: u32) -> Option<u64> {
+        let mut chance = Chance::of(&[self.seed, 9, life.into()]);
+        chance.once_in(4).then(|| chance.below(300))
+    }
+
     /// The record of this life at this place; `following` more of its batch stand behind it.
     pub(super) fn record(&self, at: Place, following: u16) -> Content {
         let Place { life, partition, offset } = at;

@@ -53,7 +53,7 @@ impl Round {
     pub(super) fn live(&mut self, outcome: &mut Outcome) -> Result<Option<u64>, Failure> {
         self.life += 1;
         self.oracle.begin(self.life);
-        let lived = life::run(&self.program, &self.data(), self.plan.seed, self.life)?;
+        let lived = life::run(&self.program, &self.data(), &self.plan, self.life)?;
         self.history.push(lived.told);
         outcome.cycles += 1;
         outcome.kills += u64::from(lived.killed);

@@ -12,6 +12,8 @@ pub(super) enum Said {
     MadeTopic,
     /// The records from the first offset up to the second (exclusive) are acknowledged.
     Acknowledged { partition: u32, first: u64, end: u64 },
+    /// The records before this offset (exclusive) are acknowledged as synced.
+    Synced { partition: u32, end: u64 },
     /// It is about to commit these offsets, by partition.
     Committing(Vec<(u32, u64)>),
     /// Those are committed.
@@ -38,6 +40,7 @@ impl fmt::Display for Said {
             Said::Opened => f.write_str("opened"),
             Said::MadeTopic => f.write_str("made-topic"),
             Said::Acknowledged { partition, first, end } => write!(f, "acknowledged {partition} {first} {end}"),
+            Said::Synced { partition, end } => write!(f, "synced {partition} {end}"),
             Said::Committing(offsets) => pairs(f, "committing", offsets),
             Said::Committed(offsets) => pairs(f, "committed", offsets),
             Said::Deleting { partition, before } => write!(f, "deleting {partition} {before}"),
@@ -70,6 +73,7 @@ impl Said {
                 [partition, first, end] => Said::Acknowledged { partition: u32::try_from(partition).ok()?, first, end },
                 _ => return None,
             },
+            "synced" => place().map(|(partition, end)| Said::Synced { partition, end })?,
             "committing" => Said::Committing(pairs()?),
             "committed" => Said::Committed(pairs()?),
             "deleting" => place().map(|(partition, before)| Said::Deleting { partition, before })?,
@@ -92,6 +96,7 @@ mod tests {
             Said::Opened,
             Said::MadeTopic,
             Said::Acknowledged { partition: 2, first: 7, end: u64::MAX },
+            Said::Synced { partition: 1, end: 9 },
             Said::Committing(vec![(0, 1), (2, 30)]),
             Said::Committed(Vec::new()),
             Said::Deleting { partition: 1, before: 8 },

@@ -68,7 +68,7 @@ impl Voice {
 fn live(directory: &Directory, plan: &Plan, life: u32, voice: &Voice) -> Result<(), End> {
     let engine = plan.settings(Engine::builder(directory.path()), life).open()?;
     voice.say(&Said::Opened)?;
-    let mut chance = Chance::of(&[plan.seed, 4, life.into()]);
+    let chance = Chance::of(&[plan.seed, 4, life.into()]);
     match engine.create_topic(TOPIC, plan.topic.clone()) {
         Ok(()) => voice.say(&Said::MadeTopic)?,
         Err(error) if matches!(error.kind(), ErrorKind::TopicExists { .. }) => {}
@@ -78,8 +78,7 @@ fn live(directory: &Directory, plan: &Plan, life: u32, voice: &Voice) -> Result<
     let partitions = (0..PARTITIONS).map(|number| engine.partition(TOPIC, number)).collect::<Result<Vec<_>, _>>()?;
     let next = partitions.iter().map(Partition::next_offset).collect();
     let waiting = partitions.iter().map(|_| Default::default()).collect();
-    // Some lives end well, so that closing is killed too.
-    let steps = if chance.once_in(4) { chance.below(300) } else { u64::MAX };
+    let steps = plan.steps(life).unwrap_or(u64::MAX);
     let mut sender = Sender { plan, life, voice, chance, producer, partitions, next, waiting };
     let consumer = engine.consumer(GROUP).subscribe([TOPIC]).start()?;
     let chance = Chance::of(&[plan.seed, 5, life.into()]);
@@ -204,7 +203,11 @@ impl Sender<'_> {
                     break;
                 }
                 let Range { start: first, end } = receipt.offsets();
-                self.voice.say(&Said::Acknowledged { partition: receipt.partition(), first, end })?;
+                let partition = receipt.partition();
+                self.voice.say(&Said::Acknowledged { partition, first, end })?;
+                if receipt.acks() == Acks::Synced {
+                    self.voice.say(&Said::Synced { partition, end })?;
+                }
                 waiting.pop_front();
             }
         }

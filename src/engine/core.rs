@@ -226,7 +226,7 @@ impl Core {
         let mut failure = None;
         for topic in &topics {
             for partition in &topic.partitions {
-                failure = failure.or_else(|| failure_of(partition));
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
                 partition.stop_intake(reason.clone());
                 partition.end_writer(false);
             }
@@ -234,7 +234,7 @@ impl Core {
         for topic in &topics {
             self.end_partitions(&topic.partitions, false, &reason);
             for partition in &topic.partitions {
-                failure = failure.or_else(|| failure_of(partition));
+                failure = failure.or_else(|| partition.refused().filter(is_failure));
             }
         }
         self.groups.call_all();
@@ -276,11 +276,6 @@ impl Core {
         self.calls.stop();
         failure.map_or(Ok(()), Err)
     }
-}
-
-/// Why a partition stopped in this life; what opening found was told then.
-fn failure_of(partition: &crate::partition::Partition) -> Option<Error> {
-    partition.refused().filter(|error| is_failure(error) && partition.damage().is_none())
 }
 
 impl Core {

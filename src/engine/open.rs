@@ -419,6 +419,7 @@ impl Core {
                 self.env.evidence.note_damage(&log, None);
             }
             self.give_to_writer(&partition, recovered, epoch);
+            partition.queue_found_mark();
             self.background.watch_limits(&partition);
         }
         Ok(partition)

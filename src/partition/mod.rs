@@ -460,6 +460,20 @@ impl Partition {
         }
     }
 
+    /// Has the place stored that opening found durable, if the catalogue lacks it: what else says so goes with a
+    /// clean close.
+    pub(crate) fn queue_found_mark(self: &Arc<Partition>) {
+        let durable = |mark: &Option<Mark>| mark.map(|mark| mark.durable_offset);
+        let queue = {
+            let mut state = lock(&self.mark);
+            state.queued |= durable(&state.current) > durable(&state.stored);
+            state.queued
+        };
+        if queue {
+            self.env.chores.add_mark(self.clone());
+        }
+    }
+
     /// The newest place that is known durable.
     pub(crate) fn mark(&self) -> Option<Mark> {
         lock(&self.mark).current

@@ -188,6 +188,19 @@ fn d3_notes_that_were_copied_are_no_evidence() {
     assert!(open(&found).recovery().partitions[0].damage.is_some());
 }
 
+/// Nor does a life that only opens and closes take evidence away: what the notes said stands in the catalogue then.
+#[test]
+fn d3_what_was_acknowledged_as_synced_is_not_cut_after_a_life_without_records() {
+    let (found, path) = killed_after_the_last_acknowledgement();
+    open(&found).close().unwrap();
+    assert!(found.read_file("data/evidence").is_err());
+    let mut bytes = found.read_file(&path).unwrap();
+    bytes[4096 + 9 * 216 + 100] ^= 1;
+    found.write_file(&path, bytes).unwrap();
+    assert!(open(&found).recovery().clean);
+    assert!(!thalweg::inspect::verify_sim(&found, "data", &mut |_| {}).unwrap().is_sound());
+}
+
 #[test]
 fn d3_after_a_clean_close_no_notes_are_left() {
     let (found, _) = killed_after_the_last_acknowledgement();

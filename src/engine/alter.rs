@@ -112,6 +112,6 @@ impl Engine {
         Partition::release_all(held, among, || {
             let _ = topic.next.set(next);
         });
-        core.groups.set_topic(&topic.name, Some(topic.current()));
+        core.tell_groups_of(&topic.name, Some(topic.current()));
     }
 }

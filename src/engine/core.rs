@@ -113,6 +113,12 @@ impl Core {
         self.background.look_at_groups();
     }
 
+    /// One topic came, grew or went (`None`).
+    pub(super) fn tell_groups_of(&self, name: &str, topic: Option<&Topic>) {
+        self.groups.set_topic(name, topic);
+        self.background.look_at_groups();
+    }
+
     /// Whether some process has the directory open for writing, as far as can be found out.
     pub(super) fn may_have_writer(&self) -> bool {
         !self.read_only || !matches!(self.env.disk.lock_holder(&self.dir.join(LOCK_NAME)), Ok(None))

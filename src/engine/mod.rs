@@ -140,7 +140,7 @@ impl Engine {
             let _ = lock(&core.catalog).delete_topic(name, now_ms);
         })?;
         write(&core.topics).insert(name.to_owned(), topic.clone());
-        core.groups.set_topic(name, Some(&topic));
+        core.tell_groups_of(name, Some(&topic));
         Ok(())
     }
 
@@ -184,7 +184,7 @@ impl Engine {
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;
         write(&core.topics).remove(name);
         core.groups.forget_topic(id);
-        core.groups.set_topic(name, None);
+        core.tell_groups_of(name, None);
         core.end_partitions(&topic.partitions, true, &Error::new(ErrorKind::UnknownTopic { topic: name.to_owned() }));
         topic.partitions.iter().for_each(|partition| partition.set_gone());
         // It is deleted, whatever becomes of its files: what is left of them was told, and opening tries again.

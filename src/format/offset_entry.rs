@@ -19,6 +19,8 @@ pub(crate) const MAX_METADATA_BYTES: usize = 4_096;
 const MORE: u8 = 1;
 /// Flag: the payload begins with the time of the commit.
 const TIMED: u8 = 2;
+/// Flag: of a commit, that it only says where the group begins.
+const START: u8 = 4;
 /// What such a time takes.
 const TIME_BYTES: usize = 8;
 
@@ -61,6 +63,8 @@ pub(crate) struct OffsetEntry<'a> {
     pub(crate) epoch: u32,
     /// The payload goes on in the next entry.
     pub(crate) more: bool,
+    /// A commit that only says where the group begins: nothing was committed yet.
+    pub(crate) start: bool,
     /// When it was committed, where the batch doesn't say: only in a commit that compaction kept.
     pub(crate) committed_ms: Option<i64>,
     /// At most 65,528 bytes when read; of any length when written.
@@ -97,7 +101,7 @@ impl<'a> OffsetEntry<'a> {
     #[inline]
     pub(crate) fn encode(&self, into: &mut Vec<u8>) -> u32 {
         if self.payload.is_empty() && self.committed_ms.is_none() {
-            into.extend_from_slice(bytemuck::bytes_of(&self.raw(0, if self.more { MORE } else { 0 })));
+            into.extend_from_slice(bytemuck::bytes_of(&self.raw(0, self.flags())));
             return 1;
         }
         self.encode_pieces(into)
@@ -106,13 +110,13 @@ impl<'a> OffsetEntry<'a> {
     fn encode_pieces(&self, into: &mut Vec<u8>) -> u32 {
         let time = self.committed_ms.map(i64::to_le_bytes);
         let time = time.as_ref().map_or(&[][..], |time| time);
-        let timed = if time.is_empty() { 0 } else { TIMED };
+        let flags = self.flags() | if time.is_empty() { 0 } else { TIMED };
         let mut rest = self.payload;
         let mut count = 0;
         loop {
             let (piece, after) = rest.split_at(rest.len().min(MAX_PAYLOAD_BYTES - time.len()));
-            let more = if self.more || !after.is_empty() { MORE } else { 0 };
-            into.extend_from_slice(bytemuck::bytes_of(&self.raw(time.len() + piece.len(), more | timed)));
+            let more = if after.is_empty() { 0 } else { MORE };
+            into.extend_from_slice(bytemuck::bytes_of(&self.raw(time.len() + piece.len(), flags | more)));
             into.extend_from_slice(time);
             into.extend_from_slice(piece);
             into.resize(align8(into.len() as u64) as usize, 0);
@@ -122,6 +126,11 @@ impl<'a> OffsetEntry<'a> {
                 return count;
             }
         }
+    }
+
+    #[inline]
+    fn flags(&self) -> u8 {
+        (if self.more { MORE } else { 0 }) | (if self.start { START } else { 0 })
     }
 
     #[inline]
@@ -191,7 +200,7 @@ fn next_entry<'a>(rest: &mut &'a [u8]) -> Result<OffsetEntry<'a>, FormatError> {
         return Err(invalid("the body ends within an offset entry, or before a payload goes on"));
     };
     let raw: Raw = bytemuck::must_cast(head);
-    if raw.flags & !(MORE | TIMED) != 0 {
+    if raw.flags & !(MORE | TIMED | START) != 0 {
         return Err(newer(format!("offset entry flags {:#x}", raw.flags)));
     }
     let kind = match raw.kind {
@@ -206,6 +215,10 @@ fn next_entry<'a>(rest: &mut &'a [u8]) -> Result<OffsetEntry<'a>, FormatError> {
     let timed = raw.flags & TIMED != 0;
     if timed && kind != OffsetEntryKind::Commit {
         return Err(newer(format!("an offset entry of kind {kind:?} with a time of its own")));
+    }
+    let start = raw.flags & START != 0;
+    if start && kind != OffsetEntryKind::Commit {
+        return Err(newer(format!("an offset entry of kind {kind:?} that says where a group begins")));
     }
     let payload_length = usize::from(raw.payload_length);
     let time_bytes = if timed { TIME_BYTES } else { 0 };
@@ -236,6 +249,7 @@ fn next_entry<'a>(rest: &mut &'a [u8]) -> Result<OffsetEntry<'a>, FormatError> {
         generation: raw.generation,
         epoch: raw.epoch,
         more: raw.flags & MORE != 0,
+        start,
         committed_ms,
         payload,
     })
@@ -258,6 +272,7 @@ mod tests {
             generation: 4,
             epoch: 5,
             more: false,
+            start: false,
             committed_ms: None,
             payload: &[],
         }
@@ -282,7 +297,7 @@ mod tests {
         for cut in (1..body.len()).filter(|&cut| cut != 32) {
             assert!(OffsetEntry::decode_all(&body[..cut]).is_err(), "cut at {cut}");
         }
-        for (at, byte) in [(30, 0), (30, 7), (31, 4), (31, 0x80)] {
+        for (at, byte) in [(30, 0), (30, 7), (31, 8), (31, 0x80)] {
             let mut bytes = body.clone();
             bytes[at] = byte;
             assert!(matches!(OffsetEntry::decode_all(&bytes), Err(FormatError::Newer(_))), "byte {at} is {byte}");
@@ -295,10 +310,12 @@ mod tests {
         commit().encode(&mut body);
         group().encode(&mut body);
         OffsetEntry { committed_ms: Some(0x0102), payload: b"me", ..commit() }.encode(&mut body);
+        OffsetEntry { start: true, ..commit() }.encode(&mut body);
         let expected = unhex(
             "2a00000000000000010000000200000003000000040000000500000000000100
              2a0000000000000001000000020000000300000004000000050000000700030062696c6c696e6700
-             2a0000000000000001000000020000000300000004000000050000000a00010202010000000000006d65000000000000",
+             2a0000000000000001000000020000000300000004000000050000000a00010202010000000000006d65000000000000
+             2a00000000000000010000000200000003000000040000000500000000000104",
         );
         assert_eq!(body, expected);
     }
@@ -323,6 +340,20 @@ mod tests {
         group().encode(&mut body);
         body[31] = TIMED;
         assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Newer(_))), "only commits have one");
+    }
+
+    #[test]
+    fn a_commit_may_say_where_a_group_begins() {
+        for committed_ms in [None, Some(7)] {
+            let entry = OffsetEntry { start: true, committed_ms, ..commit() };
+            let mut body = Vec::new();
+            assert_eq!(entry.encode(&mut body), 1);
+            assert_eq!(OffsetEntry::decode_all(&body), Ok(vec![entry]));
+        }
+        let mut body = Vec::new();
+        group().encode(&mut body);
+        body[31] = START;
+        assert!(matches!(OffsetEntry::decode_all(&body), Err(FormatError::Newer(_))), "only commits say so");
     }
 
     #[test]
@@ -379,7 +410,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_decoded_without_panic(
-            entries in proptest::collection::vec((0_u8..8, 0_u8..3, any::<u16>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..6),
+            entries in proptest::collection::vec((0_u8..8, 0_u8..8, any::<u16>(), proptest::collection::vec(any::<u8>(), 0..60)), 0..6),
         ) {
             let mut body = Vec::new();
             for (kind, flags, length, payload) in entries {

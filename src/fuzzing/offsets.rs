@@ -70,7 +70,7 @@ fn look(offsets: &Offsets) -> HashMap<String, GroupOffsets> {
 
 /// Every kind of call; true if any was written.
 fn use_it(offsets: &Offsets, life: i64) -> bool {
-    let commit = NewCommit { topic_id: TopicId(1), partition: 0, offset: 7, epoch: 1, metadata: b"m" };
+    let commit = NewCommit { topic_id: TopicId(1), partition: 0, offset: 7, epoch: 1, metadata: b"m", start: false };
     let now_ms = 1_000 * (life + 1);
     let written = [
         offsets.commit("committed", 1, &[commit], now_ms),
@@ -111,7 +111,14 @@ fn make() -> Result<Vec<u8>> {
     let disk = SimDisk::new();
     let _ = disk.write_file("data/x", b"");
     let (offsets, _) = Offsets::open(Arc::new(disk.clone()), Path::new("data"), ENGINE, 1, Access::Write, 0)?;
-    let commit = |partition, offset| NewCommit { topic_id: TopicId(1), partition, offset, epoch: 1, metadata: b"" };
+    let commit = |partition, offset| NewCommit {
+        topic_id: TopicId(1),
+        partition,
+        offset,
+        epoch: 1,
+        metadata: b"",
+        start: false,
+    };
     offsets.commit("a", 1, &[commit(0, 3), NewCommit { metadata: b"of a", ..commit(1, 4) }], 10)?;
     offsets.put_state("b", 1, &snapshot(), 20)?;
     offsets.commit("b", 1, &[commit(0, 5)], 30)?;
@@ -151,6 +158,7 @@ pub(super) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             generation: 1,
             epoch: 1,
             more: false,
+            start: false,
             committed_ms: None,
             payload,
         };

@@ -6,16 +6,14 @@
 /// How far a group has come in one partition, and where the log begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
-    /// Its committed offset, if there is one.
+    /// Its committed offset, or where it began without one.
     pub(crate) committed: Option<u64>,
-    /// Where it began, if it began without a committed offset.
-    pub(crate) started: Option<u64>,
     pub(crate) log_start: u64,
 }
 
 impl Positions {
     fn reached(&self) -> u64 {
-        self.log_start.max(self.committed.unwrap_or(0)).max(self.started.unwrap_or(0))
+        self.log_start.max(self.committed.unwrap_or(0))
     }
 }
 
@@ -63,8 +61,7 @@ mod tests {
     #[test]
     fn g7_each_old_partition_must_be_reached_before_anything_new() {
         let find = |reached: [u64; 4]| {
-            let at =
-                |partition: u32| Positions { committed: Some(reached[partition as usize]), ..Positions::default() };
+            let at = |partition: u32| Positions { committed: Some(reached[partition as usize]), log_start: 0 };
             Fence::find([&[5_u64, 3][..], &[9, 3, 4]], at)
         };
         let fence = find([0, 0, 0, 0]).unwrap();
@@ -79,8 +76,8 @@ mod tests {
 
     #[test]
     fn g7_log_start_and_starting_point_count_as_reached() {
-        for (started, log_start) in [(Some(5), 0), (None, 5), (Some(2), 7)] {
-            let at = |_| Positions { committed: None, started, log_start };
+        for (committed, log_start) in [(Some(5), 0), (None, 5), (Some(2), 7)] {
+            let at = |_| Positions { committed, log_start };
             assert_eq!(Fence::find([&[5_u64][..]], at), None);
         }
         assert_eq!(Fence::find([&[0_u64, 0][..]], |_| Positions::default()), None);

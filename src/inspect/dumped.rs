@@ -148,7 +148,7 @@ pub struct DumpedEntry {
 #[non_exhaustive]
 #[expect(missing_docs, reason = "docs/FORMAT.md explains every field")]
 pub struct DumpedOffset {
-    /// `commit`, `delete`, `group`, `group state`, `group empty` or `transaction decision`.
+    /// `commit`, `start` (where a group begins), `delete`, `group`, `group state`, `group empty` or `transaction decision`.
     pub kind: &'static str,
     pub offset: u64,
     pub topic_id: u32,
@@ -343,6 +343,7 @@ pub(super) fn offset_fields(entry: OffsetEntry<'_>, payload: Option<&[u8]>) -> D
     DumpedOffset {
         meaning: payload.and_then(|payload| meaning_of(&entry, payload)),
         kind: match entry.kind {
+            OffsetEntryKind::Commit if entry.start => "start",
             OffsetEntryKind::Commit => "commit",
             OffsetEntryKind::Delete => "delete",
             OffsetEntryKind::Group => "group",

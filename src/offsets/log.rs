@@ -190,12 +190,13 @@ impl OffsetLog {
             check_commit(commit)?;
         }
         let entries_of = |number| {
-            commits.iter().map(move |&NewCommit { topic_id, partition, offset, epoch, metadata }| OffsetEntry {
+            commits.iter().map(move |&NewCommit { topic_id, partition, offset, epoch, metadata, start }| OffsetEntry {
                 offset,
                 topic_id,
                 partition,
                 generation,
                 epoch,
+                start,
                 payload: metadata,
                 ..blank(OffsetEntryKind::Commit, number)
             })

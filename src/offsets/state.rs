@@ -32,6 +32,8 @@ pub(crate) struct Commit {
     /// The user's, at most 4,096 bytes.
     pub(crate) metadata: Box<[u8]>,
     pub(crate) committed_ms: i64,
+    /// It only says where the group begins: nothing was committed yet.
+    pub(crate) start: bool,
 }
 
 /// A commit that is to be.
@@ -45,6 +47,8 @@ pub(crate) struct NewCommit<'a> {
     pub(crate) epoch: u32,
     /// The user's, at most 4,096 bytes.
     pub(crate) metadata: &'a [u8],
+    /// It only says where the group begins.
+    pub(crate) start: bool,
 }
 
 /// A group's members, as they were written last.
@@ -70,8 +74,13 @@ pub(crate) struct GroupOffsets {
     pub(crate) epoch: u32,
 }
 
-#[cfg(feature = "sim")]
 impl GroupOffsets {
+    /// What was committed for a partition, if anything was.
+    pub(crate) fn committed(&self, place: &(TopicId, u32)) -> Option<&Commit> {
+        self.commits.get(place).filter(|commit| !commit.start)
+    }
+
+    #[cfg(feature = "sim")]
     pub(crate) fn commit(&self, topic_id: TopicId, partition: u32) -> Option<&Commit> {
         self.commits.get(&(topic_id, partition))
     }
@@ -301,6 +310,7 @@ impl OffsetState {
                     generation: commit.generation,
                     epoch: if bites("compaction-forgets-epochs") { 0 } else { commit.epoch },
                     committed_ms: Some(commit.committed_ms),
+                    start: commit.start,
                     payload: &commit.metadata,
                     ..blank(OffsetEntryKind::Commit, number)
                 });
@@ -330,7 +340,7 @@ struct Group {
 impl Group {
     /// Allocates only for a partition's first commit, and where metadata changes its length.
     fn put_commit(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Change {
-        let OffsetEntry { offset, epoch, generation, payload, .. } = *entry;
+        let OffsetEntry { offset, epoch, generation, payload, start, .. } = *entry;
         let committed_ms = entry.committed_ms.unwrap_or(appended_ms);
         let taken = commit_bytes(payload);
         self.offsets.generation = self.offsets.generation.max(generation);
@@ -344,7 +354,8 @@ impl Group {
         self.next_slot = slot.map_or(0, |slot| slot + 1);
         match slot.and_then(|slot| commits.get_index_mut(slot)) {
             None => {
-                commits.insert(key, Commit { offset, epoch, generation, metadata: payload.into(), committed_ms });
+                commits
+                    .insert(key, Commit { offset, epoch, generation, metadata: payload.into(), committed_ms, start });
                 Change { taken, freed: 0 }
             }
             Some((_, commit)) => {
@@ -355,7 +366,7 @@ impl Group {
                     commit.metadata = payload.into();
                 }
                 (commit.offset, commit.epoch, commit.generation) = (offset, epoch, generation);
-                commit.committed_ms = committed_ms;
+                (commit.committed_ms, commit.start) = (committed_ms, start);
                 Change { taken, freed }
             }
         }
@@ -399,6 +410,7 @@ pub(super) fn blank(kind: OffsetEntryKind, group: u32) -> OffsetEntry<'static> {
         generation: 0,
         epoch: 0,
         more: false,
+        start: false,
         committed_ms: None,
         payload: &[],
     }

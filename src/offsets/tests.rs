@@ -89,7 +89,7 @@ fn encoded_bytes(state: &OffsetState) -> u64 {
 
 /// A commit of one partition of topic 1.
 fn new(partition: u32, offset: u64) -> NewCommit<'static> {
-    NewCommit { topic_id: TopicId(1), partition, offset, epoch: 3, metadata: &[] }
+    NewCommit { topic_id: TopicId(1), partition, offset, epoch: 3, metadata: &[], start: offset % 8 == 7 }
 }
 
 fn snapshot(members: u32) -> GroupSnapshot {
@@ -148,7 +148,9 @@ impl Call {
                 group.generation = group.generation.max(*generation);
                 for &(partition, offset, length) in commits {
                     let metadata = METADATA[..length].into();
-                    let commit = Commit { offset, epoch: 3, generation: *generation, metadata, committed_ms: now_ms };
+                    let start = offset % 8 == 7;
+                    let commit =
+                        Commit { offset, epoch: 3, generation: *generation, metadata, committed_ms: now_ms, start };
                     group.commits.insert((TopicId(1), partition), commit);
                 }
             }

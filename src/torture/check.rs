@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::life::Broken;
-use super::model::{Commits, Log, Topic, World};
+use super::model::{Commit, Commits, Log, Place, Topic, World};
 use super::step::RETENTION_MS;
 use crate::engine::{Engine, Partition};
 
@@ -32,7 +32,8 @@ impl Bounds<'_> {
         let exists: BTreeSet<String> = engine.topics().map_err(|error| error.to_string())?.into_iter().collect();
         let none = Topic::default();
         let mut world = self.ceiling.clone();
-        for name in exists.iter().chain(self.floor.topics.keys()).chain(self.ceiling.topics.keys()) {
+        let names = exists.iter().chain(self.floor.topics.keys()).chain(self.ceiling.topics.keys());
+        for name in names.collect::<BTreeSet<_>>() {
             let (floor, ceiling) = (self.floor.topics.get(name), self.ceiling.topics.get(name));
             let Some(most) = ceiling.or(floor) else { return Err(format!("I8: topic {name} was deleted and is back")) };
             if !exists.contains(name) {
@@ -68,14 +69,13 @@ impl Bounds<'_> {
         for (key, most) in &most.commits {
             let floor = floor.commits.get(key).unwrap_or(&nothing);
             let end = logs.get(key.1 as usize).map_or(0, |log: &Log| log.sent.len());
-            let found = engine.core.groups.offsets.with(|state| {
-                let commit = state.group(&key.0)?.commits.get(&(handle.id, key.1))?;
-                let number = commit.metadata.first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_le_bytes(*bytes));
-                Some((number, commit.offset as usize))
-            });
+            let found =
+                engine.core.groups.offsets.with(|state| {
+                    Place::of(state.group(&key.0).and_then(|group| group.commits.get(&(handle.id, key.1))))
+                });
             let left = self.commits(found, floor, most, end);
-            let left = left.map_err(|broken| format!("group {}, partition {}: {broken}", key.0, key.1))?;
-            self.position(engine, name, key, &left, logs.get(key.1 as usize).unwrap_or(&none))?;
+            let mut left = left.map_err(|broken| format!("group {}, partition {}: {broken}", key.0, key.1))?;
+            self.position(engine, name, key, &mut left, logs.get(key.1 as usize).unwrap_or(&none))?;
             commits.insert(key.clone(), left);
         }
         Ok(Topic { logs, commits, partitions: count, uncertain: false })
@@ -139,33 +139,24 @@ impl Bounds<'_> {
         Ok(Log { sent, written: end, durable, start, start_asked: highest, failed: (0, Vec::new()) })
     }
 
-    fn commits(
-        &self,
-        found: Option<(u64, usize)>,
-        floor: &Commits,
-        most: &Commits,
-        end: usize,
-    ) -> Result<Commits, Broken> {
+    fn commits(&self, found: Place, floor: &Commits, most: &Commits, end: usize) -> Result<Commits, Broken> {
         let least = if self.killed { floor.written } else { floor.durable };
-        let Some((number, offset)) = found else {
-            return match least {
-                0 => Ok(Commits::default()),
-                _ => Err(format!("D5: nothing is committed, acknowledged was commit {least}")),
-            };
+        let is_found = |commit: &Commit| commit.what == found;
+        let count = match most.made.iter().rposition(is_found) {
+            Some(at) => at + 1,
+            None if found == Place::None => 0,
+            None => return Err(format!("D5: {found:?} is found, which was never committed")),
         };
-        if number < least {
-            return Err(format!("D5: commit {number} is found, acknowledged was {least}, which is later"));
+        if count < least {
+            let acknowledged = most.made.get(least - 1).map(|commit| commit.what);
+            return Err(format!("D5: {found:?} is found, acknowledged was {acknowledged:?}, which is later"));
         }
         let mut left = most.clone();
-        left.made.retain(|commit| commit.number <= number);
-        match left.made.last() {
-            Some(last) if last.number == number && last.offset == offset => {}
-            _ => return Err(format!("D5: offset {offset} as commit {number} was never committed")),
-        }
-        for commit in left.made.iter_mut().filter(|commit| commit.offset > end) {
+        left.made.truncate(count);
+        for commit in left.made.iter_mut().filter(|commit| commit.what.offset().is_some_and(|offset| offset > end)) {
             commit.lost_at.get_or_insert(end);
         }
-        Ok(Commits { written: number, durable: floor.durable.min(number), ..left })
+        Ok(Commits { written: count, durable: floor.durable.min(count), ..left })
     }
 
     /// Where the group goes on.
@@ -174,20 +165,25 @@ impl Bounds<'_> {
         engine: &Engine,
         topic: &str,
         (group, number): &(String, u32),
-        commits: &Commits,
+        commits: &mut Commits,
         log: &Log,
     ) -> Result<(), Broken> {
-        let Some(last) = commits.made.last() else { return Ok(()) };
+        let Some(last) = commits.made.last().copied() else { return Ok(()) };
+        let Some(offset) = last.what.offset() else { return Ok(()) };
         let consumer = engine.consumer(group).assign([(topic, *number)]).start();
         let position = consumer.and_then(|consumer| consumer.position(topic, *number));
         let position = position.map_err(|error| error.to_string())? as usize;
-        let expected = last.lost_at.unwrap_or(last.offset).max(log.start);
+        let expected = last.lost_at.unwrap_or(offset).max(log.start);
         if position != expected {
-            let (number, offset, lost) = (last.number, last.offset, last.lost_at);
+            let (what, lost) = (last.what, last.lost_at);
             return Err(format!(
                 "D5: group {group} goes on at {position} of partition {number}, not at {expected} \
-                 (commit {number} at {offset}, its record was lost when the log ended at {lost:?})"
+                 ({what:?}, its record was lost when the log ended at {lost:?})"
             ));
+        }
+        // What the policy says is stored, if this engine is lived on with.
+        if offset < log.start {
+            commits.push(Place::Start(position));
         }
         Ok(())
     }

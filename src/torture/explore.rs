@@ -293,6 +293,7 @@ fn same_twice(disk: &SimDisk, clock: &SimClock, bounds: Bounds<'_>, found: &Worl
     let once = disk.crash(CrashPolicy::Kill);
     disk.cut_power_after(0);
     drop(engine);
+    let before = once.crash(CrashPolicy::Kill);
     let engine = open(&once, clock).map_err(|error| format!("I6: opened again: {error}"))?;
     let twice = once.crash(CrashPolicy::Kill);
     let again = bounds.check(&engine).map_err(|broken| format!("I6: opened again: {broken}"));
@@ -311,7 +312,7 @@ fn same_twice(disk: &SimDisk, clock: &SimClock, bounds: Bounds<'_>, found: &Worl
         if name.starts_with("catalog-") || name == "LOCK" {
             continue;
         }
-        if once.read_file(&path).ok() != twice.read_file(&path).ok() {
+        if before.read_file(&path).ok() != twice.read_file(&path).ok() {
             return Err(format!("I6: opening a second time changes {}", path.display()));
         }
     }

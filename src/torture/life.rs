@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Bounds;
-use super::model::{Commit, Commits, Log, Payload, Topic, World};
+use super::model::{Commits, Log, Payload, Place, Topic, World};
 use super::step::{PARTITIONS, RETENTION_MS, SEGMENT_MS, Step};
 use crate::clock::Clock;
 use crate::config::{Acks, TopicConfig, Writers};
-use crate::engine::{Engine, OffsetCommit, Partition, Record};
+use crate::engine::{Engine, OffsetCommit, Partition, Record, ResetTo};
 use crate::error::{Error, ErrorKind};
 use crate::sim::{Operation, Repeat, SimClock, SimDisk};
 
@@ -138,6 +138,9 @@ impl Life {
                     self.append(world, partition, 1, 50, Acks::Synced, true)?;
                 }
             }
+            Step::Reset { group, share } => self.reset(world, group, share)?,
+            Step::CopyGroup { from } => self.copy(world, from)?,
+            Step::DeleteGroup { group } => self.delete_group(world, group)?,
             Step::DeleteRecords { partition, share } => self.delete_records(world, partition, share)?,
             Step::CreateTopic => self.create(world, OTHER_TOPIC, 1)?,
             Step::DeleteTopic => self.delete(world)?,
@@ -249,22 +252,34 @@ impl Life {
     ) -> Result<(), Broken> {
         let Some(partition) = self.partition(number) else { return Ok(()) };
         let group = format!("g{group}");
+        let made = world.next_number();
+        let Some(topic) = world.topics.get_mut(TOPIC) else { return Ok(()) };
+        let commits: &mut Commits = topic.commits.entry((group.clone(), number)).or_default();
+        // Where the group begins is stored when the consumer starts, unless it is known.
+        let start = Place::Start(partition.log_start_offset() as usize);
+        let before = self.place(&group, number);
+        if before == Place::None && commits.last() != start {
+            commits.push(start);
+        }
         let started = self.engine.consumer(&group).assign([(TOPIC, number)]).start();
         let started = self.allow(started).map_err(|broken| format!("the consumer doesn't start: {broken}"));
-        let Some(mut consumer) = started? else { return Ok(()) };
+        let started = started?;
+        match self.place(&group, number) {
+            place if place == before => {}
+            place if started.is_some() => commits.is_at(place),
+            place if commits.last() != place => commits.push(place),
+            _ => {}
+        }
+        let Some(mut consumer) = started else { return Ok(()) };
         let offset = at_share(&partition, share);
-        let made = world.next_number();
         let mut metadata = made.to_le_bytes().to_vec();
         metadata.resize(8 + padding, b'.');
-        let Some(topic) = world.topics.get_mut(TOPIC) else { return Ok(()) };
-        let commits: &mut Commits = topic.commits.entry((group, number)).or_default();
-        commits.made.push(Commit { number: made, offset: offset as usize, lost_at: None });
+        commits.push(Place::Commit(made, offset as usize));
         let commit = OffsetCommit::new(TOPIC, number, offset).metadata(metadata);
         let committed = self.allow(consumer.commit_offsets([commit], acks));
         if committed.map_err(|broken| format!("committing offset {offset}: {broken}"))?.is_some() {
-            commits.written = made;
+            commits.acknowledge(acks);
             if acks == Acks::Synced {
-                commits.durable = made;
                 // A synced commit first syncs the records that it speaks of.
                 if let Some(log) = topic.logs.get_mut(number as usize) {
                     log.acknowledged(offset as usize);
@@ -273,6 +288,96 @@ impl Life {
             }
         }
         Ok(())
+    }
+
+    /// What the engine's state says of a partition of the first topic.
+    fn place(&self, group: &str, number: u32) -> Place {
+        let Ok(topic) = self.engine.core.topic(TOPIC) else { return Place::None };
+        let offsets = &self.engine.core.groups.offsets;
+        offsets.with(|state| Place::of(state.group(group).and_then(|group| group.commits.get(&(topic.id, number)))))
+    }
+
+    fn reset(&self, world: &mut World, group: u8, share: u8) -> Result<(), Broken> {
+        let group = format!("g{group}");
+        let to = match share {
+            0 => ResetTo::Earliest,
+            100 => ResetTo::Latest,
+            _ => ResetTo::Offset(self.partition(0).map_or(0, |partition| at_share(&partition, share))),
+        };
+        let planned = match self.engine.reset_group(&group, TOPIC, to, true) {
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Ok(()),
+            planned => planned.map_err(|error| format!("planning a reset: {error}"))?,
+        };
+        let Some(topic) = world.topics.get_mut(TOPIC) else { return Ok(()) };
+        for reset in &planned {
+            let commits = topic.commits.entry((group.clone(), reset.partition)).or_default();
+            commits.push(Place::Commit(0, reset.to as usize));
+        }
+        let done = self.allow(self.engine.reset_group(&group, TOPIC, to, false));
+        if done.map_err(|broken| format!("resetting a group: {broken}"))?.is_some() {
+            for reset in &planned {
+                topic.commits.entry((group.clone(), reset.partition)).or_default().acknowledge(Acks::Synced);
+                // The records that it speaks of are synced first.
+                if let Some(log) = topic.logs.get_mut(reset.partition as usize) {
+                    log.acknowledged(reset.to as usize);
+                    log.durable = log.durable.max(reset.to as usize);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the other group the offsets of this one.
+    fn copy(&self, world: &mut World, from: u8) -> Result<(), Broken> {
+        let (from, to) = (format!("g{from}"), format!("g{}", 1 - from));
+        let mut copied = Vec::new();
+        for (name, topic) in &mut world.topics {
+            let Ok(found) = self.engine.core.topic(name) else { continue };
+            for number in 0..topic.logs.len() as u32 {
+                let offsets = &self.engine.core.groups.offsets;
+                let key = (found.id, number);
+                let place = offsets.with(|state| Place::of(state.group(&from).and_then(|of| of.commits.get(&key))));
+                if place != Place::None {
+                    topic.commits.entry((to.clone(), number)).or_default().push(place);
+                    copied.push((name.clone(), number, place));
+                }
+            }
+        }
+        match self.engine.copy_group(&from, &to) {
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownGroup { .. }) && copied.is_empty() => Ok(()),
+            result => {
+                if self.allow(result).map_err(|broken| format!("copying a group: {broken}"))?.is_some() {
+                    for (name, number, place) in copied {
+                        let Some(topic) = world.topics.get_mut(&name) else { continue };
+                        topic.commits.entry((to.clone(), number)).or_default().acknowledge(Acks::Synced);
+                        if let (Some(offset), Some(log)) = (place.offset(), topic.logs.get_mut(number as usize)) {
+                            let offset = offset.min(log.sent.len());
+                            log.acknowledged(offset);
+                            log.durable = log.durable.max(offset);
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_group(&self, world: &mut World, group: u8) -> Result<(), Broken> {
+        let group = format!("g{group}");
+        let all = |world: &mut World, each: fn(&mut Commits)| {
+            let commits = world.topics.values_mut().flat_map(|topic| topic.commits.iter_mut());
+            commits.filter(|((of, _), _)| *of == group).for_each(|(_, commits)| each(commits));
+        };
+        match self.engine.delete_group(&group) {
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownGroup { .. }) => Ok(()),
+            result => {
+                all(world, |commits| commits.push(Place::None));
+                if self.allow(result).map_err(|broken| format!("deleting a group: {broken}"))?.is_some() {
+                    all(world, |commits| commits.acknowledge(Acks::Synced));
+                }
+                Ok(())
+            }
+        }
     }
 
     fn delete_records(&self, world: &mut World, number: u32, share: u8) -> Result<(), Broken> {

@@ -88,22 +88,78 @@ impl Log {
     }
 }
 
-/// What a group committed for one partition, oldest first.
+/// What was done to a group's offset in one partition, oldest first.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Commits {
-    /// The number stands in the commit's metadata.
     pub(super) made: Vec<Commit>,
-    /// The number of the last one acknowledged as written, as synced; 0: none.
-    pub(super) written: u64,
-    pub(super) durable: u64,
+    /// So many were acknowledged as written, as synced.
+    pub(super) written: usize,
+    pub(super) durable: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Commit {
-    pub(super) number: u64,
-    pub(super) offset: usize,
+    pub(super) what: Place,
     /// Where the log ended when the record before the offset was found to be gone.
     pub(super) lost_at: Option<usize>,
+}
+
+/// What a group's state says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing: the group was deleted.
+    None,
+    /// It begins at this offset, and has committed nothing.
+    Start(usize),
+    /// It has committed this offset. The number stands in the commit's metadata; 0: it has none.
+    Commit(u64, usize),
+}
+
+impl Place {
+    /// What the state of an engine says.
+    pub(super) fn of(commit: Option<&crate::offsets::Commit>) -> Place {
+        let Some(commit) = commit else { return Place::None };
+        let number = commit.metadata.first_chunk().map_or(0, |bytes: &[u8; 8]| u64::from_le_bytes(*bytes));
+        match commit.start {
+            true => Place::Start(commit.offset as usize),
+            false => Place::Commit(number, commit.offset as usize),
+        }
+    }
+
+    pub(super) fn offset(self) -> Option<usize> {
+        match self {
+            Place::None => None,
+            Place::Start(offset) | Place::Commit(_, offset) => Some(offset),
+        }
+    }
+}
+
+impl Commits {
+    /// What counts now.
+    pub(super) fn last(&self) -> Place {
+        self.made.last().map_or(Place::None, |last| last.what)
+    }
+
+    /// This is tried.
+    pub(super) fn push(&mut self, what: Place) {
+        self.made.push(Commit { what, lost_at: None });
+    }
+
+    /// All that was tried was acknowledged.
+    pub(super) fn acknowledge(&mut self, acks: crate::config::Acks) {
+        self.written = self.made.len();
+        if acks == crate::config::Acks::Synced {
+            self.durable = self.made.len();
+        }
+    }
+
+    /// The engine says so of its state, which is durable; it isn't news if it was known.
+    pub(super) fn is_at(&mut self, what: Place) {
+        if self.last() != what {
+            self.push(what);
+        }
+        self.acknowledge(crate::config::Acks::Synced);
+    }
 }
 
 /// A topic, from its creation to its deletion.

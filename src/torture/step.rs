@@ -1,7 +1,7 @@
 //! What a cycle does: one step after another, drawn from its seed.
 //!
 //! Of three consecutive seeds the first takes the next of all workloads of one or two steps, the
-//! second the next of all of three, the third a long random one. So a run of `3 * 272` cycles has
+//! second the next of all of three, the third a long random one. So a run of `3 * 380` cycles has
 //! done every workload of up to two steps. In every other long one all appends
 //! are alike.
 
@@ -23,6 +23,12 @@ pub(super) enum Step {
     Commit { group: u8, partition: u32, share: u8, acks: Acks },
     /// Commits with much metadata until the offset log has been compacted.
     Compact { group: u8 },
+    /// Sets a group's offsets in all partitions, `share` hundredths of the way as above.
+    Reset { group: u8, share: u8 },
+    /// Gives the other group the offsets of this one.
+    CopyGroup { from: u8 },
+    /// Forgets a group.
+    DeleteGroup { group: u8 },
     /// Lets all segments become too old to be kept, and appends.
     Retain { partition: u32 },
     /// Raises the log start, `share` hundredths of the way to the end.
@@ -46,7 +52,7 @@ pub(super) enum Step {
 }
 
 /// How many kinds of steps the workloads of one, two and three steps are made of.
-const KINDS: u64 = 16;
+const KINDS: u64 = 19;
 pub(super) const PARTITIONS: u32 = 2;
 /// How long segments are written, and kept.
 pub(super) const SEGMENT_MS: u64 = 10_000;
@@ -143,6 +149,9 @@ fn kind(number: u64, random: &mut Random) -> Step {
         12 => Step::DeleteTopic,
         13 => Step::Expand,
         14 => Step::Reopen,
+        15 => Step::Reset { group, share },
+        16 => Step::CopyGroup { from: group },
+        17 => Step::DeleteGroup { group },
         _ => Step::Wait { ms: [20, 600, 2_500][random.below(3)] },
     }
 }
@@ -198,6 +207,9 @@ impl fmt::Display for Step {
                 write!(f, "commit in group g{group}, partition {partition}, at {share} %, acks {acks}")
             }
             Step::Compact { group } => write!(f, "commit in group g{group} until the offset log is compacted"),
+            Step::Reset { group, share } => write!(f, "reset group g{group} to {share} %"),
+            Step::CopyGroup { from } => write!(f, "copy group g{from} to g{}", 1 - from),
+            Step::DeleteGroup { group } => write!(f, "delete group g{group}"),
             Step::Retain { partition } => write!(f, "append to partition {partition} when all else is too old"),
             Step::DeleteRecords { partition, share } => write!(f, "delete {share} % of partition {partition}"),
             Step::CreateTopic => f.write_str("create topic u"),

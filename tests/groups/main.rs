@@ -10,6 +10,7 @@ mod hand_over;
 mod model;
 mod offsets;
 mod reading;
+mod starts;
 mod threads;
 
 use std::collections::BTreeMap;

@@ -300,6 +300,10 @@ fn resetting_copying_and_deleting() {
 #[test]
 fn d5_damage_to_any_life_of_the_offset_log_is_never_taken_for_a_torn_tail() {
     let world = World::new();
+    let last_byte = || {
+        let bytes = world.disk.read_file("data/offsets-1").unwrap();
+        bytes.iter().rposition(|&byte| byte != 0).unwrap()
+    };
     let mut ends = Vec::new();
     for life in 0..4 {
         let engine = if life == 0 { with_topic(&world, 1) } else { world.open() };
@@ -307,24 +311,27 @@ fn d5_damage_to_any_life_of_the_offset_log_is_never_taken_for_a_torn_tail() {
         // One commit a life, synced by nothing but the close in every other.
         let acks = if life % 2 == 0 { Acks::Written } else { Acks::Synced };
         let mut consumer = engine.consumer("g").assign([("t", 0)]).commit_acks(acks).start().unwrap();
+        if life == 0 {
+            // Its name, and where it begins.
+            ends.push(last_byte());
+        }
         drain(&mut consumer);
         consumer.commit().unwrap();
         drop(consumer);
         engine.close().unwrap();
-        let bytes = world.disk.read_file("data/offsets-1").unwrap();
-        ends.push(bytes.iter().rposition(|&byte| byte != 0).unwrap());
+        ends.push(last_byte());
     }
     let whole = world.disk.read_file("data/offsets-1").unwrap();
-    for (life, &end) in ends.iter().enumerate() {
+    for (batch, &end) in ends.iter().enumerate() {
         let mut bytes = whole.clone();
         bytes[end - 1] ^= 1;
         world.disk.write_file("data/offsets-1", &bytes).unwrap();
         let found = thalweg::inspect::verify_sim(&world.disk, "data", &mut |_| {}).unwrap();
-        assert!(!found.damage.is_empty(), "life {life}: {found:?}");
+        assert!(!found.damage.is_empty(), "batch {batch}: {found:?}");
         let engine = world.open();
         let consumer = engine.consumer("g").assign([("t", 0)]).start();
         // The first holds the name of the group, the last the newest commit.
-        if life == 0 || life == 3 {
+        if batch == 0 || batch == 4 {
             fails(consumer, "Corrupt");
         } else {
             // What stands behind the damage is the newest for sure; but nothing is added to such a file.

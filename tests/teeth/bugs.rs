@@ -97,5 +97,12 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("epoch-of-a-commit-not-compared", "a commit counts though its record was lost"),
     bug("commits-not-synced-at-close", "closing doesn't sync commits"),
     bug("earlier-commits-without-evidence", "nothing ever proves that an earlier life's commits were durable"),
+    // Groups.
+    bug("offsets-set-not-synced", "a reset or copied group is acknowledged when it is written"),
+    bug("offsets-set-before-their-records", "a group is reset or copied before the records are durable"),
+    bug("group-deletion-not-synced", "a group's deletion is acknowledged when it is written"),
+    bug("start-not-synced", "a consumer starts before it is durable where its group begins"),
+    bug("seek-keeps-the-rest-of-a-batch", "what a poll left of a batch comes after a seek"),
+    bug("seek-keeps-the-epoch-before", "a commit after a seek has the epoch of another record"),
     bug("lock-released-early", "a second writer may open the directory"),
 ];

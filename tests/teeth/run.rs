@@ -100,7 +100,8 @@ fn short(line: &str) -> String {
 
 /// The tests of `THALWEG_SUITES` that fail.
 fn by_suites(bug: &str) -> Caught {
-    let suites = std::env::var("THALWEG_SUITES").unwrap_or_else(|_| "lib crash format repair corruption".to_owned());
+    let suites =
+        std::env::var("THALWEG_SUITES").unwrap_or_else(|_| "lib crash format repair corruption groups".to_owned());
     let mut command = Command::new("timeout");
     command.args(["900", "cargo", "test", "--release", "--features", "sim", "--no-fail-fast"]);
     for suite in suites.split_whitespace() {

@@ -97,7 +97,8 @@ impl Begin {
         let mut all = Vec::new();
         for &number in numbers {
             let committed = consumer.committed(topic, number)?.map(|committed| committed.offset);
-            if committed.is_none() {
+            // The library begins elsewhere only for these; for all others the place is stored already.
+            if committed.is_none() && matches!(self.from, Start::Offset(_) | Start::Last(_)) {
                 new.push(self.engine.partition(topic, number)?);
             }
             all.push((number, committed));

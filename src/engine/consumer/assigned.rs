@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::ids::TopicId;
 use crate::lock::Ordering;
 use crate::partition::{Batch, Partition, Reader, ReadySet};
+use crate::teeth::bites;
 
 /// A partition that is read.
 pub(super) struct Assigned {
@@ -68,10 +69,14 @@ impl Assigned {
     }
 
     pub(super) fn seek(&mut self, offset: u64) {
-        self.rest = None;
+        if !bites("seek-keeps-the-rest-of-a-batch") {
+            self.rest = None;
+        }
         self.reader.seek(offset);
         self.position = offset;
-        self.epoch_before = None;
+        if !bites("seek-keeps-the-epoch-before") {
+            self.epoch_before = None;
+        }
     }
 
     /// The end of what may be read now.

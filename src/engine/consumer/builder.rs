@@ -13,6 +13,10 @@ use crate::group::assignor::{Assignor, Sticky};
 
 /// Where a group begins in a partition in which it has no committed offset, or one whose record is
 /// no longer kept.
+///
+/// The place is fixed and durable when the group's first [`start`](ConsumerBuilder::start) returns: whoever reads
+/// the partition next begins there until the group commits, whatever its own policy. A partition that is made
+/// after that, by adding partitions or by a new topic that a pattern matches, is read whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartPolicy {
@@ -207,11 +211,13 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Starts the consumer; as a member of its group it gets its partitions in its first poll.
+    /// Starts the consumer; as a member of its group it gets its partitions in its first poll. Where the group
+    /// begins in partitions that are new to it is durable when this returns, so this may wait for a sync.
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`; `InvalidArgument` for a setting that makes no sense (named
-    /// in the error), a pattern that is none, or another assignor than the group's; `ReadOnly`. With
+    /// in the error), a pattern that is none, or another assignor than the group's; `ReadOnly`; `NoRoom` or
+    /// `Failed` of the offset log, where the place of a group that is new couldn't be stored. With
     /// partitions assigned by hand, `Corrupt` if the offset log is damaged where their offsets may be.
     pub fn start(self) -> Result<Consumer> {
         let core = &self.engine.core;

@@ -162,7 +162,9 @@ impl Consumer {
                 let (topic_id, partition) = assigned.key();
                 let offset = assigned.position;
                 match assigned.epoch_before() {
-                    Ok(epoch) => commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[] }),
+                    Ok(epoch) => {
+                        commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[], start: false })
+                    }
                     Err(error) => failed.push((assigned.partition.clone(), error)),
                 }
             }
@@ -259,6 +261,7 @@ impl Consumer {
                 offset: *offset,
                 epoch: *epoch,
                 metadata,
+                start: false,
             })
             .collect();
         let made: Vec<_> = items.iter().map(|item| (item.0, item.1, item.2)).collect();
@@ -365,20 +368,21 @@ impl Consumer {
         let in_group = self.in_group()?;
         let id = self.engine.core.topic(topic)?.partition(partition)?.log.topic_id;
         Ok(self.engine.core.groups.offsets.with(|state| {
-            let commit = state.group(&in_group.group.name)?.commits.get(&(id, partition))?;
+            let commit = state.group(&in_group.group.name)?.committed(&(id, partition))?;
             let (offset, committed_ms) = (commit.offset, commit.committed_ms);
             Some(CommittedOffset { offset, metadata: commit.metadata.to_vec(), committed_ms })
         }))
     }
 
-    /// After `OffsetOutOfRange`: where the policy says to go on, if there is one.
+    /// After `OffsetOutOfRange`: where the policy says to go on, if there is one. The group begins anew there.
     pub(super) fn start_anew(&self, partition: &Arc<Partition>, position: u64) -> Result<Option<u64>> {
         let Some(in_group) = &self.group else { return Ok(None) };
         if in_group.settings.start == StartPolicy::Error || position > partition.progress.log_start() {
             return Ok(None);
         }
         let to = self.by_policy(in_group, partition)?;
-        self.tell_reset(partition, position, to, "the records from there on are no longer kept");
+        self.tell_reset(partition, Some(position), to, "the records from there on are no longer kept");
+        self.begins_anew(partition, to);
         Ok(Some(to))
     }
 }

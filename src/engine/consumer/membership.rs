@@ -1,5 +1,6 @@
 //! A consumer's part in its group: joining, giving partitions back, taking new ones, being lost.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::engine::groups::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::group::{Join, Sign, Subscription, TopicPartition};
+use crate::ids::TopicId;
 use crate::lock::read;
 
 /// Told by a consumer when partitions come and go, from within its [`poll`](Consumer::poll). Each
@@ -62,6 +64,8 @@ pub(super) struct InGroup {
     fenced: bool,
     /// The last look found none of the topics that it names, and a poll said so.
     told_of_no_topic: bool,
+    /// How many partitions each topic of its subscription had when the consumer started.
+    pub(super) met: HashMap<TopicId, u32>,
     /// Granted, but where to begin could not be found yet.
     unstarted: Vec<TopicPartition>,
     /// When the last automatic commit was.
@@ -81,6 +85,7 @@ impl InGroup {
             generation: 0,
             fenced: false,
             told_of_no_topic: false,
+            met: HashMap::new(),
             unstarted: Vec::new(),
             committed_at: Duration::ZERO,
             in_callback: false,
@@ -137,6 +142,11 @@ impl Consumer {
     pub(super) fn start_member(engine: Engine, in_group: InGroup) -> Result<Consumer> {
         let mut consumer = Consumer::empty(engine, Some(in_group));
         consumer.join()?;
+        let Some(InGroup { membership: Some(join), .. }) = &consumer.group else { return Ok(consumer) };
+        let topics = read(&consumer.engine.core.topics);
+        let wanted: Vec<_> = topics.values().filter(|topic| join.subscription.wants(&topic.name)).cloned().collect();
+        drop(topics);
+        consumer.fix_starts(&wanted)?;
         Ok(consumer)
     }
 
@@ -147,10 +157,14 @@ impl Consumer {
     ) -> Result<Consumer> {
         in_group.group.count_by_hand(&engine.core.groups, true);
         let mut consumer = Consumer::empty(engine, Some(in_group));
-        for (topic, partition) in partitions {
-            let partition = consumer.engine.core.topic(&topic)?.partition(partition)?.clone();
-            consumer.begin(partition)?;
-        }
+        let found = partitions.iter().map(|(topic, partition)| {
+            let topic = consumer.engine.core.topic(topic)?;
+            topic.partition(*partition).cloned()
+        });
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let begun = consumer.begin(&found);
+        begun.failed.map_or(Ok(()), Err)?;
+        consumer.store_now(&begun.starts)?;
         Ok(consumer)
     }
 
@@ -329,29 +343,21 @@ impl Consumer {
         let mut waiting = std::mem::take(&mut in_group.unstarted);
         // In the order in which they are committed.
         waiting.sort_unstable();
-        let mut begun = Vec::new();
-        let mut failed = None;
-        let mut looked_at = 0;
-        for &(topic, partition) in &waiting {
-            let found = read(&self.engine.core.topics).values().find(|known| known.id == topic).cloned();
-            if let Some(found) = found {
-                let started = found.partition(partition).cloned().and_then(|partition| self.begin(partition));
-                if let Err(error) = started {
-                    failed = Some(error);
-                    break;
-                }
-                begun.push((found.name.to_string(), partition));
-            }
-            looked_at += 1;
-        }
-        waiting.drain(..looked_at);
+        let topics: HashMap<_, _> =
+            read(&self.engine.core.topics).values().map(|topic| (topic.id, topic.clone())).collect();
+        let find = |(topic, partition): &TopicPartition| topics.get(topic)?.partition(*partition).ok().cloned();
+        let found: Vec<_> = waiting.iter().filter_map(find).collect();
+        let begun = self.begin(&found);
+        let (done, rest) = found.split_at(begun.count);
         if let Some(in_group) = &mut self.group {
-            in_group.unstarted = waiting;
+            in_group.unstarted = rest.iter().map(|partition| (partition.log.topic_id, partition.number)).collect();
         }
+        self.store_later(&begun.starts);
         self.set_limits();
-        begun.sort_unstable();
-        self.tell(Told::Assigned, &begun);
-        failed.map_or(Ok(()), Err)
+        let mut names: Vec<_> = done.iter().map(|partition| (partition.topic.to_string(), partition.number)).collect();
+        names.sort_unstable();
+        self.tell(Told::Assigned, &names);
+        begun.failed.map_or(Ok(()), Err)
     }
 
     /// Topic and number of those that are read and fit.

@@ -1,35 +1,76 @@
 //! Where a consumer begins in a partition: the committed offset, if its record is still the one that
 //! was committed (D5), else by policy (G5). And what is held back there (G7).
+//!
+//! The policy is asked once in a group's life: its answer is stored like a commit, so that the next member, after
+//! a hand-over or a crash, begins at the same place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::polled::Held;
 use super::{Consumer, InGroup};
-use crate::engine::ResetTo;
-use crate::engine::groups::goes_on_at;
+use crate::engine::groups::{Stored, goes_on_at};
+use crate::engine::{ResetTo, Topic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::lock::read;
-use crate::offsets::Commit;
-use crate::partition::Partition;
+use crate::offsets::{Commit, NewCommit};
+use crate::partition::{Partition, Reader};
+use crate::teeth::bites;
+
+/// Where a consumer begins in a partition.
+struct Beginning {
+    position: u64,
+    /// The committed offset, if that is it.
+    committed: Option<u64>,
+    /// The policy's answer, and what the group's state says instead.
+    is_news_to: Option<Stored>,
+}
+
+/// A place to be stored as the one where the group begins, unless its state says something else by then.
+pub(super) struct Start {
+    partition: Arc<Partition>,
+    position: u64,
+    instead_of: Stored,
+}
+
+/// Partitions that were begun.
+pub(super) struct Begun {
+    /// How many, of those asked for.
+    pub(super) count: usize,
+    /// The places that aren't stored yet.
+    pub(super) starts: Vec<Start>,
+    /// Why the next one couldn't be begun.
+    pub(super) failed: Option<Error>,
+}
 
 impl Consumer {
-    /// Reads this partition too, from where the group is.
-    pub(super) fn begin(&mut self, partition: Arc<Partition>) -> Result<()> {
-        let Some(in_group) = &self.group else { return Ok(()) };
-        let (position, committed) = self.begin_at(in_group, &partition)?;
-        let durable_only = in_group.settings.read_durable.unwrap_or(partition.config().read_durable);
-        if committed.is_none() {
-            in_group.group.note_start((partition.log.topic_id, partition.number), position);
+    /// Reads these partitions too, from where the group is. In order; stops at the first that can't be begun.
+    pub(super) fn begin(&mut self, partitions: &[Arc<Partition>]) -> Begun {
+        let mut begun = Begun { count: 0, starts: Vec::new(), failed: None };
+        for partition in partitions {
+            match self.begin_one(partition) {
+                Ok(start) => begun.starts.extend(start),
+                Err(error) => {
+                    begun.failed = Some(error);
+                    break;
+                }
+            }
+            begun.count += 1;
         }
-        let assigned = self.set.add(partition.clone(), position, durable_only)?;
-        assigned.committed = committed;
-        Ok(())
+        begun
     }
 
-    /// The position to begin at, and the committed offset that it is, if so.
-    fn begin_at(&self, in_group: &InGroup, partition: &Arc<Partition>) -> Result<(u64, Option<u64>)> {
+    fn begin_one(&mut self, partition: &Arc<Partition>) -> Result<Option<Start>> {
+        let Some(in_group) = &self.group else { return Ok(None) };
+        let Beginning { position, committed, is_news_to } = self.begin_at(in_group, partition)?;
+        let durable_only = in_group.settings.read_durable.unwrap_or(partition.config().read_durable);
+        let assigned = self.set.add(partition.clone(), position, durable_only)?;
+        assigned.committed = committed;
+        Ok(is_news_to.map(|instead_of| Start { partition: partition.clone(), position, instead_of }))
+    }
+
+    fn begin_at(&self, in_group: &InGroup, partition: &Arc<Partition>) -> Result<Beginning> {
         let core = &self.engine.core;
         let name = &in_group.group.name;
         let key = (partition.log.topic_id, partition.number);
@@ -43,44 +84,125 @@ impl Consumer {
             return Err(error.at_partition(&partition.topic, partition.number));
         }
         let start = partition.progress.log_start();
-        let Some(commit) = commit else { return Ok((self.by_policy(in_group, partition)?, None)) };
+        let stored = Stored::of(commit.as_ref());
+        let anew = |position| Beginning { position, committed: None, is_news_to: Some(stored) };
+        let Some(commit) = commit else { return self.by_policy(in_group, partition).map(anew) };
+        let committed = Some(commit.offset).filter(|_| !commit.start);
+        let as_stored = Beginning { position: commit.offset, committed, is_news_to: None };
         if commit.offset < start {
             let position = self.by_policy(in_group, partition)?;
-            self.tell_reset(partition, commit.offset, position, "the records from there on are no longer kept");
-            return Ok((position, None));
+            self.tell_reset(partition, committed, position, "the records from there on are no longer kept");
+            return Ok(anew(position));
         }
         if commit.offset == start {
-            return Ok((start, Some(start)));
+            return Ok(as_stored);
         }
-        let Some(position) = goes_on_at(partition, commit.offset, commit.epoch)? else {
-            return Ok((commit.offset, Some(commit.offset)));
-        };
+        let Some(position) = goes_on_at(partition, commit.offset, commit.epoch)? else { return Ok(as_stored) };
         self.tell_reset(
             partition,
-            commit.offset,
+            committed,
             position,
             "the record before it was lost, and others may have its offset",
         );
-        Ok((position, None))
+        // The next one finds the same: nothing to store.
+        Ok(Beginning { position, committed: None, is_news_to: None })
     }
 
-    /// Where a partition without a committed offset is begun.
+    /// Where a partition is begun of which the group's state says nothing that counts. One that was made after
+    /// this consumer had started, or that was added to the group's topic, is read whole.
     pub(super) fn by_policy(&self, in_group: &InGroup, partition: &Arc<Partition>) -> Result<u64> {
-        let topic = self.engine.core.topic(&partition.topic)?;
-        // Also where nothing is wanted yet: later the question would have another answer.
-        let added = in_group.group.is_added(&self.engine.core.groups, &topic, partition.number);
+        let is_younger = || {
+            let met = in_group.met.get(&partition.log.topic_id).copied().unwrap_or(0);
+            in_group.membership.is_some() && partition.number >= met
+        };
         match in_group.settings.start.reset() {
-            Some(ResetTo::Latest) if added => ResetTo::Earliest.resolve(partition),
+            Some(ResetTo::Latest) if is_younger() || self.is_added(in_group, partition)? => {
+                ResetTo::Earliest.resolve(partition)
+            }
             Some(reset) => reset.resolve(partition),
             None => Err(Error::new(ErrorKind::NoCommittedOffset { group: in_group.group.name.clone() })
                 .at_partition(&partition.topic, partition.number)),
         }
     }
 
-    pub(super) fn tell_reset(&self, partition: &Partition, committed: u64, to: u64, reason: &'static str) {
+    fn is_added(&self, in_group: &InGroup, partition: &Arc<Partition>) -> Result<bool> {
+        let topic = self.engine.core.topic(&partition.topic)?;
+        Ok(in_group.group.is_added(&self.engine.core.groups, &topic, partition.number))
+    }
+
+    /// As the consumer starts: fixes where the group begins in all partitions of these topics in which it
+    /// hasn't been yet, durably.
+    pub(super) fn fix_starts(&mut self, topics: &[Arc<Topic>]) -> Result<()> {
+        let core = &self.engine.core;
+        let Some(in_group) = &mut self.group else { return Ok(()) };
+        in_group.met = topics.iter().map(|topic| (topic.id, topic.partitions.len() as u32)).collect();
+        let name = &in_group.group.name;
+        let unknown: Vec<_> = core.groups.offsets.with(|state| {
+            let group = state.group(name);
+            let is_unknown = |partition: &&Arc<Partition>| {
+                let place = (partition.log.topic_id, partition.number);
+                group.is_none_or(|group| !group.commits.contains_key(&place))
+            };
+            topics.iter().flat_map(|topic| &topic.partitions).filter(is_unknown).cloned().collect()
+        });
+        // What can't be looked up now, the poll that begins there says.
+        let Some(in_group) = &self.group else { return Ok(()) };
+        let start = |partition: Arc<Partition>| {
+            let position = self.by_policy(in_group, &partition).ok()?;
+            Some(Start { partition, position, instead_of: Stored::of(None) })
+        };
+        let starts: Vec<_> = unknown.into_iter().filter_map(start).collect();
+        self.store_now(&starts)
+    }
+
+    /// Stores where the group begins, durably.
+    pub(super) fn store_now(&self, starts: &[Start]) -> Result<()> {
+        let groups = &self.engine.core.groups;
+        // To a damaged file nothing is added; commits say so.
+        if starts.is_empty() || groups.offsets.damage().is_some() {
+            return Ok(());
+        }
+        let ticket = self.in_group()?.group.store_starts(groups, &entries_of(starts))?;
+        let ticket = ticket.filter(|_| !bites("start-not-synced"));
+        ticket.map_or(Ok(()), |ticket| groups.offsets.sync_to(ticket))
+    }
+
+    /// After `OffsetOutOfRange`: the group goes on here, unless its state knows better.
+    pub(super) fn begins_anew(&self, partition: &Arc<Partition>, position: u64) {
+        let Some(in_group) = &self.group else { return };
+        let key = (partition.log.topic_id, partition.number);
+        let (name, offsets) = (&in_group.group.name, &self.engine.core.groups.offsets);
+        let (counts, instead_of) = offsets.with(|state| {
+            let commit = state.group(name).and_then(|group| group.commits.get(&key));
+            let counts = commit.is_some_and(|commit| commit.offset >= partition.progress.log_start());
+            (counts, Stored::of(commit))
+        });
+        if !counts {
+            self.store_later(&[Start { partition: partition.clone(), position, instead_of }]);
+        }
+    }
+
+    /// Stores where the group begins, written at once and durable soon after.
+    pub(super) fn store_later(&self, starts: &[Start]) {
+        let Some(in_group) = &self.group else { return };
+        if starts.is_empty() {
+            return;
+        }
+        match in_group.group.store_starts(&self.engine.core.groups, &entries_of(starts)) {
+            Ok(None) => {}
+            Ok(Some(_)) => self.engine.core.background.committed(),
+            // Reading goes on all the same; the next commit says what is wrong.
+            Err(error) => {
+                let what = "storing where a group begins";
+                self.engine.core.env.events.emit(Event::Background { what, error });
+            }
+        }
+    }
+
+    pub(super) fn tell_reset(&self, partition: &Partition, committed: Option<u64>, to: u64, reason: &'static str) {
         if let Some(in_group) = &self.group {
             let events = &self.engine.core.env.events;
-            events.reset(&in_group.group.name, &partition.topic, partition.number, Some(committed), to, reason);
+            events.reset(&in_group.group.name, &partition.topic, partition.number, committed, to, reason);
         }
     }
 
@@ -139,4 +261,16 @@ impl Consumer {
         }
         held
     }
+}
+
+/// The entries that say so, and what they take the place of.
+fn entries_of(starts: &[Start]) -> Vec<(NewCommit<'static>, Stored)> {
+    let entry = |start: &Start| {
+        let Start { partition, position, instead_of } = start;
+        let (topic_id, number, offset) = (partition.log.topic_id, partition.number, *position);
+        // Where the record before can't be read, what is read next says so.
+        let epoch = Reader::epoch_before(partition, offset).unwrap_or(0);
+        (NewCommit { topic_id, partition: number, offset, epoch, metadata: &[], start: true }, *instead_of)
+    };
+    starts.iter().map(entry).collect()
 }

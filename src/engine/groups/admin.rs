@@ -9,6 +9,7 @@ use crate::ids::TopicId;
 use crate::lock::{lock, read};
 use crate::offsets::NewCommit;
 use crate::partition::{Partition, Reader};
+use crate::teeth::bites;
 
 /// Where a group's offsets are set to. What lies outside the log is moved to its start or end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +66,7 @@ impl Engine {
         let known = groups.idle_group(group)?;
         let committed = |partition| {
             groups.offsets.with(|state| {
-                state
-                    .group(group)
-                    .and_then(|group| group.commits.get(&(topic.id, partition)))
-                    .map(|commit| commit.offset)
+                state.group(group).and_then(|group| group.committed(&(topic.id, partition))).map(|commit| commit.offset)
             })
         };
         let mut resets = Vec::new();
@@ -85,7 +83,7 @@ impl Engine {
             let partition = &topic.partitions[reset.partition as usize];
             let epoch = Reader::epoch_before(partition, reset.to)?;
             let (topic_id, partition, offset) = (topic.id, reset.partition, reset.to);
-            commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[] });
+            commits.push(NewCommit { topic_id, partition, offset, epoch, metadata: &[], start: false });
         }
         self.commit_for(&known, &commits)?;
         Ok(resets)
@@ -102,12 +100,15 @@ impl Engine {
         groups.idle_group(group)?;
         groups.must_be_stored(group)?;
         let ticket = groups.offsets.delete_group(group, self.core.env.clock.wall_ms())?;
+        if bites("group-deletion-not-synced") {
+            return Ok(());
+        }
         groups.offsets.sync_to(ticket)
     }
 
-    /// Gives a group the committed offsets of another. Blocks until that is durable; in async code:
-    /// [`copy_group_async`](Engine::copy_group_async). A standby that takes over where the
-    /// other was. Returns how many partitions that were.
+    /// Gives a group the committed offsets of another, and the places where the other begins without one. Blocks
+    /// until that is durable; in async code: [`copy_group_async`](Engine::copy_group_async). A standby takes over
+    /// where the other was. Returns how many committed offsets that were.
     ///
     /// # Errors
     /// `UnknownGroup` for `from`; `GroupNotEmpty` while `to` has members; `ReadOnly`; those of the
@@ -130,10 +131,11 @@ impl Engine {
                 offset: commit.offset,
                 epoch: commit.epoch,
                 metadata: &commit.metadata,
+                start: commit.start,
             })
             .collect();
         self.commit_for(&known, &commits)?;
-        Ok(commits.len())
+        Ok(commits.iter().filter(|commit| !commit.start).count())
     }
 
     /// Commits for a group without members, synced.
@@ -147,9 +149,15 @@ impl Engine {
                 let run = partition.progress.run();
                 Some((partition, commit.offset, run))
             };
-            commits.iter().filter_map(partition).filter(|(of, offset, _)| of.progress.durable() < *offset).collect()
+            let behind = commits.iter().filter_map(partition);
+            // Of a copied commit the records may have been lost: there is nothing to wait for then.
+            let is_behind =
+                |of: &Partition, offset: u64| (of.progress.durable() + 1..=of.progress.written()).contains(&offset);
+            behind.filter(|(of, offset, _)| is_behind(of, *offset)).collect()
         };
-        self.core.sync_up_to(&behind)?;
+        if !bites("offsets-set-before-their-records") {
+            self.core.sync_up_to(&behind)?;
+        }
         let committed = group.commit(groups, &Committing { member: None, commits })?;
         let Some(ticket) = committed.ticket else { return Ok(()) };
         // It may stand before an expansion again that it had come past (G7).
@@ -157,9 +165,11 @@ impl Engine {
         for commit in commits {
             state.fences.remove(&commit.topic_id);
             state.passed.remove(&commit.topic_id);
-            state.starts.remove(&(commit.topic_id, commit.partition));
         }
         drop(state);
+        if bites("offsets-set-not-synced") {
+            return Ok(());
+        }
         groups.offsets.sync_to(ticket)
     }
 

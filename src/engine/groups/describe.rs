@@ -92,6 +92,9 @@ pub struct GroupOffset {
     pub partition: u32,
     /// The committed offset: the next to be read.
     pub committed: Option<u64>,
+    /// Where the group begins, while nothing is committed: fixed when its first consumer started, or when the
+    /// partition was assigned if it was made later.
+    pub starts_at: Option<u64>,
     /// What was committed with it.
     pub metadata: Vec<u8>,
     /// When, in milliseconds since 1970.
@@ -115,7 +118,7 @@ pub struct GroupOffset {
 impl GroupOffset {
     /// Records that are kept and that the group has still to read.
     pub fn lag(&self) -> u64 {
-        let next = self.goes_on_at.or(self.committed).unwrap_or(0);
+        let next = self.goes_on_at.or(self.committed).or(self.starts_at).unwrap_or(0);
         self.end_offset.saturating_sub(next.max(self.log_start_offset))
     }
 }
@@ -191,12 +194,15 @@ impl Engine {
                 }
                 _ => None,
             };
+            let starts_at = commit.as_ref().filter(|commit| commit.start).map(|commit| commit.offset);
+            let commit = commit.filter(|commit| !commit.start);
             offsets.push(GroupOffset {
                 goes_on_at: lost,
                 topic: topic.name.to_string(),
                 partition,
                 committed: commit.as_ref().map(|commit| commit.offset),
                 committed_ms: commit.as_ref().map(|commit| commit.committed_ms),
+                starts_at,
                 metadata: commit.map(|commit| commit.metadata.into_vec()).unwrap_or_default(),
                 log_start_offset: inner.progress.log_start(),
                 end_offset,

@@ -22,8 +22,8 @@ use crate::group::{
 };
 use crate::ids::TopicId;
 use crate::lock::{Mutex, RwLock, lock, read, write};
-use crate::offsets::{NewCommit, Offsets, Ticket};
-use crate::partition::{Env, Partition, Reader, ReadySet};
+use crate::offsets::{Commit, NewCommit, Offsets, Ticket};
+use crate::partition::{Env, Partition, ReadySet};
 
 use super::Topic;
 
@@ -67,17 +67,23 @@ struct State {
     rests_since: Duration,
     /// How to wake each member.
     members: HashMap<String, Arc<ReadySet>>,
-    /// Where partitions without a committed offset were begun.
-    starts: HashMap<TopicPartition, u64>,
     /// What holds the group back, by topic (G7).
     fences: HashMap<TopicId, Fence>,
-    /// Commits that were held against the log, by partition: offset, epoch, and whether the record
-    /// before it is the one that was committed. That can't change while the engine is open.
-    checked: HashMap<TopicPartition, (u64, u32, bool)>,
+    /// Commits that were held against the log, by partition: offset, epoch, and where the group goes on.
+    /// That can't change while the engine is open.
+    checked: HashMap<TopicPartition, (u64, u32, u64)>,
     /// How many expansions of a topic the group has come past.
     passed: HashMap<TopicId, usize>,
-    /// How many partitions a topic had when the group came to it.
-    met: HashMap<TopicId, u32>,
+}
+
+/// What a group's state says of a partition: offset, epoch, and whether the group only begins there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored(Option<(u64, u32, bool)>);
+
+impl Stored {
+    pub(crate) fn of(commit: Option<&Commit>) -> Stored {
+        Stored(commit.map(|commit| (commit.offset, commit.epoch, commit.start)))
+    }
 }
 
 /// Commits to be made together.
@@ -118,11 +124,9 @@ impl Groups {
             by_hand: 0,
             rests_since: self.opened,
             members: HashMap::new(),
-            starts: HashMap::new(),
             fences: HashMap::new(),
             checked: HashMap::new(),
             passed: HashMap::new(),
-            met: HashMap::new(),
         };
         let group = Arc::new(Group { name: name.to_owned(), state: Mutex::new(state) });
         groups.insert(name.to_owned(), group.clone());
@@ -251,8 +255,6 @@ impl Groups {
             let mut state = lock(&group.state);
             state.fences.remove(&id);
             state.passed.remove(&id);
-            state.met.remove(&id);
-            state.starts.retain(|(topic, _), _| *topic != id);
             state.checked.retain(|(topic, _), _| *topic != id);
         }
     }
@@ -418,21 +420,33 @@ impl Group {
         Error::new(ErrorKind::GroupNotEmpty { group: self.name.clone(), members })
     }
 
-    /// Notes where a partition without a committed offset is begun.
-    pub(crate) fn note_start(&self, partition: TopicPartition, offset: u64) {
-        lock(&self.state).starts.insert(partition, offset);
+    /// Stores where the group begins in partitions, each if its state says the same as before. `None` if nothing
+    /// was to be stored.
+    pub(crate) fn store_starts(&self, groups: &Groups, starts: &[(NewCommit<'_>, Stored)]) -> Result<Option<Ticket>> {
+        let state = lock(&self.state);
+        let new: Vec<_> = groups.offsets.with(|offsets| {
+            let group = offsets.group(&self.name);
+            let is_as_before = |(start, before): &&(NewCommit<'_>, Stored)| {
+                let commit = group.and_then(|group| group.commits.get(&(start.topic_id, start.partition)));
+                Stored::of(commit) == *before
+            };
+            starts.iter().filter(is_as_before).map(|(start, _)| *start).collect()
+        });
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let generation = state.coordinator.generation();
+        groups.offsets.commit(&self.name, generation, &new, groups.env.clock.wall_ms()).map(Some)
     }
 
     /// Whether this partition was added to the topic after the group had come to it: then nothing in it
     /// is older than the group, and all of it is the group's to read.
     pub(crate) fn is_added(&self, groups: &Groups, topic: &Topic, partition: u32) -> bool {
-        let count = topic.partitions.len() as u32;
-        let first_count = topic.expansions.first().map_or(count, |ends| ends.len() as u32);
-        let has_commits = groups.offsets.with(|offsets| {
-            offsets.group(&self.name).is_some_and(|group| group.commits.keys().any(|(id, _)| *id == topic.id))
-        });
-        let met = if has_commits { first_count } else { count };
-        partition >= *lock(&self.state).met.entry(topic.id).or_insert(met)
+        topic.expansions.first().is_some_and(|ends| partition as usize >= ends.len())
+            && groups.offsets.with(|offsets| {
+                let group = offsets.group(&self.name);
+                group.is_some_and(|group| group.commits.keys().any(|(id, _)| *id == topic.id))
+            })
     }
 
     /// What holds the group back in this topic, as of now. Members are woken when they may read more.
@@ -459,12 +473,10 @@ impl Group {
             .partitions
             .iter()
             .zip(commits)
-            .map(|(partition, commit)| commit.filter(|commit| state.stands(groups, partition, *commit)))
-            .map(|commit| commit.map(|(offset, _)| offset))
+            .map(|(partition, commit)| commit.map(|commit| state.reached(groups, partition, commit)))
             .collect();
         let positions = |partition: u32| Positions {
             committed: committed.get(partition as usize).copied().flatten(),
-            started: state.starts.get(&(topic.id, partition)).copied(),
             log_start: topic.partitions.get(partition as usize).map_or(0, |partition| partition.progress.log_start()),
         };
         let fence = Fence::find(topic.expansions.iter().map(|ends| &ends[..]), positions);
@@ -496,22 +508,19 @@ impl Group {
 }
 
 impl State {
-    /// Whether the record before a committed offset is the one that was there when it was committed.
-    fn stands(&mut self, groups: &Groups, partition: &Arc<Partition>, (offset, epoch): (u64, u32)) -> bool {
-        if offset > partition.progress.written() {
-            return false;
-        }
+    /// How far the group has come by this commit: if its record was lost, as far as others were written instead.
+    fn reached(&mut self, groups: &Groups, partition: &Arc<Partition>, (offset, epoch): (u64, u32)) -> u64 {
         // What was written since the engine was opened is not lost while it is open.
-        if epoch == groups.epoch {
-            return true;
+        if epoch == groups.epoch && offset <= partition.progress.written() {
+            return offset;
         }
         let key = (partition.log.topic_id, partition.number);
         match self.checked.get(&key) {
-            Some(&(at, of, stands)) if (at, of) == (offset, epoch) => stands,
+            Some(&(at, of, reached)) if (at, of) == (offset, epoch) => reached,
             _ => {
-                let stands = Reader::epoch_before(partition, offset).unwrap_or(epoch) == epoch;
-                self.checked.insert(key, (offset, epoch, stands));
-                stands
+                let reached = goes_on_at(partition, offset, epoch).unwrap_or(None).unwrap_or(offset);
+                self.checked.insert(key, (offset, epoch, reached));
+                reached
             }
         }
     }

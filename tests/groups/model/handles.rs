@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thalweg::{Acks, Consumer, ErrorKind, Polled, RebalanceListener};
 
-use super::oracle::{Key, Member, Place};
+use super::oracle::{Begins, Key, Member, Place};
 use super::{GROUPS, Heard, Script};
 use crate::fails;
 
@@ -165,14 +165,14 @@ impl Script {
                         let member = &mut handle.member;
                         assert!(member.wants(&key.0));
                         let group = &mut self.groups[handle.group];
-                        let (may_be, is_commit) = group.begin(&self.topics, &key, member.latest);
-                        assert!(may_be.contains(&position), "G5: {key:?} begins at {position}, not {may_be:?}");
-                        if !is_commit {
-                            group.started.insert(key.clone(), position);
+                        let (expected, begins) = group.begin(&self.topics, &key, member);
+                        assert_eq!(position, expected, "G5: {key:?} of {member:?}");
+                        if begins == Begins::Anew {
+                            group.start(&self.topics, &key, position);
                             group.look_at_fences(&self.topics);
                         }
-                        let place =
-                            Place { position, committed: is_commit.then_some(position), paused: false, doomed: false };
+                        let committed = group.commits[&key].places().0.filter(|_| begins == Begins::AsStored);
+                        let place = Place { position, committed, paused: false, doomed: false };
                         assert!(member.places.insert(key, place).is_none());
                     }
                 }
@@ -208,6 +208,7 @@ impl Script {
             // A batch that it had entered may still be read to its end after records were deleted.
             if place.position < topic.start(key.1) && offsets.start >= topic.start(key.1) {
                 place.position = topic.start(key.1);
+                group.begins_anew(&self.topics, &key, place.position);
             }
             assert_eq!(offsets.start, place.position, "{key:?}");
             let limit = group.limit(topic, &key);
@@ -246,6 +247,9 @@ impl Script {
             // Records that are no longer kept: it goes on by policy, once it looks.
             let skips = place.position < start && found.position >= start;
             assert!(found.position == place.position || skips, "{key:?}: {} {place:?}", found.position);
+            if found.position != place.position {
+                self.groups[handle.group].begins_anew(&self.topics, &key, found.position);
+            }
             place.position = found.position;
             assert_eq!((found.committed, found.paused), (place.committed, place.paused), "{key:?}");
         }

@@ -168,7 +168,8 @@ impl Script {
             let rows = found.describe_group(name).map(|group| group.offsets).unwrap_or_default();
             for (key, history) in &mut group.commits {
                 let row = rows.iter().find(|row| (&row.topic, row.partition) == (&key.0, key.1));
-                history.check_after_crash(row.and_then(|row| row.committed), killed, &format!("{name} {key:?}"));
+                let found = row.map_or((None, None), |row| (row.committed, row.starts_at));
+                history.check_after_crash(found, killed, &format!("{name} {key:?}"));
             }
         }
         // Only looked at: the next life begins where this one ended.
@@ -189,7 +190,6 @@ impl Script {
         self.handles.clear();
         self.settled = [None, None];
         for group in &mut self.groups {
-            group.started.clear();
             group.passed.clear();
         }
     }
@@ -209,9 +209,8 @@ impl Script {
         for (group, name) in self.groups.iter().zip(GROUPS) {
             let rows = engine.describe_group(name).map(|group| group.offsets).unwrap_or_default();
             for row in &rows {
-                let ours = group.commits.get(&(row.topic.clone(), row.partition)).and_then(History::now);
-                let ours = ours.map(|commit| commit.offset);
-                assert_eq!(row.committed, ours, "{name}: {row:?}");
+                let ours = group.commits.get(&(row.topic.clone(), row.partition)).map(History::places);
+                assert_eq!((row.committed, row.starts_at), ours.unwrap_or_default(), "{name}: {row:?}");
             }
             for (key, history) in group.commits.iter().filter(|(_, history)| history.now().is_some()) {
                 let known = rows.iter().any(|row| (&row.topic, row.partition) == (&key.0, key.1));

@@ -52,6 +52,8 @@ impl Topic {
 pub(super) struct Committed {
     pub(super) offset: u64,
     pub(super) before: Option<Sent>,
+    /// Not committed: where the group begins.
+    pub(super) start: bool,
 }
 
 /// The commits of a group for one partition, in order.
@@ -64,25 +66,38 @@ pub(super) struct History {
 }
 
 impl History {
+    /// The commit that counts, or where the group begins.
     pub(super) fn now(&self) -> Option<&Committed> {
         self.all.last()
     }
 
+    /// The committed offset, and where the group begins without one.
+    pub(super) fn places(&self) -> (Option<u64>, Option<u64>) {
+        match self.all.last() {
+            None => (None, None),
+            Some(last) if last.start => (None, Some(last.offset)),
+            Some(last) => (Some(last.offset), None),
+        }
+    }
+
     /// What a crash left must be the last one acknowledged, or a later one.
     #[track_caller]
-    pub(super) fn check_after_crash(&mut self, found: Option<u64>, killed: bool, whose: &str) {
+    pub(super) fn check_after_crash(&mut self, found: (Option<u64>, Option<u64>), killed: bool, whose: &str) {
         let least = if killed { self.written } else { self.synced };
         let at = match found {
-            None => {
+            (None, None) => {
                 assert_eq!(least, 0, "D5: no commit of {whose}, acknowledged were {:?}", self.all);
                 0
             }
-            Some(offset) => {
-                let fits = |&at: &usize| at >= least && self.all[at - 1].offset == offset;
+            (committed, start) => {
+                let fits = |&at: &usize| {
+                    let Committed { offset, start: is_start, .. } = self.all[at - 1];
+                    at >= least && Some(offset) == if is_start { start } else { committed }
+                };
                 (1..=self.all.len())
                     .rev()
                     .find(fits)
-                    .unwrap_or_else(|| panic!("D5: {offset} of {whose}, at least {least} of {:?}", self.all))
+                    .unwrap_or_else(|| panic!("D5: {found:?} of {whose}, at least {least} of {:?}", self.all))
             }
         };
         self.all.truncate(at);
@@ -122,6 +137,8 @@ pub(super) struct Member {
     pub(super) away: bool,
     pub(super) fenced: bool,
     pub(super) places: BTreeMap<Key, Place>,
+    /// Partitions of each topic when it started.
+    pub(super) met: BTreeMap<String, usize>,
 }
 
 impl Member {
@@ -139,12 +156,18 @@ impl Member {
     }
 }
 
+/// How a member begins in a partition.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Begins {
+    AsStored,
+    Elsewhere,
+    Anew,
+}
+
 /// One group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Group {
     pub(super) commits: BTreeMap<Key, History>,
-    /// Where partitions without a commit were begun in this life.
-    pub(super) started: BTreeMap<Key, u64>,
     /// How many expansions of a topic it has come past in this life.
     pub(super) passed: BTreeMap<String, usize>,
     /// How often each record was returned.
@@ -154,12 +177,17 @@ pub(super) struct Group {
 }
 
 impl Group {
-    /// The committed offset, if its record is still there.
-    fn stands(&self, topics: &BTreeMap<String, Topic>, key: &Key) -> Option<u64> {
+    /// Where the group goes on by its commit, and whether the commit's record is still there (D5).
+    fn reached(&self, topics: &BTreeMap<String, Topic>, key: &Key) -> Option<(u64, bool)> {
         let commit = self.commits.get(key)?.now()?;
         let log = &topics[&key.0].logs[key.1 as usize];
         let before = commit.offset.checked_sub(1).and_then(|at| log.get(at as usize));
-        (commit.offset == 0 || (before.is_some() && before == commit.before.as_ref())).then_some(commit.offset)
+        if commit.offset == 0 || (before.is_some() && before == commit.before.as_ref()) {
+            return Some((commit.offset, true));
+        }
+        let life = commit.before.as_ref().map_or(0, |before| before.life);
+        let newer = log.iter().position(|sent| sent.life > life).unwrap_or(log.len()) as u64;
+        Some((newer.min(commit.offset), false))
     }
 
     /// Notes which expansions it has come past, as of now.
@@ -167,8 +195,8 @@ impl Group {
         for (name, topic) in topics {
             let reached = |partition: usize| {
                 let key = (name.clone(), partition as u32);
-                let committed = self.stands(topics, &key).unwrap_or(0);
-                committed.max(topic.starts[partition]).max(self.started.get(&key).copied().unwrap_or(0))
+                let committed = self.reached(topics, &key).map_or(0, |reached| reached.0);
+                committed.max(topic.starts[partition])
             };
             let past = |ends: &&Vec<u64>| ends.iter().enumerate().all(|(partition, &end)| reached(partition) >= end);
             let count = topic.expansions.iter().take_while(past).count();
@@ -183,34 +211,75 @@ impl Group {
         topic.expansions.get(passed).map_or(u64::MAX, |ends| ends.get(key.1 as usize).copied().unwrap_or(0))
     }
 
-    /// Where a member must begin (G5, D5), and whether that is its committed offset.
-    pub(super) fn begin(&self, topics: &BTreeMap<String, Topic>, key: &Key, latest: bool) -> (Vec<u64>, bool) {
+    /// Where the policy has a member begin. All of a partition is the group's that was made after the member
+    /// started, or added to the topic after the group had come to it.
+    pub(super) fn policy(&self, topics: &BTreeMap<String, Topic>, key: &Key, member: &Member) -> u64 {
         let topic = &topics[&key.0];
-        let (start, end) = (topic.start(key.1), topic.end(key.1));
-        let policy = match latest {
-            false => vec![start],
-            // Added to the topic after the group had come to it: all of it is the group's.
-            true if key.1 as usize >= topic.first_partitions => vec![end, start],
-            true => vec![end],
-        };
-        let Some(commit) = self.commits.get(key).and_then(History::now) else { return (policy, false) };
+        let is_younger = key.1 as usize >= member.met.get(&key.0).copied().unwrap_or(0);
+        let has_come = self.commits.iter().any(|(of, history)| of.0 == key.0 && history.now().is_some());
+        let is_added = key.1 as usize >= topic.first_partitions && has_come;
+        if member.latest && !is_younger && !is_added { topic.end(key.1) } else { topic.start(key.1) }
+    }
+
+    /// As a member starts: the group begins in all that it hasn't come to.
+    pub(super) fn fix_starts(&mut self, topics: &BTreeMap<String, Topic>, member: &Member) {
+        let mut new = Vec::new();
+        for (name, topic) in topics.iter().filter(|(name, _)| member.wants(name)) {
+            for partition in 0..topic.logs.len() as u32 {
+                let key = (name.clone(), partition);
+                if self.commits.get(&key).and_then(History::now).is_none() {
+                    new.push((self.policy(topics, &key, member), key));
+                }
+            }
+        }
+        for (offset, key) in &new {
+            self.start(topics, key, *offset);
+        }
+        // One sync makes durable what was written before, too.
+        if !new.is_empty() {
+            self.commits.values_mut().for_each(|history| history.synced = history.written);
+        }
+    }
+
+    /// Where a member must begin (G5, D5): at what the group's state says, elsewhere as its record was lost, or at
+    /// a new place.
+    pub(super) fn begin(&self, topics: &BTreeMap<String, Topic>, key: &Key, member: &Member) -> (u64, Begins) {
+        let topic = &topics[&key.0];
+        let start = topic.start(key.1);
+        let policy = self.policy(topics, key, member);
+        let Some(commit) = self.commits.get(key).and_then(History::now) else { return (policy, Begins::Anew) };
         if commit.offset < start {
-            return (policy, false);
+            return (policy, Begins::Anew);
         }
-        if commit.offset == start || self.stands(topics, key).is_some() {
-            return (vec![commit.offset], true);
+        match self.reached(topics, key) {
+            Some((reached, false)) if commit.offset > start => (reached.max(start), Begins::Elsewhere),
+            _ => (commit.offset, Begins::AsStored),
         }
-        let life = commit.before.as_ref().map_or(0, |before| before.life);
-        let log = &topic.logs[key.1 as usize];
-        let newer = log.iter().position(|sent| sent.life > life).unwrap_or(log.len()) as u64;
-        (vec![newer.max(start).min(commit.offset)], false)
     }
 
     /// A commit was made, or tried.
     pub(super) fn commit(&mut self, topics: &BTreeMap<String, Topic>, key: &Key, offset: u64) {
         let log = &topics[&key.0].logs[key.1 as usize];
         let before = offset.checked_sub(1).and_then(|at| log.get(at as usize)).cloned();
-        self.commits.entry(key.clone()).or_default().all.push(Committed { offset, before });
+        self.commits.entry(key.clone()).or_default().all.push(Committed { offset, before, start: false });
+    }
+
+    /// A member's position was no longer kept: it goes on here, and so does the group if its own place isn't
+    /// kept either.
+    pub(super) fn begins_anew(&mut self, topics: &BTreeMap<String, Topic>, key: &Key, offset: u64) {
+        let now = self.commits.get(key).and_then(History::now);
+        if now.is_none_or(|now| now.offset < topics[&key.0].start(key.1)) {
+            self.start(topics, key, offset);
+        }
+    }
+
+    /// It was stored that the group begins here.
+    pub(super) fn start(&mut self, topics: &BTreeMap<String, Topic>, key: &Key, offset: u64) {
+        self.commit(topics, key, offset);
+        if let Some(history) = self.commits.get_mut(key) {
+            history.all.last_mut().unwrap().start = true;
+            history.written = history.all.len();
+        }
     }
 }
 

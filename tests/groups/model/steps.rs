@@ -139,6 +139,7 @@ impl Script {
             away: false,
             fenced: false,
             places: BTreeMap::new(),
+            met: self.topics.iter().map(|(name, topic)| (name.clone(), topic.logs.len())).collect(),
         };
         let heard = super::Heard::default();
         let mut builder = engine
@@ -169,6 +170,8 @@ impl Script {
             (old.fenced, old.alive) = (!old.away, false);
             self.handles.retain(|handle| handle.consumer.is_some() || handle.member.alive);
         }
+        self.groups[group].fix_starts(&self.topics, &member);
+        self.groups[group].look_at_fences(&self.topics);
         let id = consumer.member_id().unwrap().to_owned();
         self.say(|| format!("{id} joins {}: {member:?}", GROUPS[group]));
         let epoch: u32 = id.split('-').nth(1).unwrap().parse().unwrap();
@@ -263,9 +266,11 @@ impl Script {
                 self.topics.remove(name);
                 for group in &mut self.groups {
                     group.commits.retain(|key, _| key.0 != name);
-                    group.started.retain(|key, _| key.0 != name);
                     group.passed.remove(name);
                 }
+                self.handles.iter_mut().for_each(|handle| {
+                    handle.member.met.remove(name);
+                });
                 let places = self.handles.iter_mut().flat_map(|handle| handle.member.places.iter_mut());
                 places.filter(|(key, _)| key.0 == name).for_each(|(_, place)| place.doomed = true);
             }
@@ -317,7 +322,7 @@ impl Script {
                 assert_eq!(consumer.position(&key.0, key.1).unwrap(), place.position);
                 let committed = consumer.committed(&key.0, key.1).unwrap().map(|commit| commit.offset);
                 let ours = self.groups[handle.group].commits.get(&key).and_then(|history| history.now());
-                assert_eq!(committed, ours.map(|commit| commit.offset));
+                assert_eq!(committed, ours.filter(|commit| !commit.start).map(|commit| commit.offset));
             }
             _ => {
                 consumer.resume(&key.0, key.1).unwrap();

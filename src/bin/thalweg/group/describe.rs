@@ -98,6 +98,9 @@ fn row(row: &GroupOffset) -> Vec<String> {
         let before = committed.saturating_sub(1);
         notes.push(format!("record {before} was lost: the group goes on at {goes_on_at}"));
     }
+    if let Some(offset) = row.starts_at.filter(|&offset| offset > row.log_start_offset) {
+        notes.push(format!("begins at {offset}"));
+    }
     if row.in_doubt {
         notes.push("in doubt".to_owned());
     }
@@ -139,7 +142,7 @@ fn offset_json(row: &GroupOffset) -> Value {
     });
     let mut document = json!({
         "topic": row.topic, "partition": row.partition,
-        "committed": row.committed, "metadata": null, "committed_ms": row.committed_ms,
+        "committed": row.committed, "starts_at": row.starts_at, "metadata": null, "committed_ms": row.committed_ms,
         "log_start_offset": row.log_start_offset, "end_offset": row.end_offset, "lag": row.lag(),
         "member": row.member, "waits_for": waits_for, "in_doubt": row.in_doubt,
         "goes_on_at": row.goes_on_at,

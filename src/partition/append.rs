@@ -128,6 +128,11 @@ impl Partition {
         })
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn nobody_waits(&self) -> bool {
+        lock(&self.intake).queue.is_empty()
+    }
+
     /// Takes no more records; what was taken is still written.
     pub(crate) fn stop_intake(&self, error: Error) {
         let wakers = {

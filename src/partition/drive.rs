@@ -123,6 +123,11 @@ impl Inline {
         lock(&self.queued).retain(|queued| !Arc::ptr_eq(queued, waiter));
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn parked_tasks(&self) -> usize {
+        self.inbox.parked_tasks()
+    }
+
     /// Who worked works no longer: the next one may. Tasks are woken only if something is left to do: each would
     /// wake the others in turn.
     fn hand_over(&self) {

@@ -95,6 +95,11 @@ impl Inbox {
         }
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(super) fn parked_tasks(&self) -> usize {
+        lock(&self.tasks).parked.len()
+    }
+
     /// Wakes all parked tasks: there is work, and any one of them may never be polled again.
     pub(super) fn call_tasks(&self) {
         let called = {

@@ -97,6 +97,11 @@ impl Pool {
         drop(replaced);
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn nobody_waits(&self) -> bool {
+        lock(&self.state).queue.is_empty()
+    }
+
     /// Gives up waiting, served or not.
     pub(crate) fn forget(&self, ticket: u64) {
         let (left, next) = {

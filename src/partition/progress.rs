@@ -343,6 +343,11 @@ impl WaitQueue {
         self.call_first(self.waiting.len())
     }
 
+    #[cfg(all(test, feature = "sim"))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     fn call_first(&mut self, count: usize) -> Vec<Waker> {
         let uncalled = self.waiting.iter_mut().take(count).filter(|queued| !queued.called);
         uncalled

@@ -2,6 +2,8 @@
 //!
 //! Method: a disk that is asked by each step, and notes those taken on a thread that polls.
 
+mod model;
+
 use std::cell::Cell;
 use std::future::IntoFuture;
 use std::pin::pin;

@@ -139,6 +139,30 @@ fn inject(call: &str, error: &str, number: usize) -> String {
     format!("inject={call}:error={error}:when={number}")
 }
 
+/// The ring works at first, and from some call on the kernel refuses it for ever: nothing hangs, and what was
+/// acknowledged is there.
+#[test]
+fn a_ring_that_fails_hangs_nothing() {
+    let Some(strace) = Strace::find() else { return };
+    for (error, calls) in [("EIO", [2, 9]), ("EBADF", [3, 5])] {
+        for first in calls {
+            let place = a_topic();
+            let log = place.path().with_extension("strace");
+            let option = format!("inject=io_uring_enter:error={error}:when={first}+");
+            let lines: String = (0..400).map(|line| format!("line {line} {}\n", "x".repeat(5_000))).collect();
+            let command = strace.with_ring(&place, &option, log.to_str().unwrap(), &["produce", "t", "--json"]);
+            let ran = run(command, lines.as_bytes());
+            let what = format!("io_uring_enter {error} from call {first} on");
+            ended_well(&ran, &what);
+            let acks = ran.json_lines();
+            assert!(ran.code == Some(1) || acks.len() == 400, "{what}: {ran:?}");
+            let found = place.records("t", 0).len() + place.records("t", 1).len();
+            assert!(found >= acks.len(), "{what}: {found} of {}", acks.len());
+            assert_eq!(place.run(&["verify"]).code, Some(0), "{what}");
+        }
+    }
+}
+
 /// It did what it should, or failed and said so.
 #[track_caller]
 fn ended_well(ran: &Ran, what: &str) {
@@ -174,9 +198,20 @@ impl Strace {
 
     /// The command on this directory under strace, with this option.
     fn logged(&self, place: &Place, option: &str, log: &str, args: &[&str]) -> Command {
+        self.traced(place, &[option, "inject=io_uring_setup:error=EPERM"], log, args)
+    }
+
+    /// The same where the ring may be used.
+    fn with_ring(&self, place: &Place, option: &str, log: &str, args: &[&str]) -> Command {
+        self.traced(place, &[option], log, args)
+    }
+
+    fn traced(&self, place: &Place, options: &[&str], log: &str, args: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["-s", "KILL", PATIENCE, "strace", "-f", "-y", "-qq", "-o", log, "-e", option]);
-        command.args(["-e", "inject=io_uring_setup:error=EPERM"]);
+        command.args(["-s", "KILL", PATIENCE, "strace", "-f", "-y", "-qq", "-o", log]);
+        for option in options {
+            command.args(["-e", option]);
+        }
         command.env_remove("CARGO").env_remove("THALWEG_DIR");
         command.arg(thalweg().get_program()).arg("--dir").arg(place.path()).args(args);
         command

@@ -1,4 +1,5 @@
-//! The queue over an io_uring ring: tokens and files to the ring, answers back.
+//! The queue over an io_uring ring: tokens and files to the ring, answers back. What a ring that failed leaves is synced
+//! by the queue's owner itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,6 +50,11 @@ impl Queue for RingQueue {
 
     fn finished(&mut self, into: &mut Vec<Finished>) {
         into.append(&mut self.refused);
+        for sync in self.ring.take_left() {
+            if let Some(UnderWay { token, target, began }) = self.under_way.remove(&sync.token) {
+                into.push(Finished { token, result: target.end(began, target.sync()) });
+            }
+        }
         for (number, result) in self.ring.finished() {
             if let Some(UnderWay { token, target, began }) = self.under_way.remove(&number) {
                 into.push(Finished { token, result: target.end(began, result) });

@@ -24,6 +24,10 @@ impl Ring {
         match self.0 {}
     }
 
+    pub(crate) fn take_left(&mut self) -> Vec<RingSync> {
+        match self.0 {}
+    }
+
     pub(crate) fn sleep(&mut self, _timeout: Option<Duration>) {
         match self.0 {}
     }

@@ -137,3 +137,47 @@ fn counting() -> (Waker, Arc<std::sync::atomic::AtomicUsize>) {
     let count = Arc::<std::sync::atomic::AtomicUsize>::default();
     (Waker::from(Arc::new(Counting(count.clone()))), count)
 }
+
+/// What a poll left of a batch, a seek, a commit and the next life, in every combination of places.
+#[test]
+fn a_seek_while_half_of_a_batch_has_been_handed_out() {
+    let world = World::new();
+    // Two batches of six records, of two lives: records of two epochs.
+    for life in 0..2 {
+        let engine = if life == 0 { with_topic(&world, 1) } else { world.open() };
+        let values: Vec<_> = (6 * life..6 * life + 6_u64).map(u64::to_le_bytes).collect();
+        let records: Vec<_> = values.iter().map(Record::new).collect();
+        engine.partition("t", 0).unwrap().append_batch(&records).unwrap().wait().unwrap();
+        engine.close().unwrap();
+    }
+    let from = |at: u64| (at..12).map(|value| (0, value)).collect::<Vec<_>>();
+    let name = |polls: u64, to: u64, reads: bool| format!("{polls} {to} {reads}");
+    let each = || (0..4).flat_map(|polls| (0..=12).flat_map(move |to| [false, true].map(|reads| (polls, to, reads))));
+    let engine = world.open();
+    for (polls, to, reads) in each() {
+        // Two records a poll: after an odd number of them less than a batch has been handed out.
+        let mut a = member(&engine, &name(polls, to, reads)).max_poll_records(2).start().unwrap();
+        let mut read: Vec<_> = (0..polls).flat_map(|_| values(&a.poll(NOW).unwrap())).collect();
+        a.poll(NOW).unwrap();
+        read.truncate(2 * polls as usize);
+        assert_eq!(read, from(0)[..read.len()]);
+        a.seek("t", 0, to).unwrap();
+        assert_eq!(a.position("t", 0).unwrap(), to);
+        if reads {
+            // Within its batch, as a batch ends a poll only where two records came.
+            let polled = values(&a.poll(NOW).unwrap());
+            assert_eq!(polled, from(to)[..polled.len()], "{polls} polls, then to {to}");
+            assert!(polled.len() == 2 || to + polled.len() as u64 == 12, "{polls} polls, then to {to}: {polled:?}");
+        }
+        a.commit().unwrap();
+    }
+    engine.close().unwrap();
+    let engine = world.open();
+    for (polls, to, reads) in each() {
+        let at = if reads { (to + 2).min(12) } else { to };
+        let mut a = member(&engine, &name(polls, to, reads)).start().unwrap();
+        assert_eq!(drain(&mut a), from(at), "{polls} polls, then to {to}, read on: {reads}");
+        assert_eq!(a.position("t", 0).unwrap(), 12);
+    }
+    assert_eq!(world.told(|event| matches!(event, thalweg::Event::OffsetReset { .. })), 0, "every commit stands");
+}

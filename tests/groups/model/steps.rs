@@ -44,6 +44,22 @@ impl Script {
     fn send(&mut self, engine: &Engine) {
         let Some(name) = self.any_topic() else { return };
         let producer = engine.producer_for(&name).unwrap();
+        if self.random.one_in(2) {
+            // In one batch: a poll may hand out a part of it.
+            let (key, count) = (self.random.below(5) as u8, 1 + self.random.below(12));
+            let acks = if self.random.one_in(3) && !self.lazy { Acks::Synced } else { Acks::Written };
+            let values: Vec<_> = (self.number..self.number + count).map(u64::to_le_bytes).collect();
+            let records: Vec<_> =
+                values.iter().map(|value| Record::new(value).key(std::slice::from_ref(&key)).acks(acks)).collect();
+            let sent = producer.send_batch(&records).unwrap();
+            let offsets = sent.offsets();
+            let partition = sent.wait().unwrap().partition;
+            let log = &mut self.topics.get_mut(&name).unwrap().logs[partition as usize];
+            assert_eq!(offsets, log.len() as u64..log.len() as u64 + count);
+            log.extend((self.number..self.number + count).map(|number| Sent { number, key, life: self.life }));
+            self.number += count;
+            return;
+        }
         for _ in 0..1 + self.random.below(6) {
             let (key, number) = (self.random.below(5) as u8, self.number);
             let acks = if self.random.one_in(3) && !self.lazy { Acks::Synced } else { Acks::Written };

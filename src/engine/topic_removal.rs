@@ -21,7 +21,7 @@ pub(crate) struct Left {
     pub(crate) strangers: Vec<PathBuf>,
     /// Files of ours that could not be removed, and why.
     pub(crate) failed: Vec<Error>,
-    /// Directories that are empty, and why they could not be removed: a mount point, for one.
+    /// Directories that hold nothing of ours, and why they could not be removed: a mount point, for one.
     pub(crate) empty: Vec<Error>,
 }
 
@@ -33,6 +33,8 @@ pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId) -> Left {
         Ok(EntryKind::Directory) => {}
         Ok(EntryKind::Link) => {
             left.note(dir, disk.unlink(dir));
+            let told = Error::invalid("it was a symbolic link: the link was removed, what it leads to stays");
+            left.empty.push(told.at_path(dir));
             return left;
         }
         Ok(_) => {

@@ -328,7 +328,9 @@ impl Planner<'_> {
                     // Not set aside: the log behind it may be whole, and a new one in its place would be empty.
                     let reason = "it is a symbolic link, which is not followed: put the directory itself there, or \
                                   mount it there";
-                    self.plan.shown.impossible.push(Damage::of_path(link, reason.to_owned()));
+                    if !self.plan.shown.impossible.iter().any(|damage| damage.path == *link) {
+                        self.plan.shown.impossible.push(Damage::of_path(link, reason.to_owned()));
+                    }
                     continue;
                 }
                 let blocked = directories.no_directories.iter().any(|path| files.dir.starts_with(path));

@@ -141,6 +141,7 @@ impl Partition {
 
     /// The first offset that is kept (inclusive).
     pub fn log_start_offset(&self) -> u64 {
+        let _ = self.inner.look(false);
         self.inner.progress.log_start()
     }
 
@@ -156,7 +157,8 @@ impl Partition {
     }
 
     /// Below this (exclusive) everything survives power loss. In a read-only engine, as far as the
-    /// log itself proves it.
+    /// log and the catalogue prove it: the last record of a flow within about two seconds, or when the writing engine
+    /// is closed.
     pub fn durable_offset(&self) -> u64 {
         let _ = self.inner.refresh();
         self.inner.progress.durable()
@@ -255,9 +257,11 @@ impl Partition {
     pub fn get(&self, offset: u64) -> Result<FetchedRecord> {
         self.engine.core.env.opener.check()?;
         let durable_only = self.topic.current().config.read_durable;
-        // For a record that is known nothing needs to be looked up.
         if offset >= self.inner.progress.readable(durable_only) {
             self.inner.refresh()?;
+        } else {
+            // A record that is known: only the catalogue can say otherwise, and that now and then.
+            let _ = self.inner.look(false);
         }
         let mut reader = Reader::new(self.inner.clone(), offset, durable_only);
         let found = reader.next_batch()?.and_then(|batch| FetchedRecord::find(batch, offset));
@@ -283,10 +287,15 @@ impl Partition {
             Bound::Unbounded => u64::MAX,
         };
         let reader = Reader::new(self.inner.clone(), from, self.topic.current().config.read_durable);
-        let end = reader.readable();
-        if from < self.log_start_offset() || from > end {
-            return Err(self.out_of_range(from, end));
+        let range = || (self.inner.progress.log_start(), reader.readable());
+        let is_outside = |(start, end)| from < start || from > end;
+        if is_outside(range()) {
+            let error = self.out_of_range(from, reader.readable());
+            if !self.inner.look_again(from, &error) || is_outside(range()) {
+                return Err(self.out_of_range(from, reader.readable()));
+            }
         }
+        let end = reader.readable();
         // Where damage ends the log before its time, a reading that wants more ends with that error.
         let to = if self.inner.damage().is_some() { to } else { to.min(end.max(from)) };
         Ok(Reading { reader, range: from..to, failed: false })

@@ -334,9 +334,7 @@ impl Partition {
                 self.tell_damage();
             }
             let missing = refreshed?;
-            if let Some(look) = self.env.look.get() {
-                look(missing.is_some())?;
-            }
+            self.look(missing.is_some())?;
             let (is_behind, dropped) = match &*lock(&self.follower) {
                 Some(follower) => (follower.is_behind(), follower.mark.log_start_offset > log_start),
                 None => return Ok(()),
@@ -358,6 +356,11 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// Has the catalogue read on, at once (`now`) or if that was not done for a while. No-op where it is written here.
+    pub(crate) fn look(&self, now: bool) -> Result<()> {
+        self.env.look.get().map_or(Ok(()), |look| look(now))
     }
 
     /// Takes in what the catalogue says of this partition by now. Whether its files must be read for that.

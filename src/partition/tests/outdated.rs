@@ -103,6 +103,41 @@ fn a_handle_that_fell_behind_goes_on_too() {
 }
 
 #[test]
+fn a_known_record_is_read_without_a_look_at_what_came_since() {
+    let both = Both::new(TopicConfig::default().acks(Acks::Written));
+    for letter in ["a", "b"] {
+        send(&both.writer, letter).unwrap();
+    }
+    let log = both.reader.partition("t", 0).unwrap();
+    // Maps the file, and makes the index.
+    assert_eq!(log.get(1).unwrap().offset(), 1);
+    let before = [Operation::Open, Operation::List].map(|operation| both.disk.count(operation));
+    for _ in 0..10 {
+        assert_eq!(log.get(0).unwrap().offset(), 0);
+    }
+    assert_eq!([Operation::Open, Operation::List].map(|operation| both.disk.count(operation)), before);
+    // But the catalogue is looked at now and then.
+    both.writer.delete_topic("t").unwrap();
+    both.second();
+    let _ = log.get(0);
+    assert_eq!(log.get(2).unwrap_err().kind(), &ErrorKind::UnknownTopic { topic: "t".into() });
+}
+
+#[test]
+fn a_range_that_a_reader_does_not_know_of_makes_it_look() {
+    let both = Both::small_segments();
+    both.send_large("a");
+    let log = both.reader.partition("t", 0).unwrap();
+    assert_eq!(log.end_offset(), 1);
+    both.send_large("bcdefg");
+    both.delete_before(5);
+    let batches: Vec<_> = log.read(5..).unwrap().map(Result::unwrap).collect();
+    assert_eq!(batches.iter().map(|batch| batch.offsets()).collect::<Vec<_>>(), [5..6, 6..7]);
+    let error = log.read(0..).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::OffsetOutOfRange { requested: 0, start: 5, end: 7 });
+}
+
+#[test]
 fn the_place_that_was_read_last_may_be_gone_with_its_file() {
     let both = Both::small_segments();
     both.send_large("ab");

@@ -202,14 +202,14 @@ pub(crate) trait View: Send + Sync + fmt::Debug {
 /// Tells which directories' files were changed, whoever changed them: a change is told before the call that made it
 /// returns. For one thread at a time, but for [`wake`](Watch::wake) and [`add`](Watch::add).
 pub(crate) trait Watch: Send + Sync + fmt::Debug {
-    /// Tells of files in `dir` whose names begin with `prefix` from now on, under the number that this returns. An
-    /// error where changes can't be told, or not all of them.
+    /// Tells of files in `dir` whose names begin with `prefix` from now on, under the directory's number, which this
+    /// returns. An error where changes can't be told, or not all of them.
     fn add(&self, dir: &Path, prefix: &'static str) -> io::Result<u64>;
     /// Tells of this directory no more.
     fn remove(&self, number: u64);
-    /// The directories in which something was changed since this was last asked. Never waits. `false`: there was too
-    /// much to tell, and it may be any.
-    fn changed(&self, into: &mut BTreeSet<u64>) -> bool;
+    /// The directories in which something was changed since this was last asked, with the prefixes that were asked for.
+    /// Never waits. `false`: there was too much to tell, and it may be any.
+    fn changed(&self, into: &mut BTreeSet<(u64, &'static str)>) -> bool;
     /// Sleeps until something was changed, somebody wakes it, or the time is over. May return early.
     fn sleep(&self, timeout: Duration);
     /// Ends a sleep, from any thread.

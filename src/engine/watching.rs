@@ -16,7 +16,7 @@ use crate::ids::TopicId;
 use crate::lock::thread::{self, JoinHandle};
 use crate::lock::{AtomicBool, Mutex, Ordering, Parker, Unparker, lock};
 use crate::panics::caught;
-use crate::partition::Partition;
+use crate::partition::{EVIDENCE_NAME, Noted, Partition};
 
 /// How often partitions are looked at of which the disk doesn't tell, while something comes.
 pub(super) const FOLLOW_EVERY: Duration = Duration::from_millis(2);
@@ -30,8 +30,9 @@ const NEWS_EVERY: Duration = Duration::from_millis(1);
 const UNASKED_EVERY: Duration = Duration::from_secs(1);
 const UNASKED: usize = 64;
 
-/// What the files of the catalogue are called.
+/// What the names of the files of the data directory begin with that are looked at.
 const CATALOG: &str = "catalog";
+const EVIDENCE: &str = EVIDENCE_NAME;
 
 /// See the module.
 pub(crate) struct Watching {
@@ -50,7 +51,8 @@ struct List {
     unwatched: Vec<Arc<Partition>>,
     /// To be looked at in any case.
     due: Vec<Arc<Partition>>,
-    catalog: Option<u64>,
+    /// The data directory's number.
+    directory: Option<u64>,
     unasked_at: Duration,
     /// Watched partitions below this number were looked at unasked.
     unasked: u64,
@@ -60,6 +62,7 @@ struct List {
 struct Looks {
     partitions: Vec<Arc<Partition>>,
     catalog: bool,
+    evidence: bool,
 }
 
 /// The thread that looks while consumers sleep.
@@ -122,7 +125,7 @@ impl List {
         let mut partitions = std::mem::take(&mut self.due);
         partitions.extend(self.unwatched.iter().cloned());
         if all_told {
-            partitions.extend(changed.iter().filter_map(|number| self.watched.get(number)).cloned());
+            partitions.extend(changed.iter().filter_map(|(number, _)| self.watched.get(number)).cloned());
         } else {
             partitions.extend(self.watched.values().cloned());
         }
@@ -132,8 +135,20 @@ impl List {
             self.clear(watch);
             partitions.extend(self.next_unasked());
         }
-        let catalog = unasked || !all_told || self.catalog.is_some_and(|number| changed.contains(&number));
-        Looks { partitions, catalog }
+        let is_changed = |prefix| self.directory.is_none_or(|number| changed.contains(&(number, prefix)));
+        let any = unasked || !all_told;
+        let catalog = any || (self.directory.is_some() && is_changed(CATALOG));
+        Looks { partitions, catalog, evidence: any || is_changed(EVIDENCE) }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.watched.values().chain(&self.unwatched)
+    }
+
+    /// Those that have records which aren't known to be durable, if only durable ones are read.
+    fn not_durable(&self) -> Vec<Arc<Partition>> {
+        let waits = |partition: &&Arc<Partition>| partition.config().read_durable && partition.waits_for_durable();
+        self.all().filter(waits).cloned().collect()
     }
 
     /// The next few in turn.
@@ -177,8 +192,9 @@ impl Core {
         {
             let mut list = lock(&self.watching.list);
             let watch = self.watching.watch.as_deref();
-            if list.catalog.is_none() {
-                list.catalog = watch.and_then(|watch| watch.add(&self.dir, CATALOG).ok());
+            if list.directory.is_none() {
+                let add = |watch: &dyn Watch| watch.add(&self.dir, CATALOG).and(watch.add(&self.dir, EVIDENCE));
+                list.directory = watch.and_then(|watch| add(watch).ok());
             }
             for partition in partitions {
                 if !list.known.insert(key(partition)) {
@@ -230,7 +246,23 @@ impl Core {
             }
             any |= partition.progress.written() > before;
         }
+        if looks.evidence {
+            self.follow_evidence();
+        }
         Ok(any)
+    }
+
+    /// Takes in how far these partitions were synced. The notes are only a help: marks say the same later.
+    fn follow_evidence(&self) {
+        let partitions = lock(&self.watching.list).not_durable();
+        if partitions.is_empty() {
+            return;
+        }
+        let engine_id = lock(&self.catalog).engine_id();
+        let Ok(noted) = Noted::read(&*self.env.disk, &self.dir, engine_id) else { return };
+        for partition in partitions {
+            partition.follow_durable(noted.durable_offset(partition.log.topic_id, partition.number));
+        }
     }
 
     fn start_looker(self: &Arc<Core>) -> Result<()> {
@@ -263,13 +295,13 @@ fn look_on(core: &Weak<Core>, stop: &AtomicBool, parker: &Parker) {
         if looked.is_err() {
             // They look for themselves then, and are told.
             let list = lock(&core.watching.list);
-            let all: Vec<_> = list.watched.values().chain(&list.unwatched).cloned().collect();
+            let all: Vec<_> = list.all().cloned().collect();
             drop(list);
             all.iter().for_each(|partition| partition.call_subscribers());
         }
         let all_watched = {
             let list = lock(&core.watching.list);
-            list.unwatched.is_empty() && list.catalog.is_some()
+            list.unwatched.is_empty() && list.directory.is_some()
         };
         pause = if looked == Ok(true) { FOLLOW_EVERY } else { (pause * 2).min(IDLE_EVERY) };
         // The last handle may have been dropped meanwhile: it ends here.

@@ -33,6 +33,8 @@ pub(crate) struct Follower {
     file: Option<Arc<dyn File>>,
     /// The catalogue's.
     mark: Mark,
+    /// How far it is noted to be durable.
+    noted: u64,
     /// When to open the file's name again if it has nothing new.
     reopen_at: Duration,
     /// Damage was found, and the listener wasn't told yet.
@@ -48,6 +50,7 @@ impl Follower {
             end: recovered.end.clone(),
             file: None,
             mark: mark.unwrap_or(only_start(recovered.log_start)),
+            noted: 0,
             reopen_at: Duration::ZERO,
             found_damage: false,
             unread: None,
@@ -250,7 +253,7 @@ impl Follower {
             partition.progress.raise_log_start(log_start);
             partition.forget_segments_below(log_start);
         }
-        self.publish(partition, written, self.mark.durable_offset);
+        self.publish(partition, written, self.mark.durable_offset.max(self.noted));
     }
 
     fn is_time_to_reopen(&mut self, partition: &Partition) -> bool {
@@ -373,6 +376,21 @@ impl Partition {
             return self.progress.written() < mark.durable_offset.max(mark.log_start_offset);
         }
         false
+    }
+
+    /// Whether records were read that aren't known to be durable.
+    pub(crate) fn waits_for_durable(&self) -> bool {
+        self.progress.durable() < self.progress.written()
+    }
+
+    /// The writing process has synced everything below this offset.
+    pub(crate) fn follow_durable(&self, durable: u64) {
+        if let Some(follower) = &mut *lock(&self.follower)
+            && durable > follower.noted
+        {
+            follower.noted = durable;
+            follower.apply_mark(self);
+        }
     }
 
     /// Its files, or the catalogue, can't be read: the next reader that comes to the end is told.

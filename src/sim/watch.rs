@@ -20,16 +20,17 @@ pub(super) struct Told {
 
 #[derive(Debug, Default)]
 struct Watched {
-    dirs: BTreeMap<NodeId, &'static str>,
-    changed: BTreeSet<NodeId>,
+    dirs: BTreeMap<NodeId, Vec<&'static str>>,
+    changed: BTreeSet<(NodeId, &'static str)>,
 }
 
 impl Told {
     /// A file of this name, in this directory, was changed.
     pub(super) fn tell(&self, (dir, name): &Slot) {
         let mut watched = lock(&self.watched);
-        if watched.dirs.get(dir).is_some_and(|prefix| name.starts_with(prefix)) {
-            watched.changed.insert(*dir);
+        let Watched { dirs, changed } = &mut *watched;
+        for prefix in dirs.get(dir).into_iter().flatten().filter(|prefix| name.starts_with(**prefix)) {
+            changed.insert((*dir, prefix));
             self.unparker.unpark();
         }
     }
@@ -55,7 +56,7 @@ impl SimWatch {
 impl Watch for SimWatch {
     fn add(&self, dir: &Path, prefix: &'static str) -> io::Result<u64> {
         let node = self.disk.directory(dir)?;
-        lock(&self.told.watched).dirs.insert(node, prefix);
+        lock(&self.told.watched).dirs.entry(node).or_default().push(prefix);
         Ok(node)
     }
 
@@ -63,8 +64,8 @@ impl Watch for SimWatch {
         lock(&self.told.watched).dirs.retain(|node, _| *node != number);
     }
 
-    fn changed(&self, into: &mut BTreeSet<u64>) -> bool {
-        into.extend(std::mem::take(&mut lock(&self.told.watched).changed));
+    fn changed(&self, into: &mut BTreeSet<(u64, &'static str)>) -> bool {
+        into.append(&mut lock(&self.told.watched).changed);
         true
     }
 

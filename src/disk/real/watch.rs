@@ -29,8 +29,8 @@ pub(super) struct Inotify {
     news: OwnedFd,
     /// Ends a sleep.
     woken: OwnedFd,
-    /// What the names of a watched directory's files begin with, by its number.
-    prefixes: Mutex<HashMap<i32, &'static str>>,
+    /// What the names of a watched directory's files begin with that are told of, by its number.
+    prefixes: Mutex<HashMap<i32, Vec<&'static str>>>,
     root: Option<Root>,
 }
 
@@ -55,7 +55,7 @@ impl Watch for Inotify {
         let path = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
         let changes = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVE | WatchFlags::DELETE;
         let number = inotify::add_watch(&self.news, path, changes)?;
-        lock(&self.prefixes).insert(number, prefix);
+        lock(&self.prefixes).entry(number).or_default().push(prefix);
         Ok(number as u64)
     }
 
@@ -65,7 +65,7 @@ impl Watch for Inotify {
         let _ = inotify::remove_watch(&self.news, number);
     }
 
-    fn changed(&self, into: &mut BTreeSet<u64>) -> bool {
+    fn changed(&self, into: &mut BTreeSet<(u64, &'static str)>) -> bool {
         let mut buffer = [MaybeUninit::uninit(); NEWS_BYTES];
         let mut reader = inotify::Reader::new(&self.news, &mut buffer);
         let prefixes = lock(&self.prefixes);
@@ -75,9 +75,9 @@ impl Watch for Inotify {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => all_told = false,
                 Ok(event) => {
                     let name = event.file_name().map_or(&b""[..], |name| name.to_bytes());
-                    if prefixes.get(&event.wd()).is_some_and(|prefix| name.starts_with(prefix.as_bytes())) {
-                        into.insert(event.wd() as u64);
-                    }
+                    let asked = prefixes.get(&event.wd()).into_iter().flatten();
+                    let asked = asked.filter(|prefix| name.starts_with(prefix.as_bytes()));
+                    into.extend(asked.map(|&prefix| (event.wd() as u64, prefix)));
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => return all_told,

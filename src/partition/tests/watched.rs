@@ -145,6 +145,25 @@ fn what_the_disk_did_not_tell_is_found_unasked() {
 }
 
 #[test]
+fn a_record_is_seen_as_durable_when_it_is_synced() {
+    let (disk, clock) = (SimDisk::new(), SimClock::new());
+    let writer = builder(&disk).clock(Arc::new(clock.clone())).open().unwrap();
+    writer.create_topic("t", TopicConfig::default().acks(Acks::Written).read_durable(true)).unwrap();
+    let reader = builder(&disk).clock(Arc::new(clock.clone())).read_only().open().unwrap();
+    let mut consumer = reader.assign([("t", 0)]).unwrap();
+    let mut poll = || count(&consumer.poll(Duration::ZERO).unwrap());
+    assert_eq!(poll(), 0);
+    for _ in 0..3 {
+        let log = writer.partition("t", 0).unwrap();
+        log.append(&Record::new("value")).unwrap().wait().unwrap();
+        assert_eq!(poll(), 0);
+        // Nothing is appended after it, and no mark is stored: the clock stands still.
+        log.append(&Record::new("value").acks(Acks::Synced)).unwrap().wait().unwrap();
+        assert_eq!(poll(), 2);
+    }
+}
+
+#[test]
 fn a_partition_that_can_not_be_read_is_told_and_tried_again() {
     let mut beside = Beside::new(3);
     beside.send(1);

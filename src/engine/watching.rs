@@ -261,7 +261,7 @@ impl Core {
         let engine_id = lock(&self.catalog).engine_id();
         let Ok(noted) = Noted::read(&*self.env.disk, &self.dir, engine_id) else { return };
         for partition in partitions {
-            partition.follow_durable(noted.durable_offset(partition.log.topic_id, partition.number));
+            partition.follow_durable(noted.of(partition.log.topic_id, partition.number).durable_offset);
         }
     }
 

@@ -11,6 +11,9 @@ use super::names::{NodeId, Slot};
 use crate::disk::Watch;
 use crate::lock::{Mutex, Parker, Unparker, lock};
 
+/// So many news are kept; if there are more, it is not told which.
+const NEWS_MAX: usize = 256;
+
 /// One that watches, as the disk knows it.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -65,8 +68,12 @@ impl Watch for SimWatch {
     }
 
     fn changed(&self, into: &mut BTreeSet<(u64, &'static str)>) -> bool {
-        into.append(&mut lock(&self.told.watched).changed);
-        true
+        let mut changed = std::mem::take(&mut lock(&self.told.watched).changed);
+        let all_told = changed.len() <= NEWS_MAX;
+        if all_told {
+            into.append(&mut changed);
+        }
+        all_told
     }
 
     fn sleep(&self, timeout: Duration) {

@@ -145,6 +145,31 @@ fn what_the_disk_did_not_tell_is_found_unasked() {
 }
 
 #[test]
+fn what_came_before_it_was_watched_is_found() {
+    let (disk, clock) = (SimDisk::new(), SimClock::new());
+    let writer = writer_of(&disk, 100);
+    let reader = builder(&disk).clock(Arc::new(clock.clone())).read_only().open().unwrap();
+    (0..100).for_each(|number| send(&writer, number));
+    let mut consumer = reader.assign((0..100).map(|number| ("t", number))).unwrap();
+    assert_eq!(count(&consumer.poll(Duration::ZERO).unwrap()), 200);
+}
+
+#[test]
+fn a_change_of_the_catalogue_is_told_at_once() {
+    let mut beside = Beside::new(2);
+    beside.writer.delete_topic("t").unwrap();
+    let error = beside.consumer.poll(Duration::ZERO).unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::UnknownTopic { topic: "t".into() });
+}
+
+#[test]
+fn if_there_was_too_much_to_tell_it_looks_at_everything() {
+    let mut beside = Beside::new(300);
+    (0..300).for_each(|number| beside.send(number));
+    assert_eq!(beside.poll(), 300);
+}
+
+#[test]
 fn a_record_is_seen_as_durable_when_it_is_synced() {
     let (disk, clock) = (SimDisk::new(), SimClock::new());
     let writer = builder(&disk).clock(Arc::new(clock.clone())).open().unwrap();

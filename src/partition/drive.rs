@@ -308,6 +308,12 @@ impl<F> Driven<F> {
     }
 }
 
+impl<F> Drop for Driven<F> {
+    fn drop(&mut self) {
+        self.place.forget_if_forked(self.env.opener);
+    }
+}
+
 impl<F: Future + Unpin> Future for Driven<F> {
     type Output = F::Output;
 

@@ -8,6 +8,7 @@ use crossbeam::queue::SegQueue;
 use super::shared::Shared;
 use super::{PartitionWriter, WriterLoop};
 use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Unparker, fence, lock};
+use crate::opener::Opener;
 use crate::panics::wake_each;
 
 /// What a writer is told to do.
@@ -156,6 +157,13 @@ impl TaskPlace {
         drop(tasks);
         self.0 = Some((inbox.clone(), id));
         fence(Ordering::SeqCst);
+    }
+
+    /// In a forked child nobody may ever give back the lock that leaving takes.
+    pub(crate) fn forget_if_forked(&mut self, opener: Opener) {
+        if !opener.is_this() {
+            std::mem::forget(self.0.take());
+        }
     }
 
     fn leave(&mut self) {

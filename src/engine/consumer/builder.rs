@@ -1,5 +1,6 @@
 //! How a consumer of a group is set up.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -211,8 +212,18 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Starts the consumer; as a member of its group it gets its partitions in its first poll. Where the group
-    /// begins in partitions that are new to it is durable when this returns, so this may wait for a sync.
+    /// The twin of [`start`](ConsumerBuilder::start) for async code.
+    ///
+    /// # Errors
+    /// As [`start`](ConsumerBuilder::start).
+    pub fn start_async(self) -> impl Future<Output = Result<Consumer>> + Send + Unpin + use<> {
+        let calls = self.engine.core.calls.clone();
+        calls.make(move || self.start())
+    }
+
+    /// Starts the consumer; as a member of its group it gets its partitions in its first poll. Blocks until it is durable
+    /// where the group begins in partitions that are new to it; in async code:
+    /// [`start_async`](ConsumerBuilder::start_async).
     ///
     /// # Errors
     /// `UnknownTopic`, `UnknownPartition`; `InvalidArgument` for a setting that makes no sense (named

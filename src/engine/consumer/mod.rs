@@ -482,8 +482,9 @@ impl<'a> InPoll<'a> {
 
 impl Drop for InPoll<'_> {
     fn drop(&mut self) {
-        if !self.consumer.engine.core.env.opener.is_this() {
-            return;
+        let opener = self.consumer.engine.core.env.opener;
+        if !opener.is_this() {
+            return self.place.forget_if_forked(opener);
         }
         self.consumer.set.ready.forget_sleeper();
         self.consumer.promise(self.consumer.engine.core.env.clock.monotonic(), Sign::Poll);

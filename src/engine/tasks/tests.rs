@@ -79,6 +79,12 @@ fn twins_of_calls_touch_no_file_on_the_tasks_thread() {
     assert_eq!(partition.durable_offset(), 7);
     block_on(partition.delete_records_async(2)).unwrap();
     assert_eq!(partition.log_start_offset(), 2);
+    let mut consumer = block_on(engine.consumer("started").subscribe(["t"]).start_async()).unwrap();
+    let polled = block_on(consumer.next_batches()).unwrap();
+    assert_eq!(polled.batches().iter().map(|batch| batch.offsets().start).min(), Some(2));
+    // What a poll writes is where the group is: that is no matter of a twin.
+    drop(consumer);
+    lock(&noted).clear();
     let reset = block_on(engine.reset_group_async("g", "t", ResetTo::Latest, false)).unwrap();
     assert_eq!(reset.iter().map(|reset| reset.to).collect::<Vec<_>>(), [7, 0]);
     assert_eq!(block_on(engine.copy_group_async("g", "copy")).unwrap(), 2);
@@ -128,6 +134,36 @@ fn no_commit_is_synced_on_the_tasks_thread() {
     drop(consumer);
     block_on(engine.close_async()).unwrap();
     assert!(lock(&noted).iter().all(|step| *step != Step::Sync), "{:?}", lock(&noted));
+}
+
+/// The last handle may be that of a call whose future was dropped: its thread closes the engine.
+#[test]
+fn a_call_that_has_the_last_handle_closes_the_engine() {
+    let disk = SimDisk::new();
+    let open = || Engine::builder("data").sim(&disk).writers(Writers::Threads(1)).pin_writers(false).open();
+    let give_up = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    for number in 0..20 {
+        let engine = loop {
+            match open() {
+                Ok(engine) => break engine,
+                Err(error) => assert!(std::time::Instant::now() < give_up, "it is never closed: {error}"),
+            }
+            std::thread::yield_now();
+        };
+        let mut made = Box::pin(engine.create_topic_async(&number.to_string(), TopicConfig::default()));
+        assert_eq!(engine.topics().unwrap().len(), number);
+        drop(engine);
+        let _ = made.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    }
+    // The last is carried out, too.
+    let engine = loop {
+        match open() {
+            Ok(engine) => break engine,
+            Err(error) => assert!(std::time::Instant::now() < give_up, "it is never closed: {error}"),
+        }
+    };
+    assert_eq!(engine.topics().unwrap().len(), 20);
+    engine.close().unwrap();
 }
 
 /// A call may wait for the lock that closing holds: closing waits for the calls only after it.

@@ -161,6 +161,9 @@ impl File for Watched<dyn File> {
     fn stored_end(&self, from: u64) -> io::Result<u64> {
         self.of.stored_end(from)
     }
+    fn stored_from(&self, from: u64) -> io::Result<u64> {
+        self.of.stored_from(from)
+    }
     fn sync(&self) -> io::Result<()> {
         self.step(Step::Sync)?.sync()
     }

@@ -132,6 +132,10 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// From where on it reads as zeros because nothing was ever written there, as far as that is known, at least
     /// `from`; else its length. Asked before that is read: what memory holds counts as written.
     fn stored_end(&self, from: u64) -> io::Result<u64>;
+    /// The first place from `from` on that may hold bytes that were written, as far as that is known; the length if
+    /// there is none. What lies before it reads as zeros. Time that depends on a file's length, and not on what is
+    /// stored of it, has no bound: whoever reads on and on asks for this.
+    fn stored_from(&self, from: u64) -> io::Result<u64>;
     /// Makes all written bytes and the length durable; returns when done.
     fn sync(&self) -> io::Result<()>;
     /// Forgets what memory holds of the file and the drive has, or is taken to have: reads then say what it has.

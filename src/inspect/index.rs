@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::report::Damage;
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, File};
 use crate::format::{BLOCK_BYTES, BatchHeader, FILE_HEADER_BYTES, FileHeader, FileKind, INDEX_ENTRY_BYTES, IndexEntry};
 
 const SECTOR_BYTES: usize = 512;
@@ -44,9 +44,8 @@ impl IndexFile {
     pub(super) fn read(disk: &dyn Disk, path: &Path, segment: &FileHeader) -> io::Result<IndexRead> {
         let file = disk.open(path, Access::Read)?;
         let length = file.length()?;
-        let mut bytes = vec![0; length.min(INDEX_BYTES_MAX) as usize];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
+        let bytes = written(&*file, length.min(INDEX_BYTES_MAX))?;
+        let read = bytes.len();
         let mut index = IndexFile {
             path: path.to_owned(),
             length,
@@ -125,6 +124,22 @@ impl IndexFile {
         let reason = format!("wrong index: {}; it is rebuilt when it is used", reason.into());
         self.damage.push(Damage { position: Some(position), ..Damage::of_path(&self.path, reason) });
     }
+}
+
+/// The first `length` bytes of the file, up to a piece that was never written: nothing behind one is used.
+fn written(file: &dyn File, length: u64) -> io::Result<Vec<u8>> {
+    const PIECE_BYTES: u64 = 64 << 10;
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < length {
+        let from = bytes.len();
+        bytes.resize(from + (length - from as u64).min(PIECE_BYTES) as usize, 0);
+        let read = file.read_at(&mut bytes[from..], from as u64)?;
+        bytes.truncate(from + read);
+        if read == 0 || bytes[from..].iter().all(|&byte| byte == 0) {
+            break;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Whether what should stand at `at` was never written, as a crash leaves it: the file ends within

@@ -134,7 +134,11 @@ impl<'f> Walk<'f> {
         let mut written_end = from;
         let mut at = from;
         let mut to = length;
-        while at < length {
+        loop {
+            at = self.window.skip_hole(at)?;
+            if at >= length {
+                break;
+            }
             let bytes = self.window.at(at, STRIDE_BYTES)?;
             // Each stretch ends with less than a header, which the next one begins with.
             let last = bytes.len() < STRIDE_BYTES || at + bytes.len() as u64 >= length;
@@ -235,7 +239,11 @@ pub(super) fn first_written(file: &dyn File, from: u64, length: u64) -> io::Resu
 fn each_stretch(file: &dyn File, from: u64, length: u64, mut each: impl FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
     let mut window = Window::new(file, length);
     let mut at = from;
-    while at < length {
+    loop {
+        at = window.skip_hole(at)?;
+        if at >= length {
+            break;
+        }
         let bytes = window.at(at, STRIDE_BYTES)?;
         if bytes.is_empty() || !each(at, bytes) {
             break;

@@ -21,7 +21,9 @@ use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FormatError, Mark, Previous};
 use crate::ids::LogId;
-use crate::segment::{Beyond, Found, Place, Scan, Segment, SegmentIndex, SegmentParts, index_path, next_batch, search};
+use crate::segment::{
+    Beyond, Found, MAX_SEGMENT_BYTES, Place, Scan, Segment, SegmentIndex, SegmentParts, index_path, next_batch, search,
+};
 use crate::teeth::bites;
 
 use candidates::{Candidate, list};
@@ -85,7 +87,13 @@ pub(crate) fn recover(
             evidence = evidence.max(header.durable_before);
         }
     }
-    Walk { config, mark, files, recovered, evidence, damaged_at: noted.damaged_at, doubt }.run()
+    let too_long = files.iter().find(|file| file.length > MAX_SEGMENT_BYTES).map(|file| {
+        let reason = format!("it is {} bytes long, and a segment has at most {MAX_SEGMENT_BYTES}", file.length);
+        Error::corrupt(reason).at_path(&file.path)
+    });
+    let mut recovered = Walk { config, mark, files, recovered, evidence, damaged_at: noted.damaged_at, doubt }.run()?;
+    recovered.damage = recovered.damage.or(too_long);
+    Ok(recovered)
 }
 
 /// The walk over the files, in order.

@@ -27,6 +27,9 @@ pub(crate) use index::{SegmentIndex, read_index, write_index};
 pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
 pub(crate) use views::Views;
 
+/// No segment file is longer: batches begin below 4 GiB, and have at most 1 GiB.
+pub(crate) const MAX_SEGMENT_BYTES: u64 = (4 << 30) + (1 << 30);
+
 /// Pages are populated in windows that end at multiples of this when an index is rebuilt.
 const REBUILD_WINDOW_BYTES: u64 = 64 << 10;
 
@@ -94,7 +97,7 @@ impl Segment {
             seed: parts.header.seed(),
             path: parts.path,
             header: parts.header,
-            reserved_bytes: parts.reserved_bytes,
+            reserved_bytes: parts.reserved_bytes.min(MAX_SEGMENT_BYTES),
             index_interval_bytes: parts.index_interval_bytes,
             extent: Extent::new(parts.published, parts.end_offset),
             max_timestamp: AtomicI64::new(parts.max_timestamp),

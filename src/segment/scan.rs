@@ -34,6 +34,15 @@ impl<'f> Window<'f> {
         Window { file, length, start: 0, bytes: Vec::new(), filled: 0, ahead: FIRST_BYTES }
     }
 
+    /// The first place from `position` on, a multiple of 8 if that is one, where something may have been written; at
+    /// least the length if there is none.
+    pub(crate) fn skip_hole(&self, position: u64) -> io::Result<u64> {
+        if position >= self.length {
+            return Ok(position);
+        }
+        Ok(position.max(self.file.stored_from(position)? & !7))
+    }
+
     /// Makes `wanted` bytes from `position` available (fewer only where the file ends); returns them.
     pub(crate) fn at(&mut self, position: u64, wanted: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.length.saturating_sub(position)).unwrap_or(usize::MAX);
@@ -187,7 +196,11 @@ pub(crate) fn search(
     let mut window = Window::new(file, length);
     let mut beyond = Beyond { written_end: places.start, ..Beyond::default() };
     let mut at = places.start.next_multiple_of(8);
-    while at < places.end {
+    loop {
+        at = window.skip_hole(at)?;
+        if at >= places.end {
+            break;
+        }
         let bytes = window.at(at, WINDOW_BYTES)?;
         if let Some(last) = last_nonzero(bytes) {
             beyond.written_end = at + last as u64 + 1;
@@ -244,7 +257,11 @@ pub(crate) fn next_batch_within(
 ) -> io::Result<Option<Place>> {
     let mut window = Window::new(file, length);
     let mut at = after.position + 8;
-    while at < length {
+    loop {
+        at = window.skip_hole(at)?;
+        if at >= length {
+            break;
+        }
         let bytes = window.at(at, WINDOW_BYTES)?;
         let mut next = 0;
         while let Some(found) = find_magic(bytes, next) {

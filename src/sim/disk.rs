@@ -171,6 +171,36 @@ impl SimDisk {
         self.state().put(path.as_ref(), bytes.as_ref())
     }
 
+    /// Makes a file longer by a hole, durably, as if it had always been so long.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file.
+    pub fn lengthen(&self, path: impl AsRef<Path>, length: u64) -> io::Result<()> {
+        self.state().lengthen(path.as_ref(), length)
+    }
+
+    /// Writes some bytes of a file, durably, as if they had always been there.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file, or it ends before them.
+    pub fn patch(&self, path: impl AsRef<Path>, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.state().patch(path.as_ref(), position, bytes)
+    }
+
+    /// Bytes that were read, of all files and by all calls, views left out.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.state().bytes_read()
+    }
+
+    /// Bytes that are stored of all files: holes aren't counted.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.state().stored_bytes()
+    }
+
     /// Takes a file away, durably, as if it had never been there.
     ///
     /// # Errors

@@ -99,6 +99,10 @@ impl File for SimFile {
         self.handle.disk.state().stored_end(self.handle.node).map(|end| end.max(from))
     }
 
+    fn stored_from(&self, from: u64) -> io::Result<u64> {
+        self.handle.disk.state().stored_from(self.handle.node, from)
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.handle.disk.state();
         let ticket = state.start_sync(self.handle.node);

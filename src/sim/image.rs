@@ -80,6 +80,19 @@ impl Image {
         (self.chunks.len() * CHUNK_BYTES) as u64
     }
 
+    /// The first place from `from` on where something was written; the length if there is none.
+    pub(super) fn stored_from(&self, from: u64) -> u64 {
+        let first = (from / CHUNK_BYTES as u64) as usize;
+        let stored = self.chunks.iter().skip(first).position(Option::is_some);
+        let at = stored.map_or(self.length, |after| ((first + after) * CHUNK_BYTES) as u64);
+        at.min(self.length).max(from)
+    }
+
+    /// Bytes in chunks that were written.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        (self.chunks.iter().filter(|chunk| chunk.is_some()).count() * CHUNK_BYTES) as u64
+    }
+
     /// Adds length and bytes to a hash; zeros that were written don't differ from others.
     pub(super) fn hash_into(&self, hash: &mut impl Hasher) {
         self.length.hash(hash);

@@ -39,6 +39,7 @@ pub(super) struct State {
     capacity_bytes: Option<u64>,
     pub(super) faults: Faults,
     counts: BTreeMap<Operation, u64>,
+    bytes_read: u64,
     /// Errors given to order.
     errors: u64,
     trace: Trace,
@@ -405,6 +406,19 @@ impl State {
         let seen = self.names.seen_nodes();
         let counted = self.nodes.iter().filter(|(id, node)| **id != ROOT && (node.handles > 0 || seen.contains(id)));
         counted.map(|(_, node)| node.bytes()).sum()
+    }
+
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read
+    }
+
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let seen = self.names.seen_nodes();
+        let stored = |node: &Node| match &node.kind {
+            NodeKind::File(file) => file.contents.cache().stored_bytes(),
+            NodeKind::Directory => 0,
+        };
+        self.nodes.iter().filter(|(id, _)| seen.contains(id)).map(|(_, node)| stored(node)).sum()
     }
 
     pub(super) fn free_bytes(&self) -> u64 {

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod faults;
 mod foreign;
+mod holes;
 mod keyed;
 mod random;
 mod support;

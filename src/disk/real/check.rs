@@ -123,6 +123,10 @@ mod tests {
             Ok(0)
         }
 
+        fn stored_from(&self, from: u64) -> io::Result<u64> {
+            Ok(from)
+        }
+
         fn sync(&self) -> io::Result<()> {
             Ok(())
         }

@@ -75,6 +75,15 @@ impl RealFile {
     }
 }
 
+impl RealFile {
+    /// Only where the file system is known to tell holes right, unwritten blocks among them: ext4, XFS, tmpfs.
+    #[cfg(target_os = "linux")]
+    fn tells_holes(&self) -> io::Result<bool> {
+        const TELL_HOLES: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+        Ok(TELL_HOLES.contains(&(fs::fstatfs(self.fd())?.f_type as u64)))
+    }
+}
+
 impl File for RealFile {
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
@@ -161,14 +170,12 @@ impl File for RealFile {
         Ok(fs::fstat(self.fd())?.st_size as u64)
     }
 
-    /// Only where the file system is known to tell it right, unwritten blocks among it: ext4, XFS, tmpfs.
     #[cfg(target_os = "linux")]
     fn stored_end(&self, from: u64) -> io::Result<u64> {
-        const TELL_HOLES: [u64; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
         /// More stretches than any file of ours has.
         const STRETCHES_MAX: usize = 1_000;
         let length = self.length()?;
-        if !TELL_HOLES.contains(&(fs::fstatfs(self.fd())?.f_type as u64)) {
+        if !self.tells_holes()? {
             return Ok(length);
         }
         let mut end = from;
@@ -186,6 +193,24 @@ impl File for RealFile {
     #[cfg(not(target_os = "linux"))]
     fn stored_end(&self, _from: u64) -> io::Result<u64> {
         self.length()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn stored_from(&self, from: u64) -> io::Result<u64> {
+        if !self.tells_holes()? {
+            return Ok(from);
+        }
+        match fs::seek(self.fd(), fs::SeekFrom::Data(from)) {
+            Ok(data) => Ok(data),
+            // Nothing is written from there on.
+            Err(Errno::NXIO) => Ok(self.length()?.max(from)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn stored_from(&self, from: u64) -> io::Result<u64> {
+        Ok(from)
     }
 
     fn sync(&self) -> io::Result<()> {

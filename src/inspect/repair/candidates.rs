@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::format::{FileHeader, FileKind, FormatError};
 use crate::ids::LogId;
 use crate::partition::REPAIR_INFIX;
-use crate::segment::base_offset_of;
+use crate::segment::{MAX_SEGMENT_BYTES, base_offset_of};
 
 /// A file that holds batches of this log.
 pub(super) struct Candidate {
@@ -162,6 +162,10 @@ pub(super) fn gather(disk: &dyn Disk, dir: &std::path::Path, log: &LogId) -> Res
         }
         if !block_is_zero {
             header_damage.get_or_insert_with(|| "bytes of the header block that are never written are set".to_owned());
+        }
+        let length = file.length().map_err(at(&path))?;
+        if length > MAX_SEGMENT_BYTES {
+            header_damage.get_or_insert_with(|| format!("it is {length} bytes long, more than any segment"));
         }
         let source = source::read(&*file, &header, FileKind::Segment).map_err(at(&path))?;
         let is_named = named == Some(header.base_offset);

@@ -158,7 +158,11 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<()> {
     let file = disk.create(to).map_err(at(to))?;
     file.allocate(0..length).map_err(at(to))?;
     let mut position = 0;
-    while position < length {
+    loop {
+        position = source.stored_from(position).map_err(at(from))?;
+        if position >= length {
+            break;
+        }
         let mut bytes = vec![0; (length - position).min(PIECE_BYTES) as usize];
         source.read_at(&mut bytes, position).map_err(at(from))?;
         file.write_at(&[IoSlice::new(&bytes)], position).map_err(at(to))?;

@@ -219,7 +219,11 @@ fn each_header(file: &dyn File, mut each: impl FnMut(u64, &[u8], u64) -> bool) -
     let length = file.length()?;
     let mut window = Window::new(file, length);
     let mut at = BLOCK_BYTES;
-    while at < length {
+    loop {
+        at = window.skip_hole(at)?;
+        if at >= length {
+            break;
+        }
         let bytes = window.at(at, STRIDE_BYTES)?;
         let last = bytes.len() < STRIDE_BYTES || at + bytes.len() as u64 >= length;
         let mut next = 0;
@@ -282,6 +286,10 @@ impl File for Forgiving {
 
     fn stored_end(&self, from: u64) -> io::Result<u64> {
         self.0.stored_end(from)
+    }
+
+    fn stored_from(&self, from: u64) -> io::Result<u64> {
+        self.0.stored_from(from)
     }
 
     fn write_at(&self, _: &[io::IoSlice<'_>], _: u64) -> io::Result<()> {

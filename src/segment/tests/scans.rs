@@ -147,6 +147,8 @@ fn a_search_goes_to_the_end_of_the_file_and_stops_there() {
     let rest = 3 * BATCH_BYTES;
     let length = BLOCK_BYTES + WINDOW_BYTES - BATCH_BYTES + rest;
     let file = Read::of(empty(length));
+    // Without a hole, which would be skipped.
+    file.file.write_at(&[std::io::IoSlice::new(&vec![0; length as usize])], 0).unwrap();
     put(&file.file, length - BATCH_BYTES, &batch(3, 0), &[]);
     // Longer than it is: its writer gave space back meanwhile.
     for (told, last_read) in [(length, rest as usize), (length + 1_000, rest as usize + 1_000), (9 * MIB, window)] {
@@ -165,6 +167,20 @@ fn a_search_goes_to_the_end_of_the_file_and_stops_there() {
     assert_eq!(search(&file.file, length, seed(), length..length, 2).unwrap().written_end, length);
     assert_eq!(next_batch(&file.file, length, seed(), place(length - 8, 0)).unwrap(), None);
     assert_eq!(file.taken(), []);
+}
+
+/// What was never written is skipped, however much of it there is.
+#[test]
+fn a_search_reads_no_hole() {
+    let length = 4_000 * MIB;
+    let file = Read::of(empty(length));
+    put(&file.file, 3_000 * MIB, &batch(3, 0), &[]);
+    let found = search(&file.file, length, seed(), BLOCK_BYTES..length, 2).unwrap();
+    assert!(found.any_valid && found.written_end == 3_000 * MIB + BATCH_BYTES, "{found:?}");
+    assert_eq!(file.taken(), [(3_000 * MIB, WINDOW_BYTES as usize)]);
+    let after = Place { epoch: 3, ..place(BLOCK_BYTES - 8, 0) };
+    assert_eq!(next_batch(&file.file, length, seed(), after).unwrap(), None);
+    assert_eq!(file.taken(), [(3_000 * MIB, WINDOW_BYTES as usize)]);
 }
 
 #[test]

@@ -62,6 +62,33 @@ impl State {
         Ok(())
     }
 
+    /// Makes a file longer by a hole.
+    pub(in crate::sim) fn lengthen(&mut self, path: &Path, length: u64) -> io::Result<()> {
+        let slot = self.slot(&At::root(path))?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        let file = self.file_mut(node)?;
+        let mut image = file.contents.cache().clone();
+        image.set_length(length.max(image.length()));
+        file.contents = Contents::found(image);
+        Ok(())
+    }
+
+    /// Writes some bytes of a file.
+    pub(in crate::sim) fn patch(&mut self, path: &Path, position: u64, bytes: &[u8]) -> io::Result<()> {
+        let slot = self.slot(&At::root(path))?;
+        let node = self.names.get(&slot).ok_or(Errno::NOENT)?;
+        let file = self.file_mut(node)?;
+        let mut image = file.contents.cache().clone();
+        let end = position.saturating_add(bytes.len() as u64);
+        if end > image.length() {
+            return Err(Errno::INVAL.into());
+        }
+        image.write(position, bytes);
+        file.contents = Contents::found(image);
+        file.refresh_views(&(position..end));
+        Ok(())
+    }
+
     fn put_node(&mut self, slot: Slot, kind: impl FnOnce() -> NodeKind) -> NodeId {
         let node = self.names.get(&slot).unwrap_or_else(|| self.add(kind()));
         self.tell(&slot);

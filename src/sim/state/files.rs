@@ -77,6 +77,7 @@ impl State {
         if past_memory {
             contents.lose(position, &mut buffer[..read]);
         }
+        self.bytes_read += read as u64;
         Ok(read)
     }
 
@@ -123,6 +124,10 @@ impl State {
     pub(in crate::sim) fn stored_end(&self, node: NodeId) -> io::Result<u64> {
         let cache = self.file(node)?.contents.cache();
         Ok(cache.stored_end().min(cache.length()))
+    }
+
+    pub(in crate::sim) fn stored_from(&self, node: NodeId, from: u64) -> io::Result<u64> {
+        Ok(self.file(node)?.contents.cache().stored_from(from))
     }
 
     pub(in crate::sim) fn start_sync(&mut self, node: NodeId) -> Ticket {

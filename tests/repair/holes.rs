@@ -40,10 +40,16 @@ fn look(sample: &Sample, disk: &SimDisk, what: &str) -> bool {
     for partition in [0, 1] {
         let there = read(&engine, partition, what);
         assert_eq!(there.len(), sample.sent[&partition].len(), "{what}");
-        engine.partition(crate::support::TOPIC, partition).unwrap().append(&Record::new("goes on")).unwrap().wait().unwrap();
+        engine
+            .partition(crate::support::TOPIC, partition)
+            .unwrap()
+            .append(&Record::new("goes on"))
+            .unwrap()
+            .wait()
+            .unwrap();
     }
-    engine.close().unwrap();
-    open(disk, &sample.clock).unwrap().close().unwrap();
+    engine.close().unwrap_or_else(|error| panic!("{what}: {error}"));
+    open(disk, &sample.clock).unwrap().close().unwrap_or_else(|error| panic!("{what}, again: {error}"));
     found.is_sound()
 }
 

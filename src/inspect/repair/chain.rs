@@ -150,6 +150,15 @@ impl<'a> Build<'a> {
             let is_empty = part.end == file.base_offset
                 && (self.evidence > expected || next.is_some_and(|next| next.base_offset > expected));
             let reason = reason.or_else(|| is_empty.then(|| "nothing of it is left".to_owned()));
+            // Nothing is appended to a rewritten segment: the next one would bear the name of one that is empty.
+            let is_end = next.is_none() && part.end == file.base_offset && self.evidence <= expected;
+            if let Some(reason) = &reason
+                && is_end
+                && (before.is_some() || file.base_offset == 0)
+            {
+                self.gathered.drop_candidate(file, format!("it holds nothing, and {reason}"));
+                break;
+            }
             before = Some(match reason {
                 Some(reason) => self.rewrite(file, part, before, reason)?,
                 None => Before {

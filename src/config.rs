@@ -168,7 +168,9 @@ pub struct TopicConfig {
     pub partitions: u32,
     /// What a receipt waits for unless the send says otherwise. Default: [`Acks::Synced`].
     pub acks: Acks,
-    /// Size at which a segment is sealed and the next begun, 64 KiB to 2 GiB. Default: 256 MiB.
+    /// Size at which a segment is sealed and the next begun, 64 KiB to 2 GiB. With
+    /// [`retention_bytes`](TopicConfig::retention_bytes), a quarter of that (64 KiB or more) at the latest.
+    /// Default: 256 MiB.
     pub segment_bytes: u64,
     /// Age in milliseconds of a segment's oldest record at which the segment is sealed, also while nothing is
     /// appended; 1,000 or more. With [`retention_ms`](TopicConfig::retention_ms), a quarter of that at the latest.
@@ -181,8 +183,8 @@ pub struct TopicConfig {
     pub batch_bytes: u64,
     /// The largest record, in bytes as stored, 1 KiB to 512 MiB. Default: 1 MiB.
     pub max_message_bytes: u64,
-    /// Bytes of a partition above which its oldest segments are dropped; `None`: never. The segment that is written
-    /// stays, so a partition has up to this and one segment more. Default: `None`.
+    /// Bytes of a partition above which its oldest segments are dropped; `None`: never. The rest always has this many
+    /// bytes, so a partition keeps at most a quarter (or 64 KiB, or a batch) more. Default: `None`.
     pub retention_bytes: Option<u64>,
     /// Milliseconds since its last append after which a segment is dropped; `None`: never. By the wall clock at the
     /// append, not the records' own timestamps. A record goes when it is older than this, and at the latest when it
@@ -213,8 +215,12 @@ impl Default for TopicConfig {
     }
 }
 
-/// A segment is sealed after this part of `retention.ms`: records are kept at most so much longer.
+/// A segment is sealed after this part of `retention.ms`, and at this part of `retention.bytes`: at most so much more
+/// is kept.
 const RETENTION_PARTS: u64 = 4;
+
+/// The smallest size at which a segment is sealed.
+const SEGMENT_MIN_BYTES: u64 = 64 << 10;
 
 /// The most partitions a topic can have.
 pub(crate) const MAX_PARTITIONS: u32 = 100_000;
@@ -372,6 +378,13 @@ impl TopicConfig {
         self.segment_ms.into_iter().chain(by_retention).min()
     }
 
+    /// The size at which a segment is sealed: `segment_bytes`, and at the latest a part of `retention_bytes`, since only
+    /// whole segments are dropped.
+    pub(crate) fn sealed_at_bytes(&self) -> u64 {
+        let by_retention = self.retention_bytes.map_or(u64::MAX, |bytes| bytes / RETENTION_PARTS);
+        self.segment_bytes.min(by_retention.max(SEGMENT_MIN_BYTES))
+    }
+
     /// Whether anything is sealed or dropped without an append.
     pub(crate) fn has_limits(&self) -> bool {
         self.segment_ms.is_some() || self.retention_ms.is_some() || self.retention_bytes.is_some()
@@ -383,7 +396,7 @@ impl TopicConfig {
     /// `InvalidConfig`, with the first field that is out of its bounds.
     pub fn check(&self) -> Result<()> {
         within("partitions", u64::from(self.partitions), 1, u64::from(MAX_PARTITIONS))?;
-        within("segment.bytes", self.segment_bytes, 64 << 10, 2 << 30)?;
+        within("segment.bytes", self.segment_bytes, SEGMENT_MIN_BYTES, 2 << 30)?;
         within("segment.ms", self.segment_ms.unwrap_or(1_000), 1_000, u64::MAX)?;
         within("index.interval.bytes", self.index_interval_bytes, 4 << 10, 16 << 20)?;
         within("batch.bytes", self.batch_bytes, 1 << 10, 16 << 20)?;

@@ -27,7 +27,7 @@ use crate::topic::{Catalog, StickyPartitioner};
 pub(crate) struct Core {
     pub(crate) dir: PathBuf,
     pub(crate) env: Arc<Env>,
-    pub(super) catalog: Arc<Mutex<Catalog>>,
+    pub(crate) catalog: Arc<Mutex<Catalog>>,
     pub(super) background: Arc<Background>,
     pub(crate) groups: Arc<Groups>,
     pub(super) topics: RwLock<HashMap<String, Arc<Topic>>>,

@@ -338,8 +338,8 @@ impl PartitionWriter {
             return end + u64::from(draft.length) > segment.reserved_bytes();
         }
         let too_far = draft.end_offset() - segment.base_offset() > u64::from(u32::MAX);
-        let too_long = end + u64::from(draft.length)
-            > segment.reserved_bytes().min(self.partition.config().segment_bytes.max(BLOCK_BYTES));
+        let too_long =
+            end + u64::from(draft.length) > segment.reserved_bytes().min(self.partition.config().sealed_at_bytes());
         too_far || too_long || (pending.parts.is_empty() && self.partition.is_last_too_old(now.wall_ms))
     }
 

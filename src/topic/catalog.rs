@@ -40,6 +40,8 @@ pub(crate) struct Catalog {
     was_clean: bool,
     /// Size of the file at which compacting is considered again.
     compact_at: u64,
+    /// However small the file is.
+    compacts_early: bool,
 }
 
 impl Catalog {
@@ -50,7 +52,7 @@ impl Catalog {
         let body = encode(&entries);
         entries.iter().try_for_each(|entry| state.apply(entry)).map_err(refused)?;
         let log = KeyedLog::create(disk, dir, PREFIX, FileKind::Catalog, engine_id, 1, now_ms, &body, 2)?;
-        Ok(Catalog { log, state, was_clean: false, compact_at: COMPACT_BYTES })
+        Ok(Catalog { log, state, was_clean: false, compact_at: COMPACT_BYTES, compacts_early: false })
     }
 
     /// Opens the catalogue in `dir`, if there is one; says what was cut off its end.
@@ -65,7 +67,13 @@ impl Catalog {
         check_engine(&log, &state)?;
         // What was cut may have been the start of another life.
         let was_clean = state.is_clean() && cut.is_none();
-        Ok(Some((Catalog { log, state, was_clean, compact_at: COMPACT_BYTES }, cut)))
+        Ok(Some((Catalog { log, state, was_clean, compact_at: COMPACT_BYTES, compacts_early: false }, cut)))
+    }
+
+    /// Has the file compacted as soon as that halves its entries, however small it is.
+    #[cfg(feature = "sim")]
+    pub(crate) fn compact_early(&mut self) {
+        (self.compacts_early, self.compact_at) = (true, 0);
     }
 
     pub(crate) fn state(&self) -> &CatalogState {
@@ -244,7 +252,10 @@ impl Catalog {
         }
         let bodies = self.bodies();
         let live: u64 = bodies.iter().map(|(body, _)| (BATCH_HEADER_BYTES + body.len()) as u64).sum();
-        let limit = (2 * (BLOCK_BYTES + live)).max(COMPACT_BYTES);
+        let limit = match self.compacts_early {
+            true => BLOCK_BYTES + 2 * live,
+            false => (2 * (BLOCK_BYTES + live)).max(COMPACT_BYTES),
+        };
         if bytes <= limit {
             self.compact_at = limit;
             return Ok(());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::life::Broken;
 use super::model::{Commit, Commits, Log, Place, Topic, World};
-use super::step::RETENTION_MS;
+use super::step::{RETENTION_BYTES, RETENTION_MS};
 use crate::engine::{Engine, Partition};
 
 /// What may be found: at least `floor`, at most `ceiling`, the models before and after the step in
@@ -19,6 +19,9 @@ pub(super) struct Bounds<'a> {
     /// Records are looked up by offset and by time too.
     pub(super) lookups: bool,
 }
+
+/// A record's own header, its batch's, and its part of its file's: no more than a block and a half.
+const RECORD_MAX_OVERHEAD_BYTES: u64 = 6 << 10;
 
 impl Bounds<'_> {
     /// Compares, and gives the model to go on with from here.
@@ -107,7 +110,15 @@ impl Bounds<'_> {
         }
         let is_aged = |payload: &&super::model::Payload| self.now_ms - payload.sent_ms > RETENTION_MS as i64;
         let aged = sent.iter().take_while(is_aged).count();
-        let highest = most.start_asked.max(aged);
+        // What is kept has this many bytes; of each record only a part is known.
+        let mut bytes = RECORD_MAX_OVERHEAD_BYTES;
+        let kept = |payload: &&super::model::Payload| {
+            bytes += u64::from(payload.bytes) + RECORD_MAX_OVERHEAD_BYTES;
+            bytes < RETENTION_BYTES
+        };
+        let beyond = sent.len() - sent.iter().rev().take_while(kept).count();
+        let sized = beyond.saturating_sub(1);
+        let highest = most.start_asked.max(aged).max(sized);
         if start < floor.start || start > highest {
             let acknowledged = floor.start;
             return Err(format!("I8: it starts at {start}, acknowledged was {acknowledged}, asked for {highest}"));

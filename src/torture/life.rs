@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::check::Bounds;
 use super::model::{Commits, Log, Payload, Place, Topic, World};
-use super::step::{PARTITIONS, RETENTION_MS, SEGMENT_MS, Step};
+use super::step::{OVERFILL_BYTES, PARTITIONS, RETENTION_BYTES, RETENTION_MS, SEGMENT_MS, Step};
 use crate::clock::Clock;
 use crate::config::{Acks, TopicConfig, Writers};
 use crate::engine::{Engine, OffsetCommit, Partition, Record, ResetTo};
 use crate::error::{Error, ErrorKind};
+use crate::lock::lock;
 use crate::sim::{Operation, Repeat, SimClock, SimDisk};
 
 pub(super) const DIR: &str = "data";
@@ -40,6 +41,7 @@ pub(super) fn open(disk: &SimDisk, clock: &SimClock) -> crate::Result<Engine> {
         .seed(1)
         .open()?;
     engine.core.groups.offsets.compact_early();
+    lock(&engine.core.catalog).compact_early();
     Ok(engine)
 }
 
@@ -50,7 +52,13 @@ fn config(partitions: u32) -> TopicConfig {
         .index_interval_bytes(4 << 10)
         .segment_ms(Some(SEGMENT_MS))
         .retention_ms(Some(RETENTION_MS))
+        .retention_bytes(Some(RETENTION_BYTES))
 }
+
+/// How often the background work is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A segment is at most so long: its limit, and a batch that crossed it.
+const SEGMENT_MAX_BYTES: u64 = 2 * (64 << 10);
 
 /// The disk operation of a [`Step::Fail`].
 pub(super) fn operation(number: u8) -> Operation {
@@ -148,11 +156,24 @@ impl Life {
             Step::Reopen => return self.reopen(world),
             Step::Wait { ms } => {
                 self.clock.advance(Duration::from_millis(u64::from(ms)));
-                if let Ok(mut consumer) = self.engine.assign([(TOPIC, 0)]) {
-                    for _ in 0..3 {
-                        let polled = self.allow(consumer.poll(Duration::ZERO));
-                        polled.map_err(|broken| format!("polling: {broken}"))?;
-                    }
+                (0..3).try_for_each(|_| self.poll())?;
+            }
+            Step::Rest { ms } => {
+                // What was sent is written now, and old from now on.
+                (0..3).try_for_each(|_| self.poll())?;
+                self.clock.advance(Duration::from_millis(u64::from(ms)));
+                for _ in 0..4 {
+                    self.clock.advance(LOOK_EVERY);
+                    self.poll()?;
+                }
+                if !self.faults {
+                    self.limits_are_kept(world)?;
+                }
+            }
+            Step::Overfill { partition } => {
+                for bytes in OVERFILL_BYTES {
+                    drop(self.disk.take_crash_points());
+                    self.append(world, partition, 1, bytes, Acks::Synced, true)?;
                 }
             }
             Step::Fail { operation: number, passing, errno, forever } => {
@@ -162,7 +183,48 @@ impl Life {
             Step::Fill { bytes } => self.disk.set_capacity(self.disk.used_bytes() + u64::from(bytes)),
             Step::Mend => self.mend(),
         }
+        self.note_starts(world);
         Ok(true)
+    }
+
+    /// Does the next steps of the engine's work.
+    fn poll(&self) -> Result<(), Broken> {
+        if let Ok(mut consumer) = self.engine.assign([(TOPIC, 0)]) {
+            let polled = self.allow(consumer.poll(Duration::ZERO));
+            polled.map_err(|broken| format!("polling: {broken}"))?;
+        }
+        Ok(())
+    }
+
+    /// Where the logs start is durable before anybody sees it.
+    fn note_starts(&self, world: &mut World) {
+        for (name, topic) in &mut world.topics {
+            for (number, log) in topic.logs.iter_mut().enumerate() {
+                let Ok(partition) = self.engine.partition(name, number as u32) else { continue };
+                let start = partition.log_start_offset() as usize;
+                (log.start, log.start_asked) = (log.start.max(start), log.start_asked.max(start));
+            }
+        }
+    }
+
+    /// Nothing is left that is older or more than what the topics keep.
+    fn limits_are_kept(&self, world: &World) -> Result<(), Broken> {
+        let kept_ms = (RETENTION_MS + SEGMENT_MS) as i64 + 4 * LOOK_EVERY.as_millis() as i64;
+        let now_ms = self.clock.wall_ms();
+        for (name, topic) in &world.topics {
+            let Ok(described) = self.engine.describe_topic(name) else { continue };
+            for (found, log) in described.partitions.iter().zip(&topic.logs) {
+                let aged = log.sent.iter().take_while(|payload| now_ms - payload.sent_ms > kept_ms).count();
+                let (number, start) = (found.partition, found.log_start_offset);
+                if (start as usize) < aged {
+                    return Err(format!("L1: partition {number} of {name} starts at {start}, {aged} are too old"));
+                }
+                if found.bytes >= RETENTION_BYTES + SEGMENT_MAX_BYTES {
+                    return Err(format!("L1: partition {number} of {name} has {} bytes", found.bytes));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn mend(&self) {

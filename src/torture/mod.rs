@@ -24,6 +24,8 @@ mod model;
 mod report;
 mod shared;
 mod step;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -84,7 +84,7 @@ impl PartitionWriter {
             name: partition.topic.to_string(),
         };
         let length = BLOCK_BYTES + batch_bytes;
-        let reserved_bytes = partition.config().segment_bytes.max(length).next_multiple_of(BLOCK_BYTES);
+        let reserved_bytes = partition.config().sealed_at_bytes().max(length).next_multiple_of(BLOCK_BYTES);
         let ahead = lock(&partition.prepared).take();
         let prepared = match ahead {
             Some(prepared) => prepared,

@@ -9,7 +9,7 @@ use thalweg::{Acks, Builder, Engine, SyncMode, TopicConfig, Writers};
 use super::values::RecordSize;
 
 /// Bytes of a log that are kept in a run without end.
-pub(super) const KEPT_BYTES: u64 = 1 << 30;
+const KEPT_BYTES: u64 = 1 << 30;
 /// Partitions may each have a whole segment of the engine's default size up to so much together.
 const SEGMENTS_BYTES: u64 = 16 << 30;
 
@@ -84,14 +84,23 @@ impl Settings {
 
     /// A topic for a run that may have no end: what is older than the last gibibyte goes.
     pub(crate) fn topic(&self) -> TopicConfig {
-        let kept = (KEPT_BYTES / u64::from(self.partitions)).max(self.segment_bytes);
         TopicConfig::default()
             .partitions(self.partitions)
             .acks(self.acks)
             .segment_bytes(self.segment_bytes)
             .batch_bytes(self.batch_bytes)
             .max_message_bytes((1 << 20).max(2 * self.record.max as u64))
-            .retention_bytes((!self.verify).then_some(kept))
+            .retention_bytes((!self.verify).then_some(self.kept_bytes()))
+    }
+
+    /// What a partition keeps in a run without end.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        (KEPT_BYTES / u64::from(self.partitions)).max(self.segment_bytes)
+    }
+
+    /// The size at which the engine seals a segment: a quarter of what is kept, at the latest.
+    pub(crate) fn sealed_bytes(&self) -> u64 {
+        if self.verify { self.segment_bytes } else { self.segment_bytes.min((self.kept_bytes() / 4).max(64 << 10)) }
     }
 
     /// So many partitions; their segments become smaller if the disk would have to hold too much.

@@ -216,3 +216,17 @@ fn d4_after_a_half_done_write_a_segment_is_sealed_by_its_age_under_a_new_epoch()
     writing.write(10);
     assert_eq!((writing.bare.ends().0, writing.bare.partition.segment_count(), writing.whole()), (2, 2, 2));
 }
+
+/// Else a topic would keep many times its limit: only whole segments are dropped.
+#[test]
+fn a_segment_is_no_larger_than_a_quarter_of_the_bytes_that_are_kept() {
+    let topic = TopicConfig::default().retention_bytes(Some(1 << 20));
+    let mut writing = Writing::new(EngineConfig::default(), topic, 0);
+    writing.write(value_of_batch((256 << 10) - BLOCK_BYTES));
+    assert_eq!((writing.active().position, writing.bare.partition.segment_count()), (256 << 10, 1));
+    writing.write(10);
+    assert_eq!((writing.active().segment.base_offset(), writing.bare.partition.segment_count()), (1, 2));
+    assert_eq!(writing.active().segment.reserved_bytes(), 256 << 10);
+    let kept = |bytes| TopicConfig::default().retention_bytes(Some(bytes)).sealed_at_bytes();
+    assert_eq!([0, 256 << 10, 1 << 30, u64::MAX].map(kept), [64 << 10, 64 << 10, 256 << 20, 256 << 20]);
+}

@@ -20,7 +20,7 @@ use crate::bench::context::Bench;
 use crate::bench::figures::Run;
 use crate::bench::lanes::{self, CHUNK, Lane, Plan};
 use crate::bench::payload::Payloads;
-use crate::bench::settings::{KEPT_BYTES, Settings};
+use crate::bench::settings::Settings;
 use crate::failure::Failure;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -170,8 +170,8 @@ impl Writer {
     fn new(dir: &Path, settings: &Settings, number: usize, count: usize, empties: Arc<[Empties]>) -> Writer {
         let logs = (0..settings.partitions as usize).filter(|file| file % count == number);
         let logs = logs.map(|file| Log::new(dir.join(file.to_string()))).collect();
-        let kept_bytes = KEPT_BYTES / u64::from(settings.partitions);
-        let (segment_bytes, acks, pin) = (settings.segment_bytes, settings.acks, settings.pin);
+        let kept_bytes = settings.kept_bytes();
+        let (segment_bytes, acks, pin) = (settings.sealed_bytes(), settings.acks, settings.pin);
         Writer { segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
     }
 
@@ -220,7 +220,7 @@ impl Log {
         {
             syncs.start_one(&old);
             self.sealed.push((self.path.with_extension((self.next - 1).to_string()), self.position));
-            while self.sealed.iter().map(|sealed| sealed.1).sum::<u64>() > kept_bytes.max(segment_bytes) {
+            while self.sealed.iter().map(|sealed| sealed.1).sum::<u64>() > kept_bytes {
                 let (path, _) = self.sealed.remove(0);
                 std::fs::remove_file(path)?;
             }

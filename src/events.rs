@@ -182,8 +182,8 @@ pub type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Failure {
-    /// What failed: `"a partition"`, `"the catalogue"`, `"the offset log"`, `"the event listener"`, or the work
-    /// that an [`Event::Background`] names.
+    /// What failed: `"a partition"`, `"the catalogue"`, `"the offset log"`, `"the event listener"`,
+    /// `"a group's assignor"`, or the work that an [`Event::Background`] names.
     pub what: &'static str,
     /// Why, and where. The first cause if it has stopped, else the latest.
     pub error: Error,
@@ -226,6 +226,9 @@ impl Events {
     pub(crate) fn emit(&self, event: Event) {
         if let Event::Background { what, error } = &event {
             self.note(what, error);
+        }
+        if let Event::AssignorFailed { group, reason } = &event {
+            self.note("a group's assignor", &Error::invalid(format!("group {group:?}: {reason}")));
         }
         if let Some(listener) = &self.listener
             && let Err(error) = caught(|| listener(&event))

@@ -10,7 +10,6 @@ mod members;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use super::assignor::{Assignment, Assignor, MemberSubscription, Sticky, Subscrip
 use super::{Subscription, TopicPartition, TopicTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::TopicId;
+use crate::panics::caught;
 
 /// Members that are gone and may still ask why: the oldest are forgotten beyond this.
 const REMEMBERED: usize = 1_024;
@@ -348,19 +348,17 @@ impl Coordinator {
         if self.members.is_empty() {
             return Some(Assignment::new());
         }
-        let (assignment, failure) = match catch_unwind(AssertUnwindSafe(|| self.assignor.assign(input))) {
+        let (assignment, failure) = match caught(|| self.assignor.assign(input)) {
             Ok(assignment) => match input.check(&assignment) {
                 Ok(()) => return Some(assignment),
                 Err(error) => {
                     (Some(Sticky.assign(input)), format!("{error}; the assignment of the sticky assignor is used"))
                 }
             },
-            Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str);
-                let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(panicked) => {
                 let wait = (waited * 2).clamp(ASSIGN_AGAIN[0], ASSIGN_AGAIN[1]);
                 self.assign_again = Some((now.saturating_add(wait), wait));
-                (None, format!("it panicked ({said}); members keep their partitions until it is called again"))
+                (None, format!("{panicked}; members keep their partitions until it is called again"))
             }
         };
         effects.push(Effect::AssignorFailed(failure.clone()));

@@ -244,6 +244,9 @@ fn a_panic_in_an_assignor_reaches_nobody_and_is_told() {
     assert_eq!((group.state, group.members.len()), (GroupState::Preparing, 2));
     assert!(group.assignor_failure.as_ref().unwrap().contains("on purpose"), "{group:?}");
     assert!(world.told(|event| matches!(event, Event::AssignorFailed { group, reason } if group == "g" && reason.contains("on purpose"))) >= 4);
+    let failures = engine.failures();
+    let failure = failures.iter().find(|failure| failure.what == "a group's assignor").unwrap();
+    assert!(failure.error.to_string().contains("on purpose") && failure.count >= 4 && !failure.stopped, "{failure:?}");
     fragile.0.store(0, Ordering::SeqCst);
     for _ in 0..8 {
         world.pass(9);

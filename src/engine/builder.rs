@@ -160,7 +160,9 @@ impl Builder {
         self
     }
 
-    /// Opens the engine. Blocks while it recovers; there is no twin, since there are no threads of the engine's yet.
+    /// Opens the engine. Raises the process's limit of open files (`RLIMIT_NOFILE`) as far as its hard limit allows,
+    /// and uses up to three quarters of it: files of partitions that are not written to are closed for others.
+    /// Blocks while it recovers; there is no twin, since there are no threads of the engine's yet.
     ///
     /// # Errors
     /// `InvalidConfig`; `Locked` if another engine writes here; `NotThalweg` for a directory that
@@ -168,7 +170,7 @@ impl Builder {
     /// damaged partition doesn't keep the engine from opening: see [`Engine::recovery`].
     pub fn open(self) -> Result<Engine> {
         self.config.check()?;
-        let mut driver = None;
+        let (mut driver, mut descriptors) = (None, usize::MAX);
         let disk = match self.disk {
             Some(disk) => disk,
             None => {
@@ -176,6 +178,7 @@ impl Builder {
                     Error::new(ErrorKind::NotSupported { reason: format!("io_uring was asked for: {error}") })
                 })?;
                 driver = Some(real.report());
+                descriptors = crate::sys::descriptors::raise_limit();
                 Arc::new(real)
             }
         };
@@ -198,6 +201,7 @@ impl Builder {
             create: self.create,
             disk,
             driver,
+            descriptors,
         };
         super::open::open(options)
     }

@@ -169,7 +169,7 @@ fn assemble(
     epoch: u32,
     guard: Option<Box<dyn Send + Sync>>,
 ) -> Result<Arc<Core>> {
-    let Options { dir, config, clock, events, seed, read_only, disk, .. } = options;
+    let Options { dir, config, clock, events, seed, read_only, disk, descriptors, .. } = options;
     let is_there = |id| catalog.state().topic_by_id(id).is_some();
     let evidence = Evidence::new(disk.clone(), &dir, catalog.engine_id(), &noted, is_there);
     let catalog = Arc::new(Mutex::new(catalog));
@@ -182,7 +182,9 @@ fn assemble(
             Writers::Threads(count) => count,
             Writers::Inline => 1,
         };
-        loops = (0..count).map(|_| WriterLoop::new(disk.queue(), clock.clone())).collect();
+        // Half of the descriptors: a partition has two open for a moment, its segment and its directory.
+        let open_files = descriptors / 4 / count.max(1);
+        loops = (0..count).map(|_| WriterLoop::new(disk.queue(), clock.clone()).with_open_files(open_files)).collect();
         handles = loops.iter().map(WriterLoop::handle).collect();
         if config.writers == Writers::Inline
             && let Some(only) = loops.pop()
@@ -194,7 +196,8 @@ fn assemble(
     let failures = (disk.clone(), dir.clone());
     let env = Arc::new(Env {
         pool: Pool::new(config.buffer_bytes, config.write_bytes),
-        views: Views::new(MAPPED_SEGMENTS),
+        // A mapping holds the descriptor of its file.
+        views: Views::new(MAPPED_SEGMENTS.min(descriptors / 4)),
         chores: Chores::default(),
         drive,
         evidence,

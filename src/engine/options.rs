@@ -19,4 +19,6 @@ pub(crate) struct Options {
     pub(crate) create: bool,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) driver: Option<QueueReport>,
+    /// Files that the process may have open.
+    pub(crate) descriptors: usize,
 }

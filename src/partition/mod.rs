@@ -14,6 +14,7 @@ mod gather;
 mod inbox;
 mod intake;
 mod names;
+mod open_files;
 mod pool;
 mod progress;
 mod reader;

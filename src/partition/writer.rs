@@ -5,6 +5,7 @@
 //! half-done write may have left are never written over: the partition goes on in a new segment,
 //! under a new epoch.
 
+mod rest;
 mod roll;
 mod sync;
 #[cfg(all(test, feature = "sim"))]
@@ -26,6 +27,7 @@ use crate::lock::lock;
 use crate::segment::{Place, Segment};
 use crate::teeth::bites;
 
+use rest::check_reopened;
 pub(crate) use roll::{NEXT_NAME, PREPARED_NAME, prepare_next, previous_of};
 use sync::Job;
 
@@ -69,6 +71,8 @@ struct Active {
     step_bytes: u64,
     began: Duration,
     prepare_asked: bool,
+    /// Its file was closed, and is opened again when it is needed.
+    rested: bool,
 }
 
 impl Active {
@@ -168,6 +172,7 @@ impl PartitionWriter {
                 step_bytes: FIRST_STEP_BYTES,
                 began: now,
                 prepare_asked: false,
+                rested: false,
             }),
             previous: start.previous,
             woke_reader: false,
@@ -404,7 +409,9 @@ impl PartitionWriter {
         let Some(active) = &mut self.active else { return Err(Error::invalid("no segment is open")) };
         if active.file.is_none() {
             let opened = self.partition.env.disk.open(active.segment.path(), Access::Write);
-            active.file = Some(opened.map_err(|error| Error::io(error).at_path(active.segment.path()))?);
+            let file = opened.map_err(|error| Error::io(error).at_path(active.segment.path()))?;
+            check_reopened(active, &*file)?;
+            active.file = Some(file);
         }
         match &active.file {
             Some(file) => Ok(file.clone()),
@@ -493,9 +500,12 @@ impl PartitionWriter {
     /// needed to open again, so errors don't matter.
     fn leave_tidy(&self) {
         let Some(active) = &self.active else { return };
-        let Some(file) = &active.file else { return };
-        if active.allocated > active.position {
-            let _ = file.give_back(active.position);
+        match &active.file {
+            Some(file) if active.allocated > active.position => drop(file.give_back(active.position)),
+            Some(_) => {}
+            // Nothing was written in this life, or its room was given back before.
+            None if !active.rested => return,
+            None => {}
         }
         if active.position == BLOCK_BYTES {
             return;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::PartitionWriter;
 use super::inbox::{Command, Inbox, WriterHandle};
+use super::open_files::OpenFiles;
 use super::writer::Now;
 use crate::clock::Clock;
 use crate::disk::{Finished, Queue};
@@ -34,6 +35,7 @@ pub(crate) struct WriterLoop {
     last_visited: (usize, u32),
     /// Partitions with a sync under way in the queue.
     syncing: usize,
+    files: OpenFiles,
     stopping: bool,
     /// It waits for others to come, for the one partition that has something to do.
     pub(super) gathers: bool,
@@ -45,6 +47,9 @@ pub(crate) struct WriterLoop {
 
 /// After so many visits to one partition in a row it counts as the only one with work.
 const ALONE_AFTER: u32 = 8;
+
+/// How many partitions are looked at for files to be closed, at a time.
+const LOOKED_AT: usize = 32;
 
 impl WriterLoop {
     pub(crate) fn new(queue: Box<dyn Queue>, clock: Arc<dyn Clock>) -> WriterLoop {
@@ -59,11 +64,18 @@ impl WriterLoop {
             finished: Vec::new(),
             last_visited: (0, 0),
             syncing: 0,
+            files: OpenFiles::new(usize::MAX),
             stopping: false,
             gathers: false,
             woke_reader: false,
             planned: None,
         }
+    }
+
+    /// How many of its partitions may have files open at a time, at least one.
+    pub(crate) fn with_open_files(mut self, most: usize) -> WriterLoop {
+        self.files = OpenFiles::new(most.max(1));
+        self
     }
 
     /// Ends [`sleep`](WriterLoop::sleep), from any thread.
@@ -100,6 +112,9 @@ impl WriterLoop {
             self.visit(slot, now);
         }
         self.finished = finished;
+        if worked {
+            self.let_in(now);
+        }
         while let Some(command) = self.inbox.next_command() {
             worked = true;
             self.obey(command, now);
@@ -132,7 +147,47 @@ impl WriterLoop {
         slots
     }
 
+    /// Visits those that wait for others' files to be closed, as long as there is room.
+    fn let_in(&mut self, now: Now) {
+        while self.files.has_waiting()
+            && (!self.files.is_full() || self.make_room())
+            && let Some(slot) = self.files.next_waiting()
+        {
+            self.visit(slot, now);
+        }
+    }
+
+    /// Closes files of partitions that have nothing to do; whether there is room then. Where there are none, others
+    /// are synced, to be closed when that is done.
+    fn make_room(&mut self) -> bool {
+        let mut room = false;
+        for _ in 0..self.files.count().min(LOOKED_AT) {
+            let Some(slot) = self.files.take_oldest() else { break };
+            let Some(Some(writer)) = self.slots.get_mut(slot) else {
+                room = true;
+                continue;
+            };
+            if writer.rest() {
+                room = true;
+                continue;
+            }
+            let was_syncing = writer.is_syncing();
+            if !room {
+                writer.sync_to_rest(&mut *self.queue);
+            }
+            self.syncing += usize::from(!was_syncing && writer.is_syncing());
+            self.files.note(slot, writer.holds_files());
+        }
+        // With nothing under way nobody would come back to it.
+        room || self.syncing == 0
+    }
+
     fn visit(&mut self, slot: usize, now: Now) {
+        let wants_files = || self.slots.get(slot).and_then(Option::as_ref).is_some_and(|writer| writer.wants_files());
+        if self.files.is_full() && wants_files() && !self.make_room() {
+            self.files.wait(slot);
+            return;
+        }
         let alone = self.is_alone(slot);
         let Some(Some(writer)) = self.slots.get_mut(slot) else { return };
         if alone && self.inbox.thread.get().is_some() && writer.is_gathering(now.monotonic) {
@@ -146,6 +201,7 @@ impl WriterLoop {
         }
         self.syncing += usize::from(!was_syncing && writer.is_syncing());
         self.woke_reader |= std::mem::take(&mut writer.woke_reader);
+        self.files.note(slot, writer.holds_files());
         if writer.is_done() {
             self.slots[slot] = None;
         } else if !self.timed[slot]
@@ -251,6 +307,9 @@ impl WriterLoop {
             }
         }
         self.syncing = 0;
+        while let Some(slot) = self.files.next_waiting() {
+            self.busy.push_back(slot);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! must keep is said at the item. Knows nothing of the rest of the crate.
 
 pub(crate) mod affinity;
+pub(crate) mod descriptors;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) mod direct;
 pub(crate) mod map;

@@ -9,6 +9,7 @@ mod bench;
 mod closed_stdout;
 mod damage;
 mod demo;
+mod descriptors;
 mod foreign_text;
 mod group_consume;
 mod group_plan;

@@ -112,6 +112,7 @@ impl PartitionWriter {
             step_bytes,
             began: now.monotonic,
             prepare_asked: false,
+            rested: false,
         };
         if let Some(old) = self.active.replace(next) {
             old.segment.seal(base_offset);

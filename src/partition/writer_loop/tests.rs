@@ -8,7 +8,7 @@ use crate::lock::{Mutex, Parker, lock};
 use crate::partition::ReadySet;
 use crate::partition::tests::Sleeps;
 use crate::partition::tests::bare::Bare;
-use crate::sim::{SimClock, SimDisk};
+use crate::sim::{CrashPolicy, SimClock, SimDisk};
 
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 
@@ -264,4 +264,90 @@ fn it_knows_that_a_reader_slept_and_was_woken() {
         write(&mut writers, &bare, 0, false);
         assert_eq!(std::mem::take(&mut writers.woke_reader), sleeps);
     }
+}
+
+/// A queue for files of several disks: a sync is done when it is started, and told later.
+#[derive(Default)]
+struct ToldLater(Vec<Finished>);
+
+impl Queue for ToldLater {
+    fn start(&mut self, token: u64, file: &Arc<dyn File>) {
+        self.0.push(Finished { token, result: file.sync() });
+    }
+
+    fn finished(&mut self, into: &mut Vec<Finished>) {
+        into.append(&mut self.0);
+    }
+
+    fn sleep(&mut self, _timeout: Option<Duration>) {}
+
+    fn waker(&self) -> Waker {
+        Waker::noop().clone()
+    }
+}
+
+/// Six partitions, of which two may have files open. None waits for ever, none is closed with records that are not
+/// durable, and what was closed is opened again.
+#[test]
+fn partitions_are_closed_for_others_once_they_are_durable() {
+    let bares: Vec<Bare> = (0..6).map(|_| bare()).collect();
+    let mut writers = WriterLoop::new(Box::<ToldLater>::default(), Arc::new(bares[0].clock.clone())).with_open_files(2);
+    for (slot, bare) in bares.iter().enumerate() {
+        writers.handle().send(Command::Add(slot, Box::new(bare.writer(slot))));
+    }
+    for round in 1..=3 {
+        for (slot, bare) in bares.iter().enumerate() {
+            bare.send(10, false);
+            writers.handle().ready(slot);
+        }
+        while bares.iter().any(|bare| bare.ends().0 < round) {
+            writers.turn();
+            let open = |writer: &&Box<PartitionWriter>| writer.holds_files();
+            assert!(writers.slots.iter().flatten().filter(open).count() <= 2);
+            for (writer, bare) in writers.slots.iter().flatten().zip(&bares) {
+                let (written, durable) = bare.ends();
+                assert!(writer.holds_files() || written == durable, "closed at {durable} of {written}");
+            }
+        }
+    }
+    assert!(!writers.files.has_waiting());
+    // What it gave back when it was closed doesn't count: all is there after a crash.
+    for bare in &bares {
+        bare.send(10, true);
+    }
+    (0..6).for_each(|slot| writers.handle().ready(slot));
+    while bares.iter().any(|bare| bare.ends() != (4, 4)) {
+        writers.turn();
+    }
+    for bare in &bares {
+        assert_eq!(bare.after(CrashPolicy::PowerLoss).ends().0, 4);
+    }
+}
+
+/// A file that takes the name of one that was closed is not written to.
+#[test]
+fn a_file_that_was_closed_is_known_when_it_is_opened_again() {
+    let (first, second) = (bare(), bare());
+    let mut writers = WriterLoop::new(Box::<ToldLater>::default(), Arc::new(first.clock.clone())).with_open_files(1);
+    for (slot, bare) in [&first, &second].into_iter().enumerate() {
+        writers.handle().send(Command::Add(slot, Box::new(bare.writer(slot))));
+    }
+    let write = |writers: &mut WriterLoop, slot, bare: &Bare| {
+        let offset = bare.send(10, true);
+        writers.handle().ready(slot);
+        while bare.ends().1 <= offset && !bare.partition.progress.is_failed() {
+            writers.turn();
+        }
+        bare.partition.progress.is_failed()
+    };
+    assert!(!write(&mut writers, 0, &first) && !write(&mut writers, 1, &second) && !write(&mut writers, 0, &first));
+    // The first is open, the second's file is another's now.
+    let path = second.partition.dir.join("00000000000000000000.log");
+    second.disk.unlink(&path).unwrap();
+    let other = second.disk.create(&path).unwrap();
+    other.write_at(&[std::io::IoSlice::new(&[7; 8192])], 0).unwrap();
+    assert!(write(&mut writers, 1, &second), "it wrote to another file");
+    let mut block = [0; 8192];
+    other.read_at(&mut block, 0).unwrap();
+    assert_eq!(block, [7; 8192]);
 }

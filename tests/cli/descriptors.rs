@@ -1,0 +1,56 @@
+//! More partitions than the process may have files open: all are written, and found whole.
+//!
+//! A shell lowers the limit before it becomes the command.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::support::{Place, Ran, run};
+
+/// The command with at most so many descriptors; `-S`: a soft limit, which it may raise.
+fn limited(place: &Place, limit: &str, args: &[&str], stdin: &[u8]) -> Ran {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit {limit}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_thalweg"), "--dir"]);
+    shell.arg(place.path()).args(args).env_remove("CARGO").env_remove("THALWEG_DIR");
+    run(shell, stdin)
+}
+
+#[test]
+fn every_partition_is_written_with_few_descriptors() {
+    for limit in ["-n 128", "-S -n 64"] {
+        let place = Place::with_topic("t", 500);
+        let lines: Vec<_> = (0..4_000).map(|number| format!("{number}:value {number}")).collect();
+        for half in lines.chunks(2_000) {
+            let input = half.join("\n") + "\n";
+            let args = ["produce", "t", "--key-separator", ":", "--json", "--acks", "written"];
+            let ran = limited(&place, limit, &args, input.as_bytes()).succeeded();
+            assert_eq!(ran.json_lines().len(), 2_000, "{limit}");
+        }
+        let ran = place.run(&["consume", "t", "--json"]).succeeded();
+        let records = ran.json_lines();
+        let found: BTreeSet<_> = records
+            .iter()
+            .map(|record| format!("{}:{}", record["key"].as_str().unwrap(), record["value"].as_str().unwrap()))
+            .collect();
+        assert_eq!(found, lines.into_iter().collect(), "{limit}");
+        let partitions: BTreeSet<_> = records.iter().map(|record| record["partition"].as_u64()).collect();
+        assert!(partitions.len() > 490, "{} partitions", partitions.len());
+        limited(&place, limit, &["verify"], b"").succeeded();
+    }
+}
+
+/// After a kill, each partition's tail is synced anew by the next life: that takes no more files either.
+#[test]
+fn every_tail_is_synced_with_few_descriptors() {
+    let place = Place::with_topic("t", 300);
+    let mut produce = place.start(&["produce", "t", "--key-separator", ":", "--json", "--acks", "written"]);
+    let input: String = (0..2_000).map(|number| format!("{number}:value {number}\n")).collect();
+    produce.write(input.as_bytes());
+    (0..2_000).for_each(|_| drop(produce.line()));
+    produce.kill();
+    produce.finish();
+    let more = limited(&place, "-n 128", &["produce", "t", "--acks", "synced"], b"one more\n").succeeded();
+    assert!(!more.stderr.contains("warning"), "{more:?}");
+    assert_eq!(place.run(&["consume", "t"]).succeeded().text().lines().count(), 2_001);
+    limited(&place, "-n 128", &["verify"], b"").succeeded();
+}

@@ -123,7 +123,9 @@ pub enum ErrorKind {
         holder: String,
     },
     /// The directory holds something else than a thalweg log.
-    #[error("this is not a thalweg data directory: {reason}; choose an empty or new directory")]
+    #[error(
+        "this is not a thalweg data directory: {reason}; name another, or open a new or empty one for writing to begin a log"
+    )]
     NotThalweg {
         /// What was found.
         reason: String,

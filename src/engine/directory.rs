@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::offsets::Offsets;
 use crate::partition::{EVIDENCE_NAME, SET_ASIDE};
+use crate::text::rfc3339;
 use crate::topic::{Catalog, DELETED_PREFIX};
 
 pub(crate) const TOPICS_NAME: &str = "topics";
@@ -152,7 +153,7 @@ pub(super) fn not_thalweg(dir: &Path, reason: &str) -> Error {
 pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path, before: &str) -> Result<Box<dyn Send + Sync>> {
     let path = dir.join(LOCK_NAME);
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let holder = format!("{before}pid {}, host {host}, since {} ms after 1970", std::process::id(), precise_wall_ms());
+    let holder = format!("{before}pid {}, host {host}, since {}", std::process::id(), rfc3339(precise_wall_ms()));
     match disk.lock(&path, &holder).map_err(|error| Error::io(error).at_path(&path))? {
         Locked::Ours(guard) => Ok(guard),
         Locked::Held(holder) => Err(Error::new(ErrorKind::Locked { holder }).at_path(dir)),

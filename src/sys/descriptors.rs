@@ -20,7 +20,7 @@ mod tests {
     fn the_soft_limit_becomes_the_hard_one() {
         let before = getrlimit(Resource::Nofile);
         let lower = before.maximum.map_or(1 << 16, |hard| hard - 1);
-        setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..before.clone() }).unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(lower), ..before }).unwrap();
         assert_eq!(raise_limit(), before.maximum.map_or(usize::MAX, |hard| hard as usize));
         assert_eq!(getrlimit(Resource::Nofile).current, before.maximum);
     }

@@ -18,6 +18,9 @@ fn readers_work_beside_a_writer() {
     assert_eq!((&verified["sound"], &verified["records"]), (&json!(true), &json!(1)));
     let holder = verified["live_writer"].as_str().unwrap();
     assert!(holder.contains(&format!("pid {}", writer.pid())), "{holder}");
+    // A time that people can read: `since 2026-11-30T09:46:25.818Z`.
+    let since = holder.split("since ").nth(1).unwrap();
+    assert!(since.len() == 24 && since.starts_with("20") && since.ends_with('Z'), "{holder}");
     let segment = place.segment("t", 0);
     let dumped = place.run(&["dump", segment.to_str().unwrap(), "--records", "--json"]).succeeded().json_lines();
     assert!(dumped.iter().any(|line| line["value"] == "one"), "{dumped:?}");

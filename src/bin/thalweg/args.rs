@@ -261,9 +261,9 @@ pub(crate) struct RepairArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DumpArgs {
-    /// The file, damaged or not
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The files, damaged or not
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
     /// Show the records of each batch of a segment too
     #[arg(long)]
     pub(crate) records: bool,

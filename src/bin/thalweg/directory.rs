@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use thalweg::{Engine, Error, ErrorKind, Event};
+use thalweg::{Engine, EngineConfig, Error, ErrorKind, Event};
 
 use crate::failure::Failure;
 use crate::output::tell;
 
 /// The data directory unless told otherwise.
 pub(crate) const DEFAULT_DIR: &str = "./thalweg-data";
+
+/// What a batch takes besides the bytes of its record, at most.
+const BATCH_HEADER_BYTES_MAX: usize = 4096;
 
 /// Where the data is.
 #[derive(Debug)]
@@ -33,6 +36,19 @@ impl Directory {
     /// Opens it to write; there must be one.
     pub(crate) fn open_to_write(&self) -> Result<Engine, Failure> {
         self.checked(Engine::builder(&self.path).create(false).on_event(report).open())
+    }
+
+    /// Opens it to write records of this topic, however large it allows them to be.
+    pub(crate) fn open_to_produce(&self, topic: &str) -> Result<Engine, Failure> {
+        let looking = self.checked(Engine::builder(&self.path).read_only().open())?;
+        // One that doesn't exist, the next open says.
+        let largest = looking.describe_topic(topic).map_or(0, |topic| topic.config.max_message_bytes);
+        drop(looking);
+        let defaults = EngineConfig::default();
+        // A batch has a header besides its record.
+        let batch_bytes = defaults.max_batch_bytes.max(usize::try_from(largest).unwrap_or(0) + BATCH_HEADER_BYTES_MAX);
+        let builder = Engine::builder(&self.path).create(false).on_event(report).max_batch_bytes(batch_bytes);
+        self.checked(builder.buffer_bytes(defaults.buffer_bytes.max(2 * batch_bytes)).open())
     }
 
     /// Opens it to write; makes it if it is absent or empty.

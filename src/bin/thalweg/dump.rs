@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use thalweg::inspect::{
@@ -21,13 +22,17 @@ use crate::output;
 const SHOWN_BYTES: usize = 160;
 
 pub(crate) fn run(json: bool, args: &DumpArgs) -> Result<(), Failure> {
-    let segment = args.file.extension().is_some_and(|extension| extension == "log");
-    let options = DumpOptions::default().contents(args.records || !segment);
+    args.files.iter().try_for_each(|file| dump(json, file, args.records))
+}
+
+fn dump(json: bool, file: &Path, records: bool) -> Result<(), Failure> {
+    let segment = file.extension().is_some_and(|extension| extension == "log");
+    let options = DumpOptions::default().contents(records || !segment);
     let mut out = output::stdout()?;
     let mut text = Text { heading: None };
     let mut lines = Json { records: JsonRecords::default() };
     let mut result = Ok(());
-    let dumped = inspect::dump(&args.file, options, &mut |dumped| {
+    let dumped = inspect::dump(file, options, &mut |dumped| {
         let shown = if json { lines.show(&mut out, &dumped) } else { text.print(&mut out, &dumped) };
         match shown {
             Ok(()) => ControlFlow::Continue(()),
@@ -41,7 +46,7 @@ pub(crate) fn run(json: bool, args: &DumpArgs) -> Result<(), Failure> {
     let flushed = out.flush().map_err(Failure::stdout);
     result.and(flushed).and(dumped.map_err(|error| match error.io_error() {
         Some(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            Failure::new(format!("there is no file {}", args.file.display()))
+            Failure::new(format!("there is no file {}", file.display()))
         }
         _ => error.into(),
     }))

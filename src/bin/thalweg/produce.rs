@@ -18,7 +18,7 @@ use crate::output::{self, tell};
 use crate::progress::Progress;
 
 pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Result<(), Failure> {
-    let engine = directory.open_to_write()?;
+    let engine = directory.open_to_produce(&args.topic)?;
     let producer = engine.producer_for(&args.topic).map_err(|error| directory.explain(&engine, error))?;
     if let Some(partition) = args.partition {
         engine.partition(&args.topic, partition)?;

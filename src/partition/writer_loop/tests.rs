@@ -302,8 +302,7 @@ fn partitions_are_closed_for_others_once_they_are_durable() {
         }
         while bares.iter().any(|bare| bare.ends().0 < round) {
             writers.turn();
-            let open = |writer: &&Box<PartitionWriter>| writer.holds_files();
-            assert!(writers.slots.iter().flatten().filter(open).count() <= 2);
+            assert!(writers.slots.iter().flatten().filter(|writer| writer.holds_files()).count() <= 2);
             for (writer, bare) in writers.slots.iter().flatten().zip(&bares) {
                 let (written, durable) = bare.ends();
                 assert!(writer.holds_files() || written == durable, "closed at {durable} of {written}");

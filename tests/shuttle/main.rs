@@ -204,3 +204,52 @@ fn who_waits_alone_does_the_work_while_another_comes() {
         engine.close().unwrap();
     });
 }
+
+/// Tasks that wait for a writer's thread and for calls on the engine's own threads, beside futures that are polled once
+/// and dropped: each that is awaited ends, while the engine closes too.
+#[test]
+fn tasks_are_woken_by_writers_and_by_calls() {
+    explore(|| {
+        let engine = open(&SimDisk::new());
+        engine.create_topic("t", small()).unwrap();
+        let sender = engine.clone();
+        let sends = thread::spawn(move || {
+            let partition = sender.partition("t", 0).unwrap();
+            shuttle::future::block_on(async move {
+                let receipt = partition.append_async(&Record::new("first")).await.unwrap();
+                assert_eq!(receipt.await.unwrap().offset, 0);
+                let _ = partition.append_async(&Record::new("second").acks(Acks::Written)).await.unwrap();
+                partition.durable(2).await.unwrap();
+            });
+        });
+        let maker = engine.clone();
+        let makes = thread::spawn(move || {
+            for name in ["a", "b"] {
+                let mut dropped = maker.create_topic_async(&format!("{name}-dropped"), small());
+                let _ = std::pin::Pin::new(&mut dropped)
+                    .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+                drop(dropped);
+                shuttle::future::block_on(maker.create_topic_async(name, small())).unwrap();
+            }
+        });
+        let mut consumer = engine.consumer("g").subscribe(["t"]).start().unwrap();
+        shuttle::future::block_on(async {
+            let mut read = 0;
+            while read < 2 {
+                read += consumer
+                    .next_batches()
+                    .await
+                    .unwrap()
+                    .batches()
+                    .iter()
+                    .map(|batch| batch.iter().count())
+                    .sum::<usize>();
+            }
+            consumer.commit_async().unwrap().await.unwrap();
+        });
+        drop(consumer);
+        sends.join().unwrap();
+        makes.join().unwrap();
+        shuttle::future::block_on(engine.close_async()).unwrap();
+    });
+}

@@ -260,10 +260,8 @@ impl Core {
             match catalog.put_clean(self.groups.offsets.durable_end(), self.env.clock.wall_ms()) {
                 Ok(()) => {
                     let end = catalog.end_position();
-                    // What it says of a damaged partition stands nowhere else.
-                    if topics.iter().flat_map(|topic| &topic.partitions).all(|it| it.damage().is_none()) {
-                        self.env.evidence.remove();
-                    }
+                    // All that it says stands in the catalogue: with damage, closing fails.
+                    self.env.evidence.remove();
                     // A note for `verify`, which does without.
                     let _ = lock_file::note_closed(&*self.env.disk, &self.dir, catalog.path(), end);
                 }

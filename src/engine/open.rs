@@ -69,14 +69,15 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
     }
     check_catalog_is_whole(&options, &mut catalog)?;
     let access = if options.read_only { Access::Read } else { Access::Write };
-    let (known_epoch, proven) = (catalog.state().epoch(), catalog.state().offsets_end());
+    // Before any log is read: beside a live writer these may only be newer.
+    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
+    let proven = catalog.state().offsets_end().max(noted.offset_log());
+    let known_epoch = catalog.state().epoch();
     let (offsets, offsets_cut) =
         Offsets::open(options.disk.clone(), &dir, catalog.engine_id(), known_epoch, access, proven)?;
     let clean = catalog.was_clean();
     let recovery = Recovery { clean, sync_failed: matches!(left, Left::SyncFailed), ..Recovery::none() };
     let mut opening = Opening { recovery, ..Opening::none() };
-    // Before any segment is read: beside a live writer these may only be newer.
-    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
     let epoch = if options.read_only {
         known_epoch
     } else {
@@ -171,7 +172,8 @@ fn assemble(
 ) -> Result<Arc<Core>> {
     let Options { dir, config, clock, events, seed, read_only, disk, descriptors, .. } = options;
     let is_there = |id| catalog.state().topic_by_id(id).is_some();
-    let evidence = Evidence::new(disk.clone(), &dir, catalog.engine_id(), &noted, is_there);
+    let evidence = Arc::new(Evidence::new(disk.clone(), &dir, catalog.engine_id(), &noted, is_there));
+    offsets.note_syncs(evidence.clone());
     let catalog = Arc::new(Mutex::new(catalog));
     let mut loops = Vec::new();
     let mut drive = Drive::Threads;

@@ -127,7 +127,11 @@ impl Check<'_> {
         engine_id: Option<EngineId>,
         catalog: Option<&CatalogState>,
     ) -> Result<()> {
-        let proven = catalog.map_or(0, CatalogState::offsets_end);
+        let noted = match engine_id {
+            Some(engine_id) => Noted::read(&*self.disk, self.dir, engine_id)?.offset_log(),
+            None => 0,
+        };
+        let proven = catalog.map_or(0, CatalogState::offsets_end).max(noted);
         if !root.iter().any(|entry| number_of(&entry.name, "offsets").is_some()) {
             if proven > 0 {
                 let reason = format!("the offset log is missing, though it had {proven} entries");

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::format::GroupSnapshot;
 use crate::ids::{EngineId, TopicId};
 use crate::keyed::Cut;
-use crate::lock::{Mutex, lock};
+use crate::lock::{Mutex, OnceLock, lock};
+use crate::partition::Evidence;
 
 use super::log::{LogFile, OffsetLog};
 use super::salvage::OffsetDamage;
@@ -28,6 +29,8 @@ pub(crate) struct Offsets {
     pub(super) log: Mutex<OffsetLog>,
     /// Held while the disk syncs; taken before `log`, never while holding it.
     turn: Mutex<()>,
+    /// Where each sync is noted.
+    evidence: OnceLock<Arc<Evidence>>,
 }
 
 impl Offsets {
@@ -47,7 +50,7 @@ impl Offsets {
         proven: u64,
     ) -> Result<(Offsets, Option<Cut>)> {
         let (log, cut) = OffsetLog::open(disk, dir, engine_id, epoch, access, proven)?;
-        Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()) }, cut))
+        Ok((Offsets { log: Mutex::new(log), turn: Mutex::new(()), evidence: OnceLock::new() }, cut))
     }
 
     /// The epoch that batches carry from now on: higher than in any earlier life.
@@ -58,6 +61,11 @@ impl Offsets {
     /// The newest epoch that the file speaks of, and its path; `None` if there is no file.
     pub(crate) fn newest_epoch(&self) -> Option<(PathBuf, u32)> {
         lock(&self.log).newest_epoch()
+    }
+
+    /// Notes each sync there from now on.
+    pub(crate) fn note_syncs(&self, evidence: Arc<Evidence>) {
+        let _ = self.evidence.set(evidence);
     }
 
     /// Has the log compacted as soon as that halves it, however small it is.
@@ -151,7 +159,15 @@ impl Offsets {
         let _turn = lock(&self.turn);
         let Some(syncing) = lock(&self.log).start_sync(ticket)? else { return Ok(()) };
         let result = syncing.run();
-        lock(&self.log).finish_sync(&syncing, result, ticket)
+        let mut log = lock(&self.log);
+        let finished = log.finish_sync(&syncing, result, ticket);
+        if let Some(evidence) = self.evidence.get()
+            && finished.is_ok()
+        {
+            // Before anybody is told.
+            evidence.note_offset_log(log.durable_end());
+        }
+        finished
     }
 
     /// [`sync_to`](Offsets::sync_to) for all that was written.

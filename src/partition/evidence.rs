@@ -29,6 +29,9 @@ const NOTES_MAX: u64 = 1 << 20;
 /// Which partition a note is about.
 type Key = (TopicId, u32);
 
+/// What stands in place of a partition in the note about the offset log: there are never so many.
+const OFFSET_LOG: Key = (TopicId(u32::MAX), u32::MAX);
+
 /// What is noted of a partition, and where in the file.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -93,6 +96,11 @@ impl Noted {
         Ok(noted)
     }
 
+    /// Entries of the offset log below this were durable; 0 if nothing is noted.
+    pub(crate) fn offset_log(&self) -> u64 {
+        self.of(OFFSET_LOG.0, OFFSET_LOG.1).durable_offset
+    }
+
     /// What is noted of this partition.
     pub(crate) fn of(&self, topic_id: TopicId, partition: u32) -> NotedOf {
         let note = self.notes.get(&(topic_id, partition)).map(|place| place.note);
@@ -134,7 +142,7 @@ impl Evidence {
         let mut inner = Inner::default();
         for (&key, &place) in &noted.notes {
             inner.end = inner.end.max(place.position + Note::BYTES);
-            if is_there(key.0) {
+            if key == OFFSET_LOG || is_there(key.0) {
                 inner.places.insert(key, place);
             } else {
                 inner.free.push(place.position);
@@ -146,12 +154,19 @@ impl Evidence {
     /// Notes that everything below `durable_offset` is durable. Without the note the log is as sound, and its last
     /// sync has no evidence: an error is nobody's.
     pub(crate) fn note(&self, log: &LogId, durable_offset: u64) {
-        let _ = lock(&self.inner).note(self, log, |note| note.durable_offset = durable_offset);
+        let key = (log.topic_id, log.partition);
+        let _ = lock(&self.inner).note(self, key, |note| note.durable_offset = durable_offset);
+    }
+
+    /// The same for the entries of the offset log.
+    pub(crate) fn note_offset_log(&self, durable_end: u64) {
+        let _ = lock(&self.inner).note(self, OFFSET_LOG, |note| note.durable_offset = durable_end);
     }
 
     /// Notes where a reader met damage, so that the next opening looks there; `None`: it looked, and there is none.
     pub(crate) fn note_damage(&self, log: &LogId, damaged_at: Option<u64>) {
-        let _ = lock(&self.inner).note(self, log, |note| note.damaged_at = damaged_at);
+        let key = (log.topic_id, log.partition);
+        let _ = lock(&self.inner).note(self, key, |note| note.damaged_at = damaged_at);
     }
 
     /// The partition is gone: its place is another's.
@@ -161,7 +176,7 @@ impl Evidence {
         inner.free.extend(place.map(|place| place.position));
     }
 
-    /// Removes the file: everything that it says stands in the catalogue, and no partition is damaged.
+    /// Removes the file: everything that it says stands in the catalogue.
     pub(crate) fn remove(&self) {
         lock(&self.inner).file = None;
         let _ = self.disk.unlink(&self.path);
@@ -169,7 +184,7 @@ impl Evidence {
 }
 
 impl Inner {
-    fn note(&mut self, evidence: &Evidence, log: &LogId, change: impl FnOnce(&mut Note)) -> io::Result<()> {
+    fn note(&mut self, evidence: &Evidence, key: Key, change: impl FnOnce(&mut Note)) -> io::Result<()> {
         let (file, inode) = match &self.file {
             Some(open) => open,
             None => {
@@ -181,7 +196,6 @@ impl Inner {
                 self.file.insert((file, inode))
             }
         };
-        let key = (log.topic_id, log.partition);
         if !self.places.contains_key(&key) {
             let position = match self.free.pop() {
                 Some(position) => position,

@@ -84,7 +84,7 @@ pub(crate) struct Env {
     /// Who does the work while somebody waits.
     pub(crate) drive: Drive,
     /// How far each partition was synced, for those who open the log next.
-    pub(crate) evidence: Evidence,
+    pub(crate) evidence: Arc<Evidence>,
     /// Begins a new epoch in the catalogue, synced: asked for after a failed write.
     pub(crate) next_epoch: Box<dyn Fn() -> Result<u32> + Send + Sync>,
     /// Tells those who open the log next that a sync failed: memory may hold what the drive lacks.

@@ -109,13 +109,17 @@ fn notes(sample: &Sample, ids: &BTreeMap<(u32, u32), Place>) -> Vec<Witness> {
     let path = PathBuf::from(DATA).join("evidence");
     let file = sample.disk.read_file(&path).unwrap_or_default();
     let word = |note: &[u8], at: usize| u32::from_le_bytes(note[at..at + 4].try_into().unwrap());
-    let witness = |(number, note): (usize, &[u8])| Witness {
-        place: ids[&(word(note, 8), word(note, 4))].clone(),
-        durable_before: u64::from_le_bytes(note[16..24].try_into().unwrap()),
-        path: path.clone(),
-        bytes: vec![(number * 32..number * 32 + 32, note.to_vec())],
+    let witness = |(number, note): (usize, &[u8])| {
+        // One is about the offset log.
+        let place = ids.get(&(word(note, 8), word(note, 4)))?.clone();
+        Some(Witness {
+            place,
+            durable_before: u64::from_le_bytes(note[16..24].try_into().unwrap()),
+            path: path.clone(),
+            bytes: vec![(number * 32..number * 32 + 32, note.to_vec())],
+        })
     };
-    file.chunks_exact(32).enumerate().map(witness).collect()
+    file.chunks_exact(32).enumerate().filter_map(witness).collect()
 }
 
 /// The partition whose segment this is.

@@ -169,8 +169,10 @@ impl Case<'_> {
                 (appended, damage) => panic!("{what}: {place:?}: {appended:?} and {damage:?}"),
             }
         }
-        // Damage was told when it was found: closing is about what this life wrote.
-        engine.close().unwrap_or_else(|error| panic!("{what}: {error}"));
+        match engine.close() {
+            Ok(()) => assert!(view.damage.is_empty(), "{what}: closing says nothing of {:?}", view.damage),
+            Err(error) => self.is_refusal(&error),
+        }
         self.nothing_is_gone(&disk);
         verdict
     }

@@ -77,7 +77,7 @@ fn a_reader_that_meets_damage_stops_the_appends_and_the_next_life_knows() {
         let behind: Vec<_> = partition.read(5..).unwrap().map(|batch| batch.unwrap().offsets()).collect();
         assert_eq!((behind.first().unwrap().start, behind.last().unwrap().end), (5, 11));
         append(&engine.partition("t", 1).unwrap(), 10, 1, 100, Acks::Synced);
-        engine.close().unwrap();
+        engine.close().unwrap_err();
         // The next life looks there, whether it writes or only reads.
         for read_only in [true, false] {
             let disk = disk.crash(CrashPolicy::Kill);
@@ -195,7 +195,7 @@ fn a_group_skips_damage_and_commits_behind_it() {
         consumer.seek("t", 0, 5).unwrap();
         consumer.commit().unwrap();
         drop(consumer);
-        engine.close().unwrap();
+        engine.close().unwrap_err();
         for repaired in [false, true] {
             if repaired {
                 repair_sim(&disk, "data", false, &mut |_| {}).unwrap();

@@ -145,7 +145,7 @@ fn d3_what_was_acknowledged_as_synced_is_never_cut_after_a_kill() {
             assert_eq!(recovery.partitions[0].cut_bytes, 0, "byte {at}, life {life}");
             let error = engine.partition("t", 0).unwrap().append(&Record::new("x")).unwrap_err();
             assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "byte {at}, life {life}: {error}");
-            engine.close().unwrap();
+            engine.close().unwrap_err();
         }
         assert_eq!(damaged.read_file(&path).unwrap(), bytes, "byte {at}: nothing changes");
     }
@@ -163,6 +163,34 @@ fn d3_repair_ends_no_lower_than_what_was_acknowledged_as_synced() {
     let partition = engine.partition("t", 0).unwrap();
     assert_eq!((numbers(&partition), partition.end_offset()), ((0..9).collect(), 10));
     append(&partition, 10, 1, 10, Acks::Synced);
+}
+
+#[test]
+fn d5_a_commit_acknowledged_as_synced_is_never_cut_after_a_kill() {
+    let disk = SimDisk::new();
+    let engine = open(&disk);
+    append(&topic(&engine), 0, 10, 100, Acks::Synced);
+    let mut consumer = engine.consumer("g").assign([("t", 0)]).start().unwrap();
+    for offset in [3, 7] {
+        consumer.commit_offsets([thalweg::OffsetCommit::new("t", 0, offset)], Acks::Synced).unwrap();
+    }
+    let found = disk.crash(CrashPolicy::Kill);
+    let mut bytes = found.read_file("data/offsets-1").unwrap();
+    // The newest commit; nothing was written since.
+    let last = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    bytes[last] ^= 1;
+    found.write_file("data/offsets-1", &bytes).unwrap();
+    assert!(!thalweg::inspect::verify_sim(&found, "data", &mut |_| {}).unwrap().is_sound());
+    for _ in 0..2 {
+        let engine = open(&found);
+        let group = engine.describe_group("g").unwrap();
+        assert!(group.offsets[0].in_doubt, "{group:?}");
+        assert_eq!(group.offsets[0].committed, Some(3));
+        let _ = engine.close();
+    }
+    thalweg::inspect::repair_sim(&found, "data", false, &mut |_| {}).unwrap();
+    assert!(thalweg::inspect::verify_sim(&found, "data", &mut |_| {}).unwrap().is_sound());
+    assert!(!open(&found).describe_group("g").unwrap().offsets[0].in_doubt);
 }
 
 /// Whoever copies a directory while it is written to may copy a segment before the notes: they count for nothing there.

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, OnDamage, Polled, RebalanceListener, StartPolicy};
+use thalweg::{
+    Acks, Consumer, Engine, ErrorKind, Held, OffsetCommit, OnDamage, Polled, RebalanceListener, StartPolicy,
+};
 
 use crate::args::{ConsumeArgs, Start};
 use crate::consume::{Sink, starts};
@@ -54,7 +56,12 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
     // Closing makes it durable.
     let result = result.and(reading.commit()).and(reading.damaged.result(&args.topic));
     drop(reading);
-    result.and(engine.close().map_err(Failure::from))
+    let closed = match engine.close() {
+        // It was said when it was skipped, and nothing was written there.
+        Err(error) if args.skip_damaged && matches!(error.kind(), ErrorKind::Corrupt { .. }) => Ok(()),
+        closed => closed.map_err(Failure::from),
+    };
+    result.and(closed)
 }
 
 /// The nearest that the library has for partitions whose commit is too old.

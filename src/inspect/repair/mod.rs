@@ -294,7 +294,7 @@ impl Planner<'_> {
         state: &CatalogState,
         is_catalog_new: bool,
     ) -> Result<()> {
-        let proven = state.offsets_end();
+        let proven = state.offsets_end().max(Noted::read(&**self.disk, self.dir, engine_id)?.offset_log());
         let opened = keyed_file::open_offsets(self.disk, self.dir, Some(engine_id), proven);
         let reason = match opened {
             Err(error) if prevents(&error) => return Err(error),

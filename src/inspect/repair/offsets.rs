@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{FileKind, MAX_OFFSET};
 use crate::ids::{EngineId, TopicId};
 use crate::offsets::{OffsetDamage, Salvager, bodies};
+use crate::partition::Noted;
 use crate::topic::CatalogState;
 
 /// The highest offset that a group has committed in each partition: records below it were there. And the newest
@@ -44,7 +45,7 @@ pub(super) fn rebuild(
     now_ms: i64,
     shown: &mut Repair,
 ) -> Result<NewKeyedFile> {
-    let proven = catalog.offsets_end();
+    let proven = catalog.offsets_end().max(Noted::read(disk, dir, engine_id)?.offset_log());
     let mut salvager = Salvager::default();
     let mut evidence = proven;
     if let Some(newest) = &files.newest {

@@ -99,9 +99,13 @@ impl Bare {
             chores: Chores::default(),
             drive: Drive::Threads,
             // On a disk of its own: tests count what a writer does to the log.
-            evidence: Evidence::new(Arc::new(SimDisk::new()), Path::new(""), LOG.engine_id, &Noted::default(), |_| {
-                true
-            }),
+            evidence: Arc::new(Evidence::new(
+                Arc::new(SimDisk::new()),
+                Path::new(""),
+                LOG.engine_id,
+                &Noted::default(),
+                |_| true,
+            )),
             next_epoch: Box::new(move || Ok(epochs.fetch_add(1, Ordering::SeqCst) + 1)),
             sync_failed: Box::new(move || notes.store(true, Ordering::SeqCst)),
             look: OnceLock::new(),

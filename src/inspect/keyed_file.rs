@@ -1,8 +1,8 @@
 //! Checks the file of a keyed log: the catalogue, the offset log.
 //!
-//! Opening decides where it ends. Here: that nothing stands where nothing was ever written, what
-//! else is damaged behind the first damage, and whether the end is where it was when the directory
-//! was closed, if `LOCK` says so.
+//! Opening decides where it ends. What stands behind that is a tail which the next open for writing cuts and tells
+//! of, and no damage here either. Besides: what else is damaged behind the first damage, and whether the end is
+//! where it was when the directory was closed, if `LOCK` says so.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,15 @@ use std::sync::Arc;
 
 use super::meter::Meter;
 use super::report::{Damage, Unfinished, Verification, prevents};
-use super::walk::{Step, Walk, first_written, header_block, last_written};
+use super::walk::{Step, Walk, header_block, last_written};
 use crate::disk::{Access, Disk, File};
 use crate::engine::parse_closed;
 use crate::error::{Error, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileHeader, FileKind, find_magic};
+use crate::format::{BLOCK_BYTES, BatchHeader, FileHeader, FileKind};
 use crate::ids::EngineId;
 use crate::keyed::{KeyedLog, Opened, refused};
 use crate::offsets::OffsetState;
 use crate::segment::Place;
-
-/// The batch of one entry that begins an epoch: what an open for writing writes first.
-const EPOCH_BATCH_BYTES: u64 = BATCH_HEADER_BYTES as u64 + 24;
-const SECTOR_BYTES: u64 = 512;
 
 /// A keyed log's file, as far as opening it said.
 pub(super) struct KeyedFile<'a> {
@@ -171,25 +167,10 @@ impl Look<'_> {
         if written_end == end {
             return Ok(());
         }
-        if closed_at == Some(end) && !self.may_be_an_epoch(end, written_end)? {
-            let position = first_written(self.opened, end, self.length)?;
-            self.damage(position, "bytes that were never written are set");
-            return Ok(());
-        }
         let path = self.file.path.to_owned();
         let bytes = written_end - end;
         self.unfinished = Some(Unfinished { path, position: end, bytes, topic: None, partition: None });
         Ok(())
-    }
-
-    /// Whether what stands behind a clean end may be left of an open for writing that a crash ended:
-    /// a batch of which sectors are missing.
-    fn may_be_an_epoch(&self, end: u64, written_end: u64) -> io::Result<bool> {
-        let mut bytes = [0; 8];
-        self.opened.read_at(&mut bytes, end)?;
-        let begins = find_magic(&bytes, 0) == Some(0);
-        let first = first_written(self.opened, end, self.length)?;
-        Ok(written_end <= end + EPOCH_BATCH_BYTES && (begins || first >= (end + 1).next_multiple_of(SECTOR_BYTES)))
     }
 
     fn damage(&mut self, position: u64, reason: impl Into<String>) {

@@ -222,19 +222,6 @@ pub(super) fn last_written(file: &dyn File, from: u64, length: u64) -> io::Resul
     Ok(end)
 }
 
-/// The first byte from `from` to `length` that isn't zero; `length` if there is none.
-pub(super) fn first_written(file: &dyn File, from: u64, length: u64) -> io::Result<u64> {
-    let mut found = length;
-    each_stretch(file, from, length, |at, bytes| match bytes.iter().position(|&byte| byte != 0) {
-        Some(first) => {
-            found = at + first as u64;
-            false
-        }
-        None => true,
-    })?;
-    Ok(found)
-}
-
 /// Hands over the bytes from `from` to `length` in order, while more is wanted.
 fn each_stretch(file: &dyn File, from: u64, length: u64, mut each: impl FnMut(u64, &[u8]) -> bool) -> io::Result<()> {
     let mut window = Window::new(file, length);

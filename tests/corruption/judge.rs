@@ -93,12 +93,22 @@ impl Case<'_> {
         let before = self.disk.content_hash();
         let found = verify_sim(self.disk, DATA, &mut |_| {});
         assert_eq!(self.disk.content_hash(), before, "{}: looking changes something", self.what);
+        let mut sound_afterwards = false;
         if depth == Depth::Write {
-            verdict = verdict.max(self.writable());
+            let (found, after) = self.writable();
+            verdict = verdict.max(found);
+            sound_afterwards = after;
         }
         match &found {
             Err(error) => self.is_refusal(error),
-            Ok(found) => self.agrees(found, verdict),
+            Ok(found) => {
+                self.agrees(found, verdict);
+                // An index is rebuilt when it is used.
+                let is_index = |path: &Path| path.extension().is_some_and(|extension| extension == "index");
+                let damage: Vec<_> = found.damage.iter().filter(|damage| !is_index(&damage.path)).collect();
+                let cleared = verdict == Verdict::Harmless && sound_afterwards && !damage.is_empty();
+                assert!(!cleared, "{}: opening clears without a word what verify calls damage: {damage:#?}", self.what);
+            }
         }
         let named = found.is_ok_and(|found| found.is_sound() && found.unfinished.is_empty());
         if verdict == Verdict::Harmless && !named && !self.sample.crashed { Verdict::Named } else { verdict }
@@ -145,7 +155,8 @@ impl Case<'_> {
         self.compare(&view, false)
     }
 
-    fn writable(&self) -> Verdict {
+    /// The verdict of an engine that writes, and whether `verify` finds nothing wrong when it is closed.
+    fn writable(&self) -> (Verdict, bool) {
         let what = self.what;
         let disk = self.disk.crash(CrashPolicy::Kill);
         let (engine, told) = open(self.sample, &disk, true);
@@ -153,7 +164,7 @@ impl Case<'_> {
             Err(error) => {
                 self.is_refusal(&error);
                 self.nothing_is_gone(&disk);
-                return Verdict::Detected;
+                return (Verdict::Detected, false);
             }
             Ok(engine) => engine,
         };
@@ -174,7 +185,7 @@ impl Case<'_> {
             Err(error) => self.is_refusal(&error),
         }
         self.nothing_is_gone(&disk);
-        verdict
+        (verdict, verify_sim(&disk, DATA, &mut |_| {}).is_ok_and(|found| found.is_sound()))
     }
 
     /// Damaged or not, no bytes of a segment, the catalogue or the offset log are thrown away.

@@ -137,7 +137,16 @@ impl PartitionWriter {
                 active.segment.complete_times(&*env.disk, &env.views);
                 previous_of(&active.segment, base_offset, active.position)
             }
-            None => self.previous,
+            None => {
+                // An earlier life's last segment, which recovery closed without reading all of it.
+                let last = self.partition.segments().pop();
+                let is_unknown =
+                    |last: &Arc<Segment>| last.header().file_id == self.previous.file_id && !last.knows_times();
+                let Some(last) = last.filter(is_unknown) else { return self.previous };
+                let env = &self.partition.env;
+                last.complete_times(&*env.disk, &env.views);
+                previous_of(&last, self.previous.end_offset, self.previous.length)
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use super::state::State;
 use super::watch::SimWatch;
 use crate::disk::{Access, Disk, Entry, EntryKind, File, Locked, Queue, Watch};
 use crate::lock::{Mutex, MutexGuard, lock};
+use crate::teeth::bites;
 
 /// A disk in memory that knows what survives a power loss, and fails to order.
 ///
@@ -215,7 +216,7 @@ impl SimDisk {
     ///
     /// # Errors
     ///
-    /// If there is no such file or directory, or no directory to put it into.
+    /// If there is no such file or directory, no directory to put it into, or the name is taken.
     pub fn move_to(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
         self.state().move_to(from.as_ref(), to.as_ref())
     }
@@ -236,7 +237,7 @@ impl SimDisk {
     }
 
     fn at(&self, path: &Path) -> At {
-        match &self.root {
+        match self.root.as_ref().filter(|_| !bites("paths-looked-up-anew")) {
             Some(root) => At::below(&root.parts, root.dir.node(), path),
             None => At::root(path),
         }

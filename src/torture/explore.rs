@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::check::Bounds;
-use super::life::{Broken, DIR, Life, open};
+use super::life::{Broken, DIR, Life, name_again, open};
 use super::model::World;
 use super::shared::Shared;
 use super::step::{Step, Style, any};
@@ -260,6 +260,7 @@ pub(super) fn check_and_die(
 /// `verify` finds nothing wrong, and the tails it gives are unfinished; before there was a topic there
 /// may be nothing at all.
 pub(super) fn verified(disk: &SimDisk, may_be_nothing: bool) -> Result<Option<Vec<Unfinished>>, Broken> {
+    name_again(disk);
     match verify_sim(disk, DIR, &mut |_| {}) {
         Ok(found) if found.is_sound() => Ok(Some(found.unfinished)),
         Ok(found) => Err(format!("I10: a crash alone is never damage, verify says: {:?}", found.damage)),

@@ -30,8 +30,18 @@ pub(super) struct Life {
     faults: bool,
 }
 
+/// The name that a [`Step::Move`] gives the directory.
+const MOVED: &str = "moved";
+
+/// Gives the directory its name back, if a crash came while it had another.
+pub(super) fn name_again(disk: &SimDisk) {
+    // Nothing is there that has to be moved, most of the time.
+    let _ = disk.move_to(MOVED, DIR);
+}
+
 /// Opens the engine as all cycles do.
 pub(super) fn open(disk: &SimDisk, clock: &SimClock) -> crate::Result<Engine> {
+    name_again(disk);
     let engine = Engine::builder(DIR)
         .writers(Writers::Inline)
         .buffer_bytes(4 << 20)
@@ -175,6 +185,19 @@ impl Life {
                     drop(self.disk.take_crash_points());
                     self.append(world, partition, 1, bytes, Acks::Synced, true)?;
                 }
+            }
+            Step::Move { partition } => {
+                self.disk.move_to(DIR, MOVED).map_err(|error| error.to_string())?;
+                let done = self.step(world, Step::Roll { partition }).and_then(|_| {
+                    let commit = Step::Commit { group: 0, partition, share: 100, acks: Acks::Synced };
+                    self.step(world, commit)
+                });
+                if self.disk.move_to(MOVED, DIR).is_err() {
+                    return Err(
+                        "A: the directory that was renamed is gone, or another was made under its name".to_owned()
+                    );
+                }
+                done?;
             }
             Step::Fail { operation: number, passing, errno, forever } => {
                 let repeat = if forever { Repeat::Forever } else { Repeat::Once };

@@ -48,6 +48,9 @@ pub(super) enum Step {
     /// Appends more than the limit of bytes keeps. The crashes are those of the last append, which goes over it:
     /// there are too many states in which large records can be found.
     Overfill { partition: u32 },
+    /// Somebody renames the directory; the partition goes on in a new segment and a group commits; and it gets its name
+    /// back.
+    Move { partition: u32 },
     /// Orders an error of the disk: of the n-th operation of a kind, once or from then on.
     Fail { operation: u8, passing: u8, errno: i32, forever: bool },
     /// Leaves only this much room on the disk.
@@ -57,7 +60,7 @@ pub(super) enum Step {
 }
 
 /// How many kinds of steps the workloads of one, two and three steps are made of.
-pub(super) const KINDS: u64 = 21;
+pub(super) const KINDS: u64 = 22;
 pub(super) const PARTITIONS: u32 = 2;
 /// How long segments are written, and kept.
 pub(super) const SEGMENT_MS: u64 = 10_000;
@@ -143,7 +146,7 @@ pub(super) fn kind(number: u64, random: &mut Random) -> Step {
     let share = [0, 50, 100, 100][random.below(4)];
     let group = random.below(2) as u8;
     // What only a sequence of steps brings about comes early: a short run reaches it.
-    const ORDER: [u64; KINDS as usize] = [0, 13, 20, 19, 8, 5, 15, 14, 16, 11, 17, 3, 1, 2, 4, 6, 7, 9, 10, 12, 18];
+    const ORDER: [u64; KINDS as usize] = [0, 13, 20, 19, 8, 5, 21, 15, 14, 16, 11, 17, 3, 1, 2, 4, 6, 7, 9, 10, 12, 18];
     match ORDER[number as usize] {
         0 => Step::Append { partition, records: 1, bytes: 10, acks: Acks::Synced, wait: true },
         1 => Step::Append { partition, records: 1, bytes: 700, acks: Acks::Written, wait: true },
@@ -165,6 +168,7 @@ pub(super) fn kind(number: u64, random: &mut Random) -> Step {
         17 => Step::DeleteGroup { group },
         19 => Step::Rest { ms: [SEGMENT_MS, RETENTION_MS + 2 * SEGMENT_MS][random.below(2)] as u32 },
         20 => Step::Overfill { partition },
+        21 => Step::Move { partition },
         _ => Step::Wait { ms: [20, 600, 2_500][random.below(3)] },
     }
 }
@@ -215,6 +219,12 @@ impl fmt::Display for Step {
                 write!(f, "append {records} x {bytes} bytes to partition {partition}, acks {acks}{waits}")
             }
             Step::Sync => f.write_str("sync"),
+            Step::Move { partition } => {
+                write!(
+                    f,
+                    "append to partition {partition} when its segment is old, and commit, in a directory that was renamed"
+                )
+            }
             Step::Roll { partition } => write!(f, "append to partition {partition} when its segment is old"),
             Step::Commit { group, partition, share, acks } => {
                 write!(f, "commit in group g{group}, partition {partition}, at {share} %, acks {acks}")

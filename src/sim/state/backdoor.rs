@@ -111,6 +111,9 @@ impl State {
     pub(in crate::sim) fn move_to(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.slot(&At::root(from))?, self.slot(&At::root(to))?);
         let node = self.names.get(&from).ok_or(Errno::NOENT)?;
+        if self.names.get(&to).is_some() {
+            return Err(Errno::EXIST.into());
+        }
         self.names.set_durably(from, None);
         self.names.set_durably(to, Some(node));
         Ok(())

@@ -74,6 +74,13 @@ impl Disk for Watched<dyn Disk> {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         self.step(Step::Other)?.create(path).map(|file| self.file(file))
     }
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        self.step(Step::Other)?.create_unnamed(dir).map(|file| self.file(file))
+    }
+    fn name(&self, file: &dyn File, path: &Path) -> io::Result<()> {
+        let file = file.as_any().downcast_ref::<Watched<dyn File>>().map_or(file, |watched| &*watched.of);
+        self.step(Step::Other)?.name(file, path)
+    }
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {
         self.step(Step::Open)?.open(path, access).map(|file| self.file(file))
     }

@@ -9,6 +9,7 @@ mod for_tests;
 mod queue;
 mod real;
 mod target;
+mod unnamed;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub(crate) use for_tests::{Step, Watched};
 pub(crate) use queue::QueueReport;
 pub(crate) use real::RealDisk;
+pub(crate) use unnamed::Unnamed;
 
 use crate::error::is_no_room;
 
@@ -75,6 +77,10 @@ pub(crate) trait Disk: Send + Sync + fmt::Debug {
     fn kind(&self, path: &Path) -> io::Result<EntryKind>;
     /// Makes a new file for reading and writing; `AlreadyExists` if the name is taken.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>>;
+    /// Makes a new file in this directory that has no name yet; `Unsupported` where there are none.
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Arc<dyn File>>;
+    /// Gives such a file its name; `AlreadyExists` if that is taken.
+    fn name(&self, file: &dyn File, path: &Path) -> io::Result<()>;
     /// Opens a regular file. Links are not followed, other kinds refused (`InvalidInput`) without blocking.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>>;
     /// A directory as something to sync; only [`File::sync`] and [`Queue::start`] make sense on it.

@@ -14,12 +14,12 @@ mod watch;
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 #[cfg(target_os = "linux")]
@@ -43,6 +43,8 @@ pub(crate) struct RealDisk {
     queues: Arc<Queues>,
     /// Set when a file system said that it can't reserve blocks; files are then only lengthened.
     no_fallocate: Arc<AtomicBool>,
+    /// Set when a file system said that it has no files without a name, or gives them none later.
+    no_unnamed: Arc<AtomicBool>,
     /// Where names below it are looked up from.
     root: Option<Root>,
     /// A child that was forked from this process changes nothing.
@@ -58,7 +60,13 @@ impl RealDisk {
     /// If `sync` insists on io_uring and it is refused here.
     pub(crate) fn new(sync: SyncMode, sync_threads: usize) -> io::Result<RealDisk> {
         let queues = Arc::new(Queues::new(sync, sync_threads)?);
-        Ok(RealDisk { queues, no_fallocate: Arc::default(), root: None, opener: Opener::this() })
+        Ok(RealDisk {
+            queues,
+            no_fallocate: Arc::default(),
+            no_unnamed: Arc::default(),
+            root: None,
+            opener: Opener::this(),
+        })
     }
 
     /// How syncs reach the kernel, and why not otherwise.
@@ -79,7 +87,8 @@ impl Disk for RealDisk {
     fn enter(&self, dir: &Path) -> io::Result<Arc<dyn Disk>> {
         let root = Some(Root::open(&self.place(dir)?, dir)?);
         let (queues, no_fallocate) = (self.queues.clone(), self.no_fallocate.clone());
-        Ok(Arc::new(RealDisk { queues, no_fallocate, root, opener: Opener::this() }))
+        let no_unnamed = self.no_unnamed.clone();
+        Ok(Arc::new(RealDisk { queues, no_fallocate, no_unnamed, root, opener: Opener::this() }))
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -114,6 +123,35 @@ impl Disk for RealDisk {
         let place = self.place(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         self.file(retry_on_intr(|| fs::openat(place.dir(), place.name, flags, file_mode()))?)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        self.opener.check_io()?;
+        if self.no_unnamed.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        match self.file(self.place(dir)?.create_unnamed(file_mode())?) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                self.no_unnamed.store(true, Ordering::Relaxed);
+                Err(error)
+            }
+            made => made,
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn create_unnamed(&self, _dir: &Path) -> io::Result<Arc<dyn File>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn name(&self, file: &dyn File, path: &Path) -> io::Result<()> {
+        self.opener.check_io()?;
+        let place = self.place(path)?;
+        let file = file.as_any().downcast_ref::<RealFile>().ok_or(io::ErrorKind::InvalidInput)?;
+        // The descriptor by its number: naming it directly takes a right that few have.
+        let open = format!("/proc/self/fd/{}", file.fd().as_raw_fd());
+        Ok(retry_on_intr(|| fs::linkat(CWD, &open, place.dir(), place.name, AtFlags::SYMLINK_FOLLOW))?)
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {

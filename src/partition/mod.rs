@@ -160,11 +160,10 @@ struct MarkState {
     unmarked_bytes: u64,
 }
 
-/// A file that has a temporary name and no header yet.
+/// A file that has no header yet, nor a name.
 #[derive(Debug)]
 struct Prepared {
-    path: PathBuf,
-    file: Arc<dyn crate::disk::File>,
+    unnamed: crate::disk::Unnamed,
     allocated: u64,
 }
 

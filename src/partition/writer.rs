@@ -488,7 +488,7 @@ impl PartitionWriter {
             self.partition.env.evidence.forget(&self.partition.log);
         }
         if let Some(prepared) = lock(&self.partition.prepared).take() {
-            let _ = self.partition.env.disk.unlink(&prepared.path);
+            prepared.unnamed.abandon(&*self.partition.env.disk);
         }
         self.active = None;
         self.directory = None;

@@ -7,7 +7,7 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use crate::disk::{Access, Disk};
+use crate::disk::{Access, Disk, Unnamed};
 use crate::format::{BLOCK_BYTES, FILE_HEADER_BYTES, FileHeader, FileKind, FormatError, INDEX_ENTRY_BYTES, IndexEntry};
 use crate::teeth::bites;
 
@@ -145,12 +145,12 @@ pub(crate) fn write_index(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Res
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.create(&temporary)?;
-    let written = file.write_at(&[IoSlice::new(bytes)], 0).and_then(|()| disk.rename(&temporary, path));
-    if written.is_err() {
-        let _ = disk.unlink(&temporary);
+    let unnamed = Unnamed::create(disk, &temporary)?;
+    if let Err(error) = unnamed.file.write_at(&[IoSlice::new(bytes)], 0) {
+        unnamed.abandon(disk);
+        return Err(error);
     }
-    written
+    unnamed.name(disk, path)
 }
 
 /// The index in the file at `path`, if one is there that can be read, is whole, and belongs to the

@@ -122,6 +122,11 @@ impl SimDisk {
         self.state().set_capacity(bytes.into());
     }
 
+    /// Whether it has files without a name (`O_TMPFILE`), as most file systems do. Default: true.
+    pub fn set_unnamed_files(&self, has: bool) {
+        self.state().no_unnamed = !has;
+    }
+
     /// The room taken, in bytes.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
@@ -283,6 +288,16 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
         let node = self.state().create(&self.at(path))?;
         Ok(self.file(node, Access::Write))
+    }
+
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Arc<dyn File>> {
+        let node = self.state().create_unnamed(&self.at(dir))?;
+        Ok(self.file(node, Access::Write))
+    }
+
+    fn name(&self, file: &dyn File, path: &Path) -> io::Result<()> {
+        let file = file.as_any().downcast_ref::<SimFile>().ok_or(io::ErrorKind::InvalidInput)?;
+        self.state().name(file.handle().node(), &self.at(path))
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn File>> {

@@ -37,6 +37,8 @@ pub(super) struct State {
     next_node: NodeId,
     moment: Moment,
     capacity_bytes: Option<u64>,
+    /// It has no files without a name.
+    pub(super) no_unnamed: bool,
     pub(super) faults: Faults,
     counts: BTreeMap<Operation, u64>,
     bytes_read: u64,
@@ -185,6 +187,35 @@ impl State {
         }
         let node = self.make(slot, NodeKind::File(FileNode::default()))?;
         Ok(self.held(node))
+    }
+
+    /// A file without a name: gone with its last handle, and in a crash.
+    pub(super) fn create_unnamed(&mut self, at: &At) -> io::Result<NodeId> {
+        if self.no_unnamed {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.begin_at(Operation::Create, at)?;
+        let dir = self.find(at)?;
+        if !self.is_directory(dir) {
+            return Err(Errno::NOTDIR.into());
+        }
+        if self.free_bytes() < BLOCK_BYTES {
+            return Err(Errno::NOSPC.into());
+        }
+        let node = self.add(NodeKind::File(FileNode::default()));
+        Ok(self.held(node))
+    }
+
+    /// Counts, fails and crashes as a rename does.
+    pub(super) fn name(&mut self, node: NodeId, at: &At) -> io::Result<()> {
+        self.begin_at(Operation::Rename, at)?;
+        let slot = self.slot(at)?;
+        if self.names.get(&slot).is_some() {
+            return Err(Errno::EXIST.into());
+        }
+        let moment = self.next_moment();
+        self.names.set(moment, slot, node);
+        Ok(())
     }
 
     pub(super) fn open(&mut self, at: &At) -> io::Result<NodeId> {

@@ -59,6 +59,8 @@ pub(super) struct Explorer<'a> {
     shared: &'a Shared,
     random: Random,
     style: Style,
+    /// Whether the disk has files without a name.
+    unnamed: bool,
     clock: SimClock,
     seen: HashSet<u64>,
     /// Tells one history from another.
@@ -83,6 +85,7 @@ impl<'a> Explorer<'a> {
             shared,
             random,
             style: Style::of_seed(seed),
+            unnamed: !seed.is_multiple_of(4),
             clock: SimClock::new(),
             seen: HashSet::new(),
             branches: 0,
@@ -92,6 +95,7 @@ impl<'a> Explorer<'a> {
     /// Does `before` unwatched, then `steps` with a crash at every operation.
     pub(super) fn run(mut self, before: Option<&[Step]>, steps: &[Step]) -> Result<(), Stop> {
         let disk = SimDisk::new();
+        disk.set_unnamed_files(self.unnamed);
         let mut world = World::default();
         let place = Place { branch: 0, step: 0, depth: 0, system_lived: true };
         disk.record_crash_points(before.is_none());

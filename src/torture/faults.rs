@@ -20,6 +20,7 @@ pub(super) fn run(seed: u64, steps: &[Step], shared: &Shared) -> Result<(), Stop
     let mut random = Random::new(seed ^ 0xbb67_ae85_84ca_a73b);
     let clock = SimClock::new();
     let mut disk = SimDisk::new();
+    disk.set_unnamed_files(!seed.is_multiple_of(4));
     let mut world = World::default();
     let lives = 2 + random.below(3);
     let mut same_boot = false;

@@ -40,6 +40,13 @@ fn try_out(disk: &RealDisk, dir: &Path) -> io::Result<Result<(), String>> {
     });
     drop(file);
     let removed = disk.unlink(&path);
+    if let Ok(unnamed) = disk.create_unnamed(dir) {
+        match disk.name(&*unnamed, &path) {
+            Ok(()) => drop(disk.unlink(&path)),
+            // No /proc, say.
+            Err(_) => disk.no_unnamed.store(true, Ordering::Relaxed),
+        }
+    }
     let outcome = outcome?;
     removed.map(|()| outcome)
 }

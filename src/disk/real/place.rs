@@ -103,6 +103,18 @@ impl<'a> Place<'a> {
         !self.below_root
     }
 
+    /// Makes a file without a name in the directory of this name.
+    #[cfg(target_os = "linux")]
+    pub(super) fn create_unnamed(&self, mode: Mode) -> io::Result<OwnedFd> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let flags = if self.below_root { flags | OFlags::NOFOLLOW } else { flags };
+        match retry_on_intr(|| fs::openat(self.dir(), self.name, flags, mode)) {
+            // What file systems and kernels say that have none.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Err(io::ErrorKind::Unsupported.into()),
+            made => Ok(made?),
+        }
+    }
+
     /// Opens the directory of this name, to list or to sync it.
     pub(super) fn open_dir(&self) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

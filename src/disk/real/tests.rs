@@ -526,3 +526,25 @@ fn a_watch_sleeps_until_there_are_news_or_it_is_woken() {
     // It was woken before, or is now.
     watch.sleep(long);
 }
+
+/// Until it has its name, nobody who lists the directory sees a file; and a name that is taken stays another's.
+#[test]
+fn a_file_without_a_name_gets_one_that_is_free() {
+    let (disk, dir) = disk();
+    let disk = disk.enter(dir.path()).unwrap();
+    let (path, taken) = (dir.path().join("sub/a"), dir.path().join("sub/b"));
+    disk.create_dir_all(&dir.path().join("sub")).unwrap();
+    let file = match disk.create_unnamed(&dir.path().join("sub")) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => return eprintln!("SKIPPED: none without a name here"),
+        file => file.unwrap(),
+    };
+    file.allocate(0..8_192).unwrap();
+    file.write_at(&[IoSlice::new(b"abc")], 0).unwrap();
+    disk.create(&taken).unwrap();
+    assert_eq!(disk.list(&dir.path().join("sub")).unwrap().len(), 1);
+    assert_eq!(refusal(disk.name(&*file, &taken)), ErrorKind::AlreadyExists);
+    disk.name(&*file, &path).unwrap();
+    assert_eq!(disk.length_at(&path, &*file).unwrap(), Some(8_192));
+    assert!(std::fs::read(&path).unwrap().starts_with(b"abc"));
+    assert_eq!(refusal(disk.create_unnamed(&dir.path().join("none"))), ErrorKind::NotFound);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter, check_active};
+use crate::disk::Unnamed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, Previous};
@@ -14,7 +15,7 @@ use crate::partition::{FileChore, Partition, Prepared};
 use crate::segment::{Segment, log_name};
 use crate::teeth::bites;
 
-/// The name of a segment's file until its header is written.
+/// The name of a segment's file until its header is written, where a file has to have one.
 pub(crate) const NEXT_NAME: &str = "next.tmp";
 /// The same for one made ahead of need.
 pub(crate) const PREPARED_NAME: &str = "prepared.tmp";
@@ -91,12 +92,9 @@ impl PartitionWriter {
             None => make_next(&partition, NEXT_NAME, FIRST_STEP_BYTES.min(reserved_bytes))?,
         };
         let path = partition.dir.join(log_name(base_offset));
-        let began = prepared
-            .file
-            .write_at(&[IoSlice::new(&header.encode())], 0)
-            .and_then(|()| partition.env.disk.rename(&prepared.path, &path));
-        if let Err(error) = began {
-            let _ = partition.env.disk.unlink(&prepared.path);
+        let header_written = prepared.unnamed.file.write_at(&[IoSlice::new(&header.encode())], 0);
+        if let Err(error) = header_written.and_then(|()| prepared.unnamed.name(&*partition.env.disk, &path)) {
+            prepared.unnamed.abandon(&*partition.env.disk);
             return Err(Error::io(error).at_path(&path));
         }
         let interval_bytes = partition.config().index_interval_bytes;
@@ -105,7 +103,7 @@ impl PartitionWriter {
         let step_bytes = prepared.allocated.clamp(FIRST_STEP_BYTES, LAST_STEP_BYTES / 2) * 2;
         let next = Active {
             segment,
-            file: Some(prepared.file),
+            file: Some(prepared.unnamed.file),
             position: BLOCK_BYTES,
             allocated: prepared.allocated,
             zeroed: 0,
@@ -182,24 +180,24 @@ pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Pr
     }
 }
 
-/// Makes the file of the next segment, under its temporary name.
+/// Makes the file of the next segment; `name` is its temporary name, if it has to have one.
 fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> {
     let path = partition.dir.join(name);
-    let disk = &partition.env.disk;
-    let made = match disk.create(&path) {
+    let disk = &*partition.env.disk;
+    let made = match Unnamed::create(disk, &path) {
         // Left by a roll that failed. A prepared one is never a leftover: the writer may just be giving
         // it its name.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && name == NEXT_NAME => {
-            disk.unlink(&path).and_then(|()| disk.create(&path))
+            disk.unlink(&path).and_then(|()| Unnamed::create(disk, &path))
         }
         made => made,
     };
-    let file = made.map_err(|error| Error::io(error).at_path(&path))?;
-    if let Err(error) = file.allocate(0..bytes) {
-        let _ = disk.unlink(&path);
+    let unnamed = made.map_err(|error| Error::io(error).at_path(&path))?;
+    if let Err(error) = unnamed.file.allocate(0..bytes) {
+        unnamed.abandon(disk);
         return Err(Error::io(error).at_path(&path));
     }
-    Ok(Prepared { path, file, allocated: bytes })
+    Ok(Prepared { unnamed, allocated: bytes })
 }
 
 /// Makes the next segment's file ahead of need (a chore of the files thread).

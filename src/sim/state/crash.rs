@@ -32,6 +32,7 @@ impl State {
             (*id, Node { kind, handles: 0, locked: false })
         });
         State {
+            no_unnamed: self.no_unnamed,
             nodes: nodes.collect(),
             names,
             next_node: self.next_node,

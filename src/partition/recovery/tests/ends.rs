@@ -156,10 +156,10 @@ fn with_reserved(bytes: Vec<u8>, reserved: u64) -> SimDisk {
 }
 
 #[test]
-fn what_was_reserved_and_never_written_is_not_read_in_a_directory_that_is_ours() {
+fn what_was_reserved_and_never_written_is_not_read() {
     let reserved = 64 << 20;
     let disk = with_reserved(file(&header(0), (0..3).map(batch)), reserved);
-    for (doubt, reads_all) in [(Doubt::Tail, false), (Doubt::Memory, false), (Doubt::Nothing, true)] {
+    for doubt in [Doubt::Tail, Doubt::Memory, Doubt::Nothing] {
         let read = Arc::new(AtomicU64::new(0));
         let end = read.clone();
         let watched = Watched::<dyn Disk>::new(Arc::new(disk.clone()), move |step| {
@@ -171,7 +171,7 @@ fn what_was_reserved_and_never_written_is_not_read_in_a_directory_that_is_ours()
         let found = recovered(&watched, None, doubt);
         assert_eq!((found.end_offset, found.cut), (3, None), "{doubt:?}");
         assert_eq!(found.active.unwrap().1, place(3) + reserved, "it is written there");
-        assert_eq!(read.load(Ordering::SeqCst) > 4 << 20, reads_all, "{doubt:?}");
+        assert!(read.load(Ordering::SeqCst) <= 4 << 20, "{doubt:?}");
     }
 }
 

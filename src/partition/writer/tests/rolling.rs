@@ -39,13 +39,21 @@ fn the_next_file_is_asked_for_when_just_half_is_full() {
 
 #[test]
 fn a_roll_takes_the_file_that_was_made_ahead() {
+    // It has a name only where each file has one: nobody who copies the directory sees it vanish.
+    for unnamed in [true, false] {
+        takes_the_file_that_was_made_ahead(unnamed);
+    }
+}
+
+fn takes_the_file_that_was_made_ahead(unnamed: bool) {
     let mut writing = Writing::of(64 << 10);
     let disk = writing.bare.disk.clone();
+    disk.set_unnamed_files(unnamed);
     writing.write(50_000);
     for _ in 0..2 {
         prepare_next(&writing.bare.partition, 128 << 10);
     }
-    assert!(disk.list_files().contains(&PathBuf::from("0").join(PREPARED_NAME)));
+    assert_eq!(disk.list_files().contains(&PathBuf::from("0").join(PREPARED_NAME)), !unnamed);
     let made = disk.count(Operation::Create);
     writing.write(50_000);
     assert_eq!(disk.count(Operation::Create), made);
@@ -81,6 +89,7 @@ fn a_file_made_ahead_is_gone_with_the_writer_and_none_is_made_after_it() {
 fn what_a_roll_left_that_failed_is_made_anew() {
     let mut writing = Writing::of(None);
     let disk = writing.bare.disk.clone();
+    disk.set_unnamed_files(false);
     disk.write_file(PathBuf::from("0").join(NEXT_NAME), b"left").unwrap();
     writing.write(10);
     assert_eq!((writing.bare.ends().0, disk.list_files().len()), (1, 1));

@@ -82,9 +82,10 @@ impl KeyedLog {
             if at >= range.end {
                 return Ok(());
             }
-            let bytes = (range.end - at).min(PIECE_BYTES);
-            self.file.write_at(&[IoSlice::new(&ZEROS[..bytes as usize])], at)?;
-            at += bytes;
+            // Up to a whole piece: a block that is written in part is stored, and would lead on into the hole.
+            let to = ((at / PIECE_BYTES + 1) * PIECE_BYTES).min(range.end);
+            self.file.write_at(&[IoSlice::new(&ZEROS[..(to - at) as usize])], at)?;
+            at = to;
         }
     }
 }

@@ -297,6 +297,7 @@ impl Background {
         let mut raised = Vec::new();
         for partition in partitions {
             partition.seal_by_age(now_ms);
+            partition.learn_times(now_ms);
             let Some(mark) = partition.mark() else { continue };
             let start = start_by_limits(&partition.segments(), &partition.config(), mark.durable_offset, now_ms);
             raised.extend(start.map(|start| (partition.clone(), start)));

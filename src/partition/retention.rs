@@ -74,6 +74,17 @@ impl Partition {
         is_over(segment.header().created_ms) && is_over(segment.began_ms(&*self.env.disk, &self.env.views))
     }
 
+    /// Learns when the sealed segments that may be too old were appended to last, where recovery left that open.
+    pub(crate) fn learn_times(&self, now_ms: i64) {
+        let Some(limit) = self.config().retention_ms else { return };
+        for segment in self.segments() {
+            let age = now_ms.saturating_sub(segment.header().created_ms);
+            if segment.is_sealed() && !segment.knows_times() && u64::try_from(age).is_ok_and(|age| age > limit) {
+                segment.complete_times(&*self.env.disk, &self.env.views);
+            }
+        }
+    }
+
     /// Has the writer seal the last segment, if it is too old.
     pub(crate) fn seal_by_age(&self, now_ms: i64) {
         if self.is_last_too_old(now_ms) && !self.progress.is_failed() {

@@ -184,6 +184,20 @@ impl Background {
 
     /// Does what waits for the files thread; whether there was anything.
     pub(crate) fn do_files(&self) -> bool {
+        let mut any = self.do_file_chores();
+        while let Some((dir, log)) = self.env.chores.next_removal() {
+            any = true;
+            // What comes meanwhile doesn't wait for the rest of a topic with many partitions.
+            let left = remove_topic(&*self.env.disk, &dir, &log, &mut || {
+                self.do_file_chores();
+            });
+            tell_left(&self.env, left);
+            self.do_file_chores();
+        }
+        any
+    }
+
+    fn do_file_chores(&self) -> bool {
         let mut any = false;
         while let Some(chore) = self.env.chores.next_file_chore() {
             any = true;
@@ -205,7 +219,6 @@ impl Background {
                     failed.into_iter().flatten().for_each(|error| self.tell("removing a file", error));
                 }
                 FileChore::Prepare { partition, bytes } => prepare_next(&partition, bytes),
-                FileChore::Remove { dir, log } => tell_left(&self.env, remove_topic(&*self.env.disk, &dir, &log)),
             }
         }
         any

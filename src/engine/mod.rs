@@ -178,7 +178,7 @@ impl Engine {
         let topic = core.topic(name)?;
         if bites("files-removed-before-the-catalogue-says-so") {
             let log = topic.partitions[0].log;
-            core.env.chores.add(crate::partition::FileChore::Remove { dir: topic_dir(&core.dir, name), log });
+            core.env.chores.add_removal(topic_dir(&core.dir, name), log);
             core.background.do_files();
         }
         let id = lock(&core.catalog).delete_topic(name, core.env.clock.wall_ms())?;

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::ids::{LogId, TopicId};
 use crate::lock::lock;
-use crate::partition::{Env, FileChore};
+use crate::partition::Env;
 use crate::teeth::bites;
 use crate::topic::{DELETED_PREFIX, deleted_dir, partition_dir, topic_dir, topics_dir};
 
@@ -30,7 +30,7 @@ impl Core {
             }
             let id = deleted.iter().map(|(id, _)| *id).find(|id| entry.name == format!("{DELETED_PREFIX}{id}"));
             if let Some(id) = id {
-                self.env.chores.add(FileChore::Remove { dir: path, log: self.log_of(id) });
+                self.env.chores.add_removal(path, self.log_of(id));
             } else if entry.kind != EntryKind::Directory || entry.name.starts_with(DELETED_PREFIX) {
                 self.env.events.emit(Event::Ignored { path });
             } else if deleted.iter().any(|(_, name)| *name == entry.name) {
@@ -79,7 +79,7 @@ impl Core {
             }
             Err(_) => {
                 // At once: later, the name may be another topic's.
-                let left = remove_topic(disk, &from, &self.log_of(id));
+                let left = remove_topic(disk, &from, &self.log_of(id), &mut || {});
                 let failed = left.failed.first().cloned();
                 tell_left(&self.env, left);
                 failed.map_or(Ok(()), Err)
@@ -90,7 +90,7 @@ impl Core {
                     let error = Error::io(error).at_path(&from);
                     self.env.events.emit(Event::Background { what: "removing a deleted topic", error });
                 }
-                self.env.chores.add(FileChore::Remove { dir: to, log: self.log_of(id) });
+                self.env.chores.add_removal(to, self.log_of(id));
                 Ok(())
             }
         }

@@ -26,8 +26,8 @@ pub(crate) struct Left {
 }
 
 /// Removes what is ours of the topic in `log` from `dir`; `dir` too, once it is empty. A link in its place goes,
-/// what that leads to stays.
-pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId) -> Left {
+/// what that leads to stays. `between` is called after each partition.
+pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, between: &mut dyn FnMut()) -> Left {
     let mut left = Left::default();
     match disk.kind(dir) {
         Ok(EntryKind::Directory) => {}
@@ -50,6 +50,7 @@ pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId) -> Left {
         let path = dir.join(&entry.name);
         if entry.kind == EntryKind::Directory && is_partition(&entry.name) {
             remove_partition(disk, &path, log, &mut left);
+            between();
         } else {
             left.strangers.push(path);
         }

@@ -16,6 +16,9 @@ use crate::segment::Segment;
 #[derive(Default)]
 pub(crate) struct Chores {
     files: SegQueue<FileChore>,
+    /// Deleted topics, each with the directory that its files are in now, whose name nothing gets again. Apart, as
+    /// removing many files takes long.
+    removals: SegQueue<(PathBuf, LogId)>,
     marks: SegQueue<Arc<Partition>>,
     far: SegQueue<Arc<Partition>>,
     wakers: OnceLock<[Waker; 2]>,
@@ -30,8 +33,6 @@ pub(crate) enum FileChore {
     Prepare { partition: Arc<Partition>, bytes: u64 },
     /// Unlink the files of segments that lie below the log start.
     Dropped { partition: Arc<Partition>, segments: Vec<Arc<Segment>> },
-    /// Remove what is a deleted topic's from a directory whose name nothing gets again.
-    Remove { dir: PathBuf, log: LogId },
 }
 
 impl Chores {
@@ -45,6 +46,18 @@ impl Chores {
         if let Some([files, _]) = self.wakers.get() {
             files.wake_by_ref();
         }
+    }
+
+    /// Has what is a deleted topic's removed from this directory.
+    pub(crate) fn add_removal(&self, dir: PathBuf, log: LogId) {
+        self.removals.push((dir, log));
+        if let Some([files, _]) = self.wakers.get() {
+            files.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn next_removal(&self) -> Option<(PathBuf, LogId)> {
+        self.removals.pop()
     }
 
     pub(crate) fn next_file_chore(&self) -> Option<FileChore> {

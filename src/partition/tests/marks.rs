@@ -54,17 +54,20 @@ fn whoever_has_work_for_a_background_thread_wakes_that_thread() {
     let ((files, files_waker), (upkeep, upkeep_waker)) = (Bell::new(), Bell::new());
     chores.set_wakers(files_waker, upkeep_waker);
     let rung = || (files.rung(), upkeep.rung());
-    chores.add(FileChore::Remove { dir: "none".into(), log: inner(&engine).log });
+    chores.add(FileChore::Prepare { partition: inner(&engine), bytes: 0 });
     assert_eq!(rung(), (1, 0));
     assert!(chores.next_file_chore().is_some() && chores.next_file_chore().is_none());
+    chores.add_removal("none".into(), inner(&engine).log);
+    assert_eq!(rung(), (2, 0));
+    assert!(chores.next_removal().is_some() && chores.next_removal().is_none());
     chores.wake_upkeep();
-    assert_eq!(rung(), (1, 1));
+    assert_eq!(rung(), (2, 1));
     assert!(!chores.has_marks());
     chores.add_mark(inner(&engine));
-    assert_eq!(rung(), (1, 2));
+    assert_eq!(rung(), (2, 2));
     assert!(chores.has_marks());
     assert!(chores.next_mark().is_some() && !chores.has_marks());
     chores.add_far(inner(&engine));
-    assert_eq!(rung(), (1, 3));
+    assert_eq!(rung(), (2, 3));
     assert!(chores.next_far().is_some() && chores.next_far().is_none());
 }

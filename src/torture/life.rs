@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check::Bounds;
-use super::model::{Commits, Log, Payload, Place, Topic, World};
+use super::model::{Commit, Commits, Log, Payload, Place, Topic, World};
 use super::step::{OVERFILL_BYTES, PARTITIONS, RETENTION_BYTES, RETENTION_MS, SEGMENT_MS, Step};
 use crate::clock::Clock;
 use crate::config::{Acks, TopicConfig, Writers};
@@ -423,7 +423,9 @@ impl Life {
                 let key = (found.id, number);
                 let place = offsets.with(|state| Place::of(state.group(&from).and_then(|of| of.commits.get(&key))));
                 if place != Place::None {
-                    topic.commits.entry((to.clone(), number)).or_default().push(place);
+                    // It says the same of the same record, also if that was lost.
+                    let lost_at = topic.commits.get(&(from.clone(), number)).and_then(|commits| commits.lost_at(place));
+                    topic.commits.entry((to.clone(), number)).or_default().made.push(Commit { what: place, lost_at });
                     copied.push((name.clone(), number, place));
                 }
             }

@@ -145,6 +145,11 @@ impl Commits {
         self.made.push(Commit { what, lost_at: None });
     }
 
+    /// Where the log ended when the record before this place was found to be gone; `None` if it is there.
+    pub(super) fn lost_at(&self, what: Place) -> Option<usize> {
+        self.made.iter().rfind(|commit| commit.what == what)?.lost_at
+    }
+
     /// All that was tried was acknowledged.
     pub(super) fn acknowledge(&mut self, acks: crate::config::Acks) {
         self.written = self.made.len();

@@ -1,15 +1,19 @@
-//! Goal: a short run reaches what takes time, many bytes or many entries, and sees when limits are not kept.
+//! Goal: a short run reaches what takes time, many bytes or many entries, sees when limits are not kept, and takes what
+//! is promised for a copied group for no violation.
 //!
 //! Method: the steps of the first seeds; and lives of a few steps, of which is looked at what came about.
 
 use std::collections::BTreeSet;
 use std::mem::discriminant;
 
+use super::check::Bounds;
+use super::explore::check_and_die;
 use super::life::{Life, TOPIC};
 use super::model::World;
 use super::step::{self, RETENTION_MS, SEGMENT_MS};
 use super::*;
-use crate::sim::{SimClock, SimDisk};
+use crate::clock::Clock;
+use crate::sim::{CrashPolicy, SimClock, SimDisk};
 
 fn life() -> (SimDisk, SimClock, World, Life) {
     let (disk, clock, mut world) = (SimDisk::new(), SimClock::new(), World::default());
@@ -81,4 +85,30 @@ fn a_kind_is_drawn_for_each_number() {
     let all: Vec<_> = (0..step::KINDS).map(|number| format!("{:?}", step::kind(number, &mut random))).collect();
     let names: BTreeSet<&str> = all.iter().map(|step| step.split(' ').next().unwrap_or(step)).collect();
     assert_eq!(names.len(), 18, "{names:?}");
+}
+
+#[test]
+fn a_copy_of_a_commit_whose_record_was_lost_goes_on_where_the_first_group_does() {
+    let (disk, clock, mut world, mut life) = life();
+    let append = |acks| Step::Append { partition: 0, records: 1, bytes: 10, acks, wait: true };
+    life.step(&mut world, append(Acks::Written)).unwrap();
+    let commit = Step::Commit { group: 0, partition: 0, share: 100, acks: Acks::Written };
+    life.step(&mut world, commit).unwrap();
+    // The commit outlives the record that it speaks of, as it may if it isn't acknowledged as synced.
+    life.engine().core.groups.offsets.sync_all().unwrap();
+    let disk = disk.crash(CrashPolicy::PowerLoss);
+    life.die();
+
+    let bounds =
+        |world| Bounds { floor: world, ceiling: world, killed: false, now_ms: clock.wall_ms(), lookups: false };
+    let mut life = Life::begin(&disk, &clock, false).unwrap().unwrap();
+    let mut world = bounds(&world).check(life.engine()).unwrap();
+    let lost_at = world.topics[TOPIC].commits[&("g0".to_owned(), 0)].made.last().unwrap().lost_at;
+    assert_eq!((world.log(TOPIC, 0).unwrap().sent.len(), lost_at), (0, Some(0)));
+    // Another record gets its offset.
+    life.step(&mut world, append(Acks::Synced)).unwrap();
+    life.step(&mut world, Step::CopyGroup { from: 0 }).unwrap();
+    let disk = disk.crash(CrashPolicy::PowerLoss);
+    life.die();
+    check_and_die(&disk, &clock, bounds(&world), None).unwrap();
 }

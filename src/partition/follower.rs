@@ -142,18 +142,13 @@ impl Follower {
     fn find(&self, partition: &Partition) -> Result<Recovered> {
         // All of it is read: nobody here has looked at it yet.
         let start = only_start(self.mark.log_start_offset);
+        // What the catalogue says was durable is missed if it isn't found: then the log is damaged, and no shorter.
+        let noted = NotedOf { durable_offset: self.mark.durable_offset, ..NotedOf::default() };
         let mut tries = 0;
         loop {
             let (dir, config) = (&partition.dir, partition.config());
-            let found = recover(
-                &*partition.env.disk,
-                dir,
-                &partition.log,
-                &config,
-                Some(&start),
-                NotedOf::default(),
-                Doubt::Nothing,
-            );
+            let found =
+                recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), noted, Doubt::Nothing);
             match found {
                 Ok(found) if found.damage.is_none() || tries == 5 => return Ok(found),
                 Err(error) if !is_not_found(&error) || tries == 5 => return Err(error),

@@ -387,9 +387,16 @@ impl Walk<'_> {
         for number in at + 1..self.files.len() {
             let Ok(header) = self.files[number].header.clone() else { continue };
             match self.files[last.1].continued_by(&self.files[number]) {
-                Some(previous) => last.0.publish(previous.length),
+                Some(previous) => {
+                    last.0.publish(previous.length);
+                    self.recovered.end_offset = self.recovered.end_offset.max(previous.end_offset);
+                }
                 // Its successor is missing.
                 None => self.publish_whole(&last.0, last.1, last.2)?,
+            }
+            if header.base_offset <= self.evidence {
+                // The last segment may have no batch yet.
+                self.recovered.end_offset = self.recovered.end_offset.max(header.base_offset);
             }
             last.0.seal(header.base_offset);
             let place = Place { position: BLOCK_BYTES, next_offset: header.base_offset, epoch: header.epoch };

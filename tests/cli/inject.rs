@@ -18,7 +18,7 @@ const APPENDING: [(&str, &[&str]); 9] = [
     ("fsync", &["EIO"]),
     ("fallocate", &["EIO", "ENOSPC", "EINTR"]),
     ("open,openat", &["EIO", "EMFILE", "EINTR"]),
-    ("rename,renameat,renameat2", &["EIO", "ENOSPC"]),
+    ("linkat,rename,renameat,renameat2", &["EIO", "ENOSPC"]),
     ("unlink,unlinkat", &["EIO"]),
     ("ftruncate", &["EIO", "EINTR"]),
     ("flock", &["EIO", "EINTR"]),

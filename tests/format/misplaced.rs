@@ -109,7 +109,8 @@ fn two_segments_in_the_middle_that_are_missing_leave_the_others_readable() {
     for offset in 0..12 {
         let got = partition.get(offset);
         if lost.iter().any(|lost| lost.contains(&offset)) {
-            assert!(is_corrupt(got.unwrap_err().kind()), "offset {offset}");
+            let error = got.unwrap_err();
+            assert!(is_corrupt(error.kind()), "offset {offset}: {error}");
         } else {
             let value = sample.contents[&0][offset as usize].value.as_deref();
             assert_eq!(got.unwrap().view().value(), value, "offset {offset}");

@@ -136,11 +136,11 @@ impl PartitionWriter {
                 previous_of(&active.segment, base_offset, active.position)
             }
             None => {
-                // An earlier life's last segment, which recovery closed without reading all of it.
+                // An earlier life's last segment, which recovery closed without reading all of it. What it made of
+                // that then is too little, also if a reader or the upkeep has learned the rest since.
                 let last = self.partition.segments().pop();
-                let is_unknown =
-                    |last: &Arc<Segment>| last.header().file_id == self.previous.file_id && !last.knows_times();
-                let Some(last) = last.filter(is_unknown) else { return self.previous };
+                let is_previous = |last: &Arc<Segment>| last.header().file_id == self.previous.file_id;
+                let Some(last) = last.filter(is_previous) else { return self.previous };
                 let env = &self.partition.env;
                 last.complete_times(&*env.disk, &env.views);
                 previous_of(&last, self.previous.end_offset, self.previous.length)

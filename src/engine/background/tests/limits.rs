@@ -212,3 +212,47 @@ fn the_limits_of_many_partitions_are_kept_by_one_entry() {
     assert!((0..50).all(|number| engine.partition("t", number).unwrap().log_start_offset() == 1));
     assert_eq!(place.disk.count(Operation::Sync), syncs + 1);
 }
+
+/// Recovery closes the last segment where a torn tail has whole batches behind it, and reads it from the mark on. What
+/// the next segment says of it must hold also if its times were learned before that one is begun.
+#[test]
+fn the_age_of_a_segment_that_recovery_closed_is_known_to_the_life_after_the_next() {
+    let place = Place::new(Writers::Inline);
+    let engine = place.open();
+    engine.create_topic("t", TopicConfig::default().retention_ms(Some(60_000))).unwrap();
+    let partition = engine.partition("t", 0).unwrap();
+    let append = |partition: &Partition, acks| {
+        partition.append(&Record::new("x").timestamp(1).acks(acks)).unwrap().wait().unwrap();
+    };
+    append(&partition, Acks::Synced);
+    place.looks(&engine);
+    let (position, is_marked) = {
+        let mark = partition.inner.mark().unwrap();
+        let catalog = lock(&engine.core.catalog);
+        let marked = catalog.state().topic_by_id(partition.inner.log.topic_id).and_then(|topic| topic.mark(0).copied());
+        (mark.position, marked.is_some_and(|marked| marked.durable_offset == 1))
+    };
+    assert!(is_marked);
+    append(&partition, Acks::Written);
+    append(&partition, Acks::Written);
+    // The first of the two is lost, the second isn't.
+    let place = Place { disk: place.disk.crash(CrashPolicy::Kill), ..place };
+    let path = partition.inner.segments()[0].path().to_owned();
+    place.disk.patch(&path, position, &[0; 64]).unwrap();
+    let engine = place.open();
+    let partition = engine.partition("t", 0).unwrap();
+    assert_eq!(range(&partition), (0, 1));
+    let closed = partition.inner.segments();
+    assert!(closed.len() == 1 && closed[0].is_sealed() && !closed[0].knows_times());
+    // A reader learns its times; half of what is kept later the next one is begun.
+    assert_eq!(partition.offset_for_timestamp(1).unwrap(), Some(0));
+    assert!(closed[0].knows_times());
+    place.clock.advance(MINUTE / 2);
+    append(&partition, Acks::Synced);
+    assert_eq!((place.segments(), range(&partition)), (2, (0, 2)));
+    let place = Place { disk: place.disk.crash(CrashPolicy::PowerLoss), ..place };
+    place.clock.advance(MINUTE / 2);
+    let engine = place.open();
+    place.looks(&engine);
+    assert_eq!(range(&engine.partition("t", 0).unwrap()), (1, 2));
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::background::{Background, Threads, is_failure};
 use super::calls::Calls;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::events::Failure;
 use crate::ids::TopicId;
 use crate::lock::{
-    AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, write,
+    AtomicBool, AtomicU64, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, RwLock, lock, read, try_lock, write,
 };
 use crate::partition::{Env, Noted, WriterHandle};
 use crate::teeth::bites;
@@ -283,15 +283,12 @@ impl Core {
 }
 
 impl Core {
-    /// In a forked child: leaves what the parent's threads use as it is. Nothing is locked, as a thread that the
-    /// child doesn't have may hold the lock.
-    fn forget(&mut self) {
-        fn inside<T>(mutex: &mut Mutex<T>) -> &mut T {
-            mutex.get_mut().unwrap_or_else(PoisonError::into_inner)
+    /// In a forked child: leaves what the parent's threads use as it is. Nothing waits for a lock: a thread that the
+    /// child doesn't have may hold it.
+    fn forget(&self) {
+        if let Some(mut threads) = try_lock(&self.threads) {
+            std::mem::forget(threads.take());
         }
-        std::mem::forget(inside(&mut self.threads).take());
-        std::mem::forget(inside(&mut self.guard).take());
-        std::mem::forget(std::mem::take(self.topics.get_mut().unwrap_or_else(PoisonError::into_inner)));
         std::mem::forget((self.env.clone(), self.catalog.clone(), self.background.clone(), self.groups.clone()));
         std::mem::forget(self.calls.clone());
     }

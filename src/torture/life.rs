@@ -135,7 +135,7 @@ impl Life {
             }
             Step::Sync => self.sync(world)?,
             Step::Roll { partition } => {
-                self.clock.advance(Duration::from_millis(SEGMENT_MS));
+                self.pass(Duration::from_millis(SEGMENT_MS))?;
                 self.append(world, partition, 1, 100, Acks::Written, true)?;
             }
             Step::Commit { group, partition, share, acks } => {
@@ -151,7 +151,7 @@ impl Life {
                 }
             }
             Step::Retain { partition } => {
-                self.clock.advance(Duration::from_millis(RETENTION_MS + SEGMENT_MS));
+                self.pass(Duration::from_millis(RETENTION_MS + SEGMENT_MS))?;
                 for _ in 0..3 {
                     self.append(world, partition, 1, 50, Acks::Synced, true)?;
                 }
@@ -165,13 +165,11 @@ impl Life {
             Step::Expand => self.expand(world)?,
             Step::Reopen => return self.reopen(world),
             Step::Wait { ms } => {
-                self.clock.advance(Duration::from_millis(u64::from(ms)));
+                self.pass(Duration::from_millis(u64::from(ms)))?;
                 (0..3).try_for_each(|_| self.poll())?;
             }
             Step::Rest { ms } => {
-                // What was sent is written now, and old from now on.
-                (0..3).try_for_each(|_| self.poll())?;
-                self.clock.advance(Duration::from_millis(u64::from(ms)));
+                self.pass(Duration::from_millis(u64::from(ms)))?;
                 for _ in 0..4 {
                     self.clock.advance(LOOK_EVERY);
                     self.poll()?;
@@ -208,6 +206,14 @@ impl Life {
         }
         self.note_starts(world);
         Ok(true)
+    }
+
+    /// Lets time pass. What was sent is written before that, as writers with threads do: a record's age counts from
+    /// when it is written.
+    fn pass(&self, time: Duration) -> Result<(), Broken> {
+        (0..3).try_for_each(|_| self.poll())?;
+        self.clock.advance(time);
+        Ok(())
     }
 
     /// Does the next steps of the engine's work.

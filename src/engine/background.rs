@@ -4,7 +4,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Weak};
@@ -44,7 +44,7 @@ pub(crate) struct Background {
     /// Partitions whose place hasn't been stored yet, and how far they were when last looked at.
     moving: Mutex<HashMap<(TopicId, u32), Moving>>,
     /// Partitions whose topic limits what is kept, or how long a segment is written.
-    limited: Mutex<HashMap<(TopicId, u32), Weak<Partition>>>,
+    limited: Mutex<BTreeMap<(TopicId, u32), Weak<Partition>>>,
     /// When marks are stored and limits are looked at next.
     next_upkeep: Mutex<Duration>,
     /// Whether that is to be done once a second: there are limits, or marks.
@@ -245,7 +245,9 @@ impl Background {
             moving.entry(key).or_insert(Moving { partition, seen: None });
         }
         let idle = moving.extract_if(|_, Moving { partition, seen }| all || partition.is_idle(seen));
-        let idle: Vec<_> = idle.map(|(_, Moving { partition, .. })| partition).collect();
+        let mut idle: Vec<_> = idle.map(|(_, Moving { partition, .. })| partition).collect();
+        // In the same order each time, so that a simulated run can be repeated.
+        idle.sort_by_key(|partition| (partition.log.topic_id, partition.number));
         let any = !moving.is_empty();
         drop(moving);
         self.put_marks(&idle);

@@ -106,9 +106,16 @@ impl Core {
         Ok(())
     }
 
+    /// All topics, in the same order each time, so that a simulated run can be repeated.
+    fn topics_in_order(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        topics.sort_by_key(|topic| topic.id);
+        topics
+    }
+
     /// Topics came, went or grew: the groups give out what there is now.
     pub(super) fn tell_groups(&self) {
-        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        let topics = self.topics_in_order();
         self.groups.set_topics(topics.iter());
         self.background.look_at_groups();
     }
@@ -151,9 +158,8 @@ impl Core {
     /// Done when all partitions have reached a level, up to what was sent before this call.
     pub(super) fn settled(&self, level: Acks) -> impl Future<Output = Result<()>> + Send + use<> {
         let begun = self.env.opener.check().map(|()| {
-            let topics = read(&self.topics);
-            let partitions: Vec<_> = topics.values().flat_map(|topic| topic.partitions.iter().cloned()).collect();
-            drop(topics);
+            let topics = self.topics_in_order();
+            let partitions: Vec<_> = topics.iter().flat_map(|topic| topic.partitions.iter().cloned()).collect();
             let ends: Vec<_> = partitions.iter().map(|partition| partition.sent()).collect();
             if level == Acks::Synced {
                 for (partition, (end, _)) in partitions.iter().zip(&ends) {
@@ -197,7 +203,7 @@ impl Core {
         self.env.events.emit_untold();
         let stopped = |what, error| Failure { what, error, count: 1, stopped: true };
         let mut failures = Vec::new();
-        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        let topics = self.topics_in_order();
         for partition in topics.iter().flat_map(|topic| &topic.partitions) {
             let failure = partition.damage().or_else(|| partition.stopped().filter(is_failure));
             failures.extend(failure.map(|error| stopped("a partition", error)));
@@ -225,7 +231,7 @@ impl Core {
             self.watching.stop();
             return Ok(());
         }
-        let topics: Vec<_> = read(&self.topics).values().cloned().collect();
+        let topics = self.topics_in_order();
         let reason = Error::new(ErrorKind::Closed);
         // What is too old by now is sealed by the writers, and dropped below with all else that the limits don't keep.
         self.background.keep_limits();

@@ -9,7 +9,7 @@
 //! while it is written to may copy a segment first and the notes later: they would speak of records that the copy
 //! lacks.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ struct Place {
 /// What was found in the file.
 #[derive(Debug, Default)]
 pub(crate) struct Noted {
-    notes: HashMap<Key, Place>,
+    notes: BTreeMap<Key, Place>,
 }
 
 /// What was found of one partition.
@@ -124,7 +124,7 @@ pub(crate) struct Evidence {
 struct Inner {
     /// With its inode number. Opened or made at the first note.
     file: Option<(Arc<dyn File>, u64)>,
-    places: HashMap<Key, Place>,
+    places: BTreeMap<Key, Place>,
     /// Places whose partitions are gone.
     free: Vec<u64>,
     end: u64,

@@ -10,7 +10,7 @@ mod stands;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(crate) struct Groups {
     env: Arc<Env>,
     pub(crate) offsets: Offsets,
     epoch: u32,
-    groups: Mutex<HashMap<String, Arc<Group>>>,
+    groups: Mutex<BTreeMap<String, Arc<Group>>>,
     topics: RwLock<Arc<TopicTable>>,
     /// Groups at rest are forgotten after this time.
     retention_ms: Option<u64>,

@@ -3,23 +3,31 @@
 //! It lies in a page that the kernel empties in a child (`MADV_WIPEONFORK`), and is asked for again then. Where
 //! there is no such page, the system is asked each time.
 
-#![cfg_attr(
-    target_os = "linux",
-    expect(unsafe_code, reason = "an atomic in a page that the kernel empties can only be made from a raw pointer")
-)]
+#![expect(unsafe_code, reason = "an atomic in a page that the kernel empties can only be made from a raw pointer")]
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// What is mapped: at least a page of any machine.
 #[cfg(target_os = "linux")]
 const PAGE_BYTES: usize = 64 << 10;
 
+/// Where the number lies; null until it is first asked for, [`NOWHERE`] if there is no such page.
+static PAGE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+static NOWHERE: AtomicU32 = AtomicU32::new(0);
+
 /// The number of the process that calls.
 #[inline]
 pub(crate) fn process_id() -> u32 {
-    static PAGE: OnceLock<Option<&'static AtomicU32>> = OnceLock::new();
-    let Some(known) = PAGE.get_or_init(page) else { return std::process::id() };
+    let mut page = PAGE.load(Ordering::Acquire).cast_const();
+    if page.is_null() {
+        page = first_page();
+    }
+    if ptr::eq(page, &NOWHERE) {
+        return std::process::id();
+    }
+    // SAFETY: it is not null, and so came from `first_page`: a reference that lives as long as the process.
+    let known = unsafe { &*page };
     match known.load(Ordering::Relaxed) {
         0 => {
             let id = std::process::id();
@@ -27,6 +35,16 @@ pub(crate) fn process_id() -> u32 {
             id
         }
         id => id,
+    }
+}
+
+/// Makes the page, unless another thread was faster.
+#[cold]
+fn first_page() -> *const AtomicU32 {
+    let made: *const AtomicU32 = page().unwrap_or(&NOWHERE);
+    match PAGE.compare_exchange(ptr::null_mut(), made.cast_mut(), Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => made,
+        Err(other) => other.cast_const(),
     }
 }
 

@@ -162,9 +162,19 @@ impl Consumer {
         if starts.is_empty() || groups.offsets.damage().is_some() {
             return Ok(());
         }
-        let ticket = self.in_group()?.group.store_starts(groups, &entries_of(starts))?;
-        let ticket = ticket.filter(|_| !bites("start-not-synced"));
-        ticket.map_or(Ok(()), |ticket| groups.offsets.sync_to(ticket))
+        let stored = self.in_group()?.group.store_starts(groups, &entries_of(starts)).and_then(|ticket| {
+            let ticket = ticket.filter(|_| !bites("start-not-synced"));
+            ticket.map_or(Ok(()), |ticket| groups.offsets.sync_to(ticket))
+        });
+        match stored {
+            // Reading goes on though the offset log has stopped; the next commit says so.
+            Err(error) if error.kind() == &ErrorKind::Failed => {
+                let what = "storing where a group begins";
+                self.engine.core.env.events.emit(Event::Background { what, error });
+                Ok(())
+            }
+            stored => stored,
+        }
     }
 
     /// After `OffsetOutOfRange`: the group goes on here, unless its state knows better.

@@ -15,7 +15,7 @@ use crate::opener::Opener;
 use crate::panics::{caught, wake_each};
 use crate::partition::FnFuture;
 
-/// So many calls may block at a time; more wait in turn.
+/// How many calls may block at the same time. Further calls wait for one of them to end.
 const MOST_THREADS: usize = 4;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -106,7 +106,7 @@ impl Calls {
             let name = format!("thalweg-calls-{}", state.threads.len());
             match thread::Builder::new().name(name).spawn(move || calls.work()) {
                 Ok(thread) => state.threads.push(thread),
-                // Where none can be had, the one who polls blocks.
+                // If no thread can be started, the poll itself blocks.
                 Err(_) if state.threads.is_empty() => {
                     let job = state.jobs.pop_back();
                     drop(state);

@@ -22,7 +22,7 @@ use crate::partition::{EVIDENCE_NAME, Noted, Partition};
 pub(super) const FOLLOW_EVERY: Duration = Duration::from_millis(2);
 /// The same while nothing comes, at most.
 const IDLE_EVERY: Duration = Duration::from_millis(50);
-/// A look at such partitions is followed by a pause of at least so many times as long.
+/// A look at such partitions is followed by a pause of at least this multiple of its length.
 const PAUSE_FACTOR: u32 = 20;
 /// The thread doesn't look more often than this, should there be news all the time.
 const NEWS_EVERY: Duration = Duration::from_millis(1);

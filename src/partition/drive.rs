@@ -21,7 +21,7 @@ use crate::lock::{AtomicBool, Mutex, OnceLock, Ordering, Parker, Unparker, fence
 /// The most steps of the work that one poll of a task takes.
 const STEPS_A_POLL: usize = 8;
 
-/// How often who waits does what is due in the background.
+/// How often a waiting thread does the background work that is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// See the module.

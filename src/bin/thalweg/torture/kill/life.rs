@@ -103,7 +103,7 @@ fn end(child: &mut Child) -> Result<ExitStatus, Failure> {
 fn intrude(dir: &Path, child: &mut Child) -> Option<String> {
     match Engine::open(dir) {
         Err(error) if matches!(error.kind(), ErrorKind::Locked { .. }) => None,
-        Err(error) => Some(format!("D7: a second process was told, instead of who has it open: {error}")),
+        Err(error) => Some(format!("D7: a second process got another error than Locked: {error}")),
         // It may have given up, and said why.
         Ok(_) if !matches!(child.try_wait(), Ok(None)) => None,
         Ok(_) => Some("D7: a second process opened the directory for writing".to_owned()),

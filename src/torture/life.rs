@@ -432,7 +432,9 @@ impl Life {
                     // It says the same of the same record, also if that was lost.
                     let lost_at = topic.commits.get(&(from.clone(), number)).and_then(|commits| commits.lost_at(place));
                     topic.commits.entry((to.clone(), number)).or_default().made.push(Commit { what: place, lost_at });
-                    copied.push((name.clone(), number, place));
+                    // Beyond where the log ended it speaks of no record.
+                    let speaks_of = place.offset().map(|offset| offset.min(lost_at.unwrap_or(offset)));
+                    copied.push((name.clone(), number, speaks_of));
                 }
             }
         }
@@ -440,10 +442,10 @@ impl Life {
             Err(error) if matches!(error.kind(), ErrorKind::UnknownGroup { .. }) && copied.is_empty() => Ok(()),
             result => {
                 if self.allow(result).map_err(|broken| format!("copying a group: {broken}"))?.is_some() {
-                    for (name, number, place) in copied {
+                    for (name, number, speaks_of) in copied {
                         let Some(topic) = world.topics.get_mut(&name) else { continue };
                         topic.commits.entry((to.clone(), number)).or_default().acknowledge(Acks::Synced);
-                        if let (Some(offset), Some(log)) = (place.offset(), topic.logs.get_mut(number as usize)) {
+                        if let (Some(offset), Some(log)) = (speaks_of, topic.logs.get_mut(number as usize)) {
                             let offset = offset.min(log.sent.len());
                             log.acknowledged(offset);
                             log.durable = log.durable.max(offset);

@@ -63,7 +63,7 @@ pub(crate) struct OffsetEntry<'a> {
     pub(crate) epoch: u32,
     /// The payload goes on in the next entry.
     pub(crate) more: bool,
-    /// A commit that only says where the group begins: nothing was committed yet.
+    /// A commit that only says where the group begins: nothing was committed yet, or what was is no longer kept.
     pub(crate) start: bool,
     /// When it was committed, where the batch doesn't say: only in a commit that compaction kept.
     pub(crate) committed_ms: Option<i64>,

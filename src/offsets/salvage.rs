@@ -185,7 +185,10 @@ impl Salvager {
         if matches!(entry.kind, OffsetEntryKind::Commit | OffsetEntryKind::Delete)
             && let Some(sure) = self.doubted.get_mut(&number)
         {
-            sure.insert((entry.topic_id, entry.partition));
+            let place = (entry.topic_id, entry.partition);
+            if sure.insert(place) && entry.start {
+                self.state.forget_overtaken(number, &place);
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(crate) struct Commit {
     /// The user's, at most 4,096 bytes.
     pub(crate) metadata: Box<[u8]>,
     pub(crate) committed_ms: i64,
-    /// It only says where the group begins: nothing was committed yet.
+    /// It only says where the group begins: nothing was committed yet, or what was committed is no longer kept.
     pub(crate) start: bool,
 }
 
@@ -63,7 +63,10 @@ pub(crate) struct StoredState {
 /// What there is of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct GroupOffsets {
+    /// The newest of each partition.
     pub(crate) commits: IndexMap<(TopicId, u32), Commit, Scattered>,
+    /// What was committed before the group began anew: retention had overtaken it.
+    pub(crate) overtaken: IndexMap<(TopicId, u32), Commit, Scattered>,
     /// The largest seen.
     pub(crate) generation: u32,
     /// `None` if it has no members.
@@ -77,7 +80,7 @@ pub(crate) struct GroupOffsets {
 impl GroupOffsets {
     /// What was committed for a partition, if anything was.
     pub(crate) fn committed(&self, place: &(TopicId, u32)) -> Option<&Commit> {
-        self.commits.get(place).filter(|commit| !commit.start)
+        self.commits.get(place).filter(|commit| !commit.start).or_else(|| self.overtaken.get(place))
     }
 
     #[cfg(feature = "sim")]
@@ -116,7 +119,8 @@ impl OffsetState {
     /// The newest epoch that an entry speaks of.
     pub(crate) fn newest_epoch(&self) -> u32 {
         let of_group = |offsets: &GroupOffsets| {
-            let of_commits = offsets.commits.values().map(|commit| commit.epoch).max().unwrap_or(0);
+            let commits = offsets.commits.values().chain(offsets.overtaken.values());
+            let of_commits = commits.map(|commit| commit.epoch).max().unwrap_or(0);
             of_commits.max(offsets.epoch).max(offsets.state.as_ref().map_or(0, |state| state.epoch))
         };
         self.groups.values().map(|group| of_group(&group.offsets)).max().unwrap_or(0)
@@ -211,8 +215,10 @@ impl OffsetState {
             OffsetEntryKind::Commit => group.put_commit(entry, appended_ms),
             OffsetEntryKind::Delete if entry.topic_id == TopicId(0) => self.remove_group(entry.group),
             OffsetEntryKind::Delete => {
-                let commit = group.offsets.commits.swap_remove(&(entry.topic_id, entry.partition));
-                Change { taken: 0, freed: commit.map_or(0, |commit| commit_bytes(&commit.metadata)) }
+                let place = (entry.topic_id, entry.partition);
+                let commit = group.offsets.commits.swap_remove(&place);
+                let freed = commit.map_or(0, |commit| commit_bytes(&commit.metadata));
+                Change { taken: 0, freed: freed + group.forget_overtaken(&place) }
             }
             OffsetEntryKind::GroupState => {
                 if entry.more {
@@ -252,9 +258,17 @@ impl OffsetState {
     fn remove_group(&mut self, number: u32) -> Change {
         let Some(group) = self.groups.remove(&number) else { return Change::default() };
         self.numbers.remove(&group.name);
-        let commits: u64 = group.offsets.commits.values().map(|commit| commit_bytes(&commit.metadata)).sum();
+        let GroupOffsets { commits, overtaken, .. } = &group.offsets;
+        let commits: u64 = commits.values().chain(overtaken.values()).map(|commit| commit_bytes(&commit.metadata)).sum();
         let name = OffsetEntry::encoded_bytes(group.name.len(), false);
         Change { taken: 0, freed: commits + name + group.members_bytes }
+    }
+
+    /// Forgets what was committed where the group begins anew now: it may be older than what was lost.
+    pub(super) fn forget_overtaken(&mut self, number: u32, place: &(TopicId, u32)) {
+        if let Some(group) = self.groups.get_mut(&number) {
+            self.live_bytes -= group.forget_overtaken(place);
+        }
     }
 
     /// Removes a group whose deletion was lost.
@@ -266,15 +280,17 @@ impl OffsetState {
     /// Forgets the commits of topics that are gone; which those were, by group.
     pub(super) fn keep_topics(&mut self, live: impl Fn(TopicId) -> bool) -> Vec<(String, TopicId)> {
         let mut gone = BTreeSet::new();
-        for group in self.groups.values_mut() {
-            group.offsets.commits.retain(|&(topic_id, _), commit| {
+        for Group { name, offsets, .. } in self.groups.values_mut() {
+            let mut keep = |&(topic_id, _): &(TopicId, u32), commit: &mut Commit| {
                 let keep = live(topic_id);
                 if !keep {
                     self.live_bytes -= commit_bytes(&commit.metadata);
-                    gone.insert((group.name.to_string(), topic_id));
+                    gone.insert((name.to_string(), topic_id));
                 }
                 keep
-            });
+            };
+            offsets.commits.retain(&mut keep);
+            offsets.overtaken.retain(&mut keep);
         }
         gone.into_iter().collect()
     }
@@ -302,7 +318,9 @@ impl OffsetState {
             if bites("compaction-drops-the-newest") {
                 commits.pop();
             }
-            for (&(topic_id, partition), commit) in commits {
+            let both = |(place, commit)| [offsets.overtaken.get(place), Some(commit)].map(|commit| (place, commit));
+            for (&(topic_id, partition), commit) in commits.into_iter().flat_map(both) {
+                let Some(commit) = commit else { continue };
                 each(OffsetEntry {
                     offset: commit.offset,
                     topic_id,
@@ -338,7 +356,8 @@ struct Group {
 }
 
 impl Group {
-    /// Allocates only for a partition's first commit, and where metadata changes its length.
+    /// Allocates only for a partition's first commit, where the group begins anew, and where metadata changes its
+    /// length.
     fn put_commit(&mut self, entry: &OffsetEntry<'_>, appended_ms: i64) -> Change {
         let OffsetEntry { offset, epoch, generation, payload, start, .. } = *entry;
         let committed_ms = entry.committed_ms.unwrap_or(appended_ms);
@@ -358,8 +377,14 @@ impl Group {
                     .insert(key, Commit { offset, epoch, generation, metadata: payload.into(), committed_ms, start });
                 Change { taken, freed: 0 }
             }
+            Some((_, commit)) if start && !commit.start => {
+                let new = Commit { offset, epoch, generation, metadata: payload.into(), committed_ms, start };
+                let overtaken = std::mem::replace(commit, new);
+                self.offsets.overtaken.insert(key, overtaken);
+                Change { taken, freed: 0 }
+            }
             Some((_, commit)) => {
-                let freed = commit_bytes(&commit.metadata);
+                let mut freed = commit_bytes(&commit.metadata);
                 if commit.metadata.len() == payload.len() {
                     commit.metadata.copy_from_slice(payload);
                 } else {
@@ -367,9 +392,21 @@ impl Group {
                 }
                 (commit.offset, commit.epoch, commit.generation) = (offset, epoch, generation);
                 (commit.committed_ms, commit.start) = (committed_ms, start);
+                if !start {
+                    freed += self.forget_overtaken(&key);
+                }
                 Change { taken, freed }
             }
         }
+    }
+
+    /// How many bytes that frees.
+    fn forget_overtaken(&mut self, place: &(TopicId, u32)) -> u64 {
+        let overtaken = &mut self.offsets.overtaken;
+        if overtaken.is_empty() {
+            return 0;
+        }
+        overtaken.swap_remove(place).map_or(0, |commit| commit_bytes(&commit.metadata))
     }
 
     fn put_state(&mut self, entry: &OffsetEntry<'_>, payload: &[u8]) -> Checked<Change> {

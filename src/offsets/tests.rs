@@ -89,7 +89,7 @@ fn encoded_bytes(state: &OffsetState) -> u64 {
 
 /// A commit of one partition of topic 1.
 fn new(partition: u32, offset: u64) -> NewCommit<'static> {
-    NewCommit { topic_id: TopicId(1), partition, offset, epoch: 3, metadata: &[], start: offset % 8 == 7 }
+    NewCommit { topic_id: TopicId(1), partition, offset, epoch: 3, metadata: &[], start: offset % 4 == 3 }
 }
 
 fn snapshot(members: u32) -> GroupSnapshot {
@@ -148,10 +148,15 @@ impl Call {
                 group.generation = group.generation.max(*generation);
                 for &(partition, offset, length) in commits {
                     let metadata = METADATA[..length].into();
-                    let start = offset % 8 == 7;
+                    let start = offset % 4 == 3;
                     let commit =
                         Commit { offset, epoch: 3, generation: *generation, metadata, committed_ms: now_ms, start };
-                    group.commits.insert((TopicId(1), partition), commit);
+                    let place = (TopicId(1), partition);
+                    match group.commits.insert(place, commit) {
+                        Some(before) if start && !before.start => drop(group.overtaken.insert(place, before)),
+                        _ if start => {}
+                        _ => drop(group.overtaken.swap_remove(&place)),
+                    }
                 }
             }
             Call::State(group, generation, members) => {
@@ -170,7 +175,9 @@ impl Call {
             }
             Call::DeleteCommits(group, partitions) => {
                 if let Some(group) = view.get_mut(*group) {
-                    partitions.iter().for_each(|&partition| drop(group.commits.swap_remove(&(TopicId(1), partition))));
+                    for place in partitions.iter().map(|&partition| (TopicId(1), partition)) {
+                        let _ = (group.commits.swap_remove(&place), group.overtaken.swap_remove(&place));
+                    }
                 }
             }
             Call::DeleteGroup(group) => drop(view.remove(*group)),
@@ -307,7 +314,8 @@ fn a_compacted_log_says_the_same_and_keeps_times_and_epochs() {
         offsets.commit("a", 1, &[new(1, offset)], 20).unwrap();
     }
     let mut model = before;
-    Call::Commit("a", 1, vec![(1, 5_999, 0)]).apply(&mut model, 2, 20);
+    // The last only says where the group begins: the commit before it stays too.
+    Call::Commit("a", 1, vec![(1, 5_998, 0), (1, 5_999, 0)]).apply(&mut model, 2, 20);
     assert_ne!(names(&disk), ["offsets-1"]);
     assert_eq!((view(&offsets), found(&disk)), (model.clone(), model.clone()));
     let stored = model["b"].state.as_ref().unwrap();

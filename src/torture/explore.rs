@@ -26,6 +26,8 @@ const LOOKUPS: u64 = 4;
 
 /// What a drive writes whole.
 const SECTOR_BYTES: usize = 512;
+/// What was written ends in at most so many zeros: the end offsets of empty partitions, say.
+const TRAILING_ZEROS: usize = 64;
 
 /// What stopped a cycle.
 pub(super) enum Stop {
@@ -280,7 +282,7 @@ fn scribbled(disk: &SimDisk, seed: u64) -> Result<SimDisk, Broken> {
     let mut random = Random::new(seed);
     for path in scribbled.list_files() {
         let mut bytes = scribbled.read_file(&path).map_err(|error| error.to_string())?;
-        let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+        let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1 + TRAILING_ZEROS);
         let unwritten = bytes.chunks_mut(SECTOR_BYTES).skip(written.div_ceil(SECTOR_BYTES)).take(24);
         for sector in unwritten {
             if random.below(3) > 0 {

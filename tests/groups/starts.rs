@@ -146,7 +146,16 @@ fn where_retention_overtook_a_group_it_begins_anew_once() {
     fill(&engine, 0, 10, 2);
     assert_eq!(drain(&mut b), [(0, 10), (0, 11)]);
     drop(b);
-    assert_eq!(drain(&mut latest(&engine).start().unwrap()), [(0, 10), (0, 11)]);
+    let mut next = latest(&engine).start().unwrap();
+    assert_eq!(drain(&mut next), [(0, 10), (0, 11)]);
+    // What it had committed it still has (D5), also as another group's and in the next life.
+    assert_eq!(next.committed("t", 0).unwrap().map(|committed| committed.offset), Some(2));
+    drop(next);
+    let row = &engine.describe_group("g").unwrap().offsets[0];
+    assert_eq!((row.committed, row.starts_at, row.lag()), (Some(2), Some(10), 2));
+    assert_eq!(engine.copy_group("g", "standby").unwrap(), 1);
+    let copied = &engine.describe_group("standby").unwrap().offsets[0];
+    assert_eq!((copied.committed, copied.starts_at), (Some(2), Some(10)));
     // The same while a member reads.
     let mut c = latest(&engine).max_poll_records(1).start().unwrap();
     assert_eq!(values(&c.poll(NOW).unwrap()), [(0, 10)]);

@@ -120,7 +120,8 @@ impl Engine {
         let known = groups.idle_group(to)?;
         let live: Vec<TopicId> = read(&self.core.topics).values().map(|topic| topic.id).collect();
         let copied: Vec<_> = groups.offsets.with(|state| {
-            let commits = state.group(from).into_iter().flat_map(|group| &group.commits);
+            // What was committed before a group began anew comes first.
+            let commits = state.group(from).into_iter().flat_map(|group| group.overtaken.iter().chain(&group.commits));
             commits.filter(|((id, _), _)| live.contains(id)).map(|(key, commit)| (*key, commit.clone())).collect()
         });
         let commits: Vec<_> = copied

@@ -92,8 +92,8 @@ pub struct GroupOffset {
     pub partition: u32,
     /// The committed offset: the next to be read.
     pub committed: Option<u64>,
-    /// Where the group begins, while nothing is committed: fixed when its first consumer started, or when the
-    /// partition was assigned if it was made later.
+    /// Where the group begins, while nothing is committed or what is committed is no longer kept: fixed when its
+    /// first consumer started, or when the partition was assigned if it was made later.
     pub starts_at: Option<u64>,
     /// What was committed with it.
     pub metadata: Vec<u8>,
@@ -118,7 +118,7 @@ pub struct GroupOffset {
 impl GroupOffset {
     /// Records that are kept and that the group has still to read.
     pub fn lag(&self) -> u64 {
-        let next = self.goes_on_at.or(self.committed).or(self.starts_at).unwrap_or(0);
+        let next = self.goes_on_at.or(self.starts_at).or(self.committed).unwrap_or(0);
         self.end_offset.saturating_sub(next.max(self.log_start_offset))
     }
 }
@@ -185,8 +185,13 @@ impl Engine {
             let end_offset = inner.progress.written();
             let held = fence.as_ref().filter(|fence| fence.limit(partition) < end_offset);
             let in_doubt = groups.doubt(name, (id, partition)).is_some();
-            let commit = groups.offsets.with(|state| state.group(name)?.commits.get(&(id, partition)).cloned());
-            let lost = match &commit {
+            let place = (id, partition);
+            let (newest, commit) = groups.offsets.with(|state| {
+                let group = state.group(name);
+                let newest = group.and_then(|group| group.commits.get(&place));
+                (newest.cloned(), group.and_then(|group| group.committed(&place)).cloned())
+            });
+            let lost = match &newest {
                 // What was written since the engine was opened is not lost while it is open.
                 Some(commit) if commit.epoch != groups.epoch || commit.offset > end_offset => {
                     // Of a damaged partition nothing can be said; reading says what is wrong.
@@ -194,8 +199,7 @@ impl Engine {
                 }
                 _ => None,
             };
-            let starts_at = commit.as_ref().filter(|commit| commit.start).map(|commit| commit.offset);
-            let commit = commit.filter(|commit| !commit.start);
+            let starts_at = newest.filter(|newest| newest.start).map(|start| start.offset);
             offsets.push(GroupOffset {
                 goes_on_at: lost,
                 topic: topic.name.to_string(),

@@ -132,16 +132,8 @@ fn check_commits(
     let consumer = consumer.map_err(|error| said("start a consumer", &error))?;
     let found = consumer.committed(topic, number).map_err(|error| said("ask for a commit", &error))?;
     let least = commits.iter().filter(|commit| commit.must_show(at)).map(|commit| commit.what.number).max();
-    let partition_number = number;
-    let is_dropped = || {
-        let start = engine.partition(topic, partition_number).map(|partition| partition.log_start_offset());
-        let start = start.map_err(|error| said("get a partition", &error))?;
-        Ok::<_, crate::failure::Failure>(commits.iter().any(|commit| commit.what.offset < start))
-    };
     let Some(found) = found else {
         return match least {
-            // A group whose place was dropped begins anew, and that is stored instead of its commit.
-            Some(_) if is_dropped()? => Ok(Vec::new()),
             Some(least) => broken(format!("D5: nothing is committed, acknowledged was commit {least}")),
             None => Ok(Vec::new()),
         };

@@ -156,7 +156,7 @@ impl Oracle {
             let at = Place { life, partition: number as u32, offset: 0 };
             known
                 .check_log(plan, at, log)
-                .and_then(|()| known.check_commit(committed, log.start))
+                .and_then(|()| known.check_commit(committed))
                 .map_err(|what| format!("partition {number}: {what}"))?;
         }
         Ok(())
@@ -253,12 +253,8 @@ impl Known {
         Ok(lives)
     }
 
-    fn check_commit(&mut self, found: Option<u64>, log_start: u64) -> Result<(), String> {
-        // A group whose place was dropped begins anew, and that is stored instead of its commit.
-        let begins_anew = |committed: u64| found.is_none() && committed < log_start;
-        let allowed = found == self.committed
-            || found.is_some_and(|found| self.tried.contains(&found))
-            || self.committed.into_iter().chain(self.tried.iter().copied()).any(begins_anew);
+    fn check_commit(&mut self, found: Option<u64>) -> Result<(), String> {
+        let allowed = found == self.committed || found.is_some_and(|found| self.tried.contains(&found));
         if !allowed {
             let show = |offset: Option<u64>| offset.map_or_else(|| "nothing".to_owned(), |offset| offset.to_string());
             return Err(format!(

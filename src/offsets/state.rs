@@ -259,7 +259,8 @@ impl OffsetState {
         let Some(group) = self.groups.remove(&number) else { return Change::default() };
         self.numbers.remove(&group.name);
         let GroupOffsets { commits, overtaken, .. } = &group.offsets;
-        let commits: u64 = commits.values().chain(overtaken.values()).map(|commit| commit_bytes(&commit.metadata)).sum();
+        let commits: u64 =
+            commits.values().chain(overtaken.values()).map(|commit| commit_bytes(&commit.metadata)).sum();
         let name = OffsetEntry::encoded_bytes(group.name.len(), false);
         Change { taken: 0, freed: commits + name + group.members_bytes }
     }

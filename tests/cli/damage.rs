@@ -164,6 +164,38 @@ fn consume_prints_the_other_partitions_and_says_where_to_go_on() {
     assert!(ran.stderr.contains("skipped: ") && ran.stderr.contains("goes on at offset 2"), "{ran:?}");
 }
 
+/// Damage in partition 0 hides where the time is: all other partitions are printed, and that one is if damage may be
+/// skipped, from the first record that is young enough.
+#[test]
+fn a_start_time_behind_damage_holds_up_no_other_partition() {
+    let place = Place::with_topic("t", 2);
+    for (time, value) in [(10, "one"), (20, "two"), (30, "three"), (40, "four")] {
+        let engine = thalweg::Engine::open(place.path()).unwrap();
+        for number in [0, 1] {
+            let record = thalweg::Record::new(value).timestamp(time);
+            engine.partition("t", number).unwrap().append(&record).unwrap().wait().unwrap();
+        }
+        engine.close().unwrap();
+    }
+    let (position, length) = batches(&place)[1];
+    flip_bit(&place.segment("t", 0), position + length - 8);
+    let named = ["partition 0", "offset 1", "goes on at offset 2", "--skip-damaged", "--partition 0 --from 2"];
+    let at = ["consume", "t", "--from", "@40"];
+    let with = |more: &[&str]| place.run(&[&at[..], more].concat());
+    assert_eq!(with(&[]).failed(1, &named).text(), "four\n");
+    assert_eq!(with(&["--follow", "--max", "1"]).failed(1, &named).text(), "four\n");
+    assert_eq!(with(&["--partition", "0"]).failed(1, &named).text(), "");
+    assert_eq!(with(&["--follow", "--partition", "0"]).failed(1, &named).text(), "");
+    let ran = with(&["--skip-damaged"]).succeeded();
+    assert_eq!(ran.text(), "four\nfour\n");
+    assert!(ran.stderr.contains("skipped: ") && ran.stderr.contains("goes on at offset 2"), "{ran:?}");
+    // A group stands there until it is told, as at other damage.
+    assert_eq!(with(&["--group", "g"]).failed(1, &named).text(), "four\n");
+    assert_eq!(with(&["--group", "g", "--partition", "0"]).failed(1, &named).text(), "");
+    assert_eq!(with(&["--group", "g", "--skip-damaged"]).succeeded().text(), "four\n");
+    assert_eq!(with(&["--group", "g"]).text(), "");
+}
+
 #[test]
 fn consume_follows_the_other_partitions() {
     let (place, _) = two_partitions();

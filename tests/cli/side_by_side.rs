@@ -106,6 +106,34 @@ fn following_goes_on_where_the_log_starts_and_says_what_was_dropped() {
     );
 }
 
+/// The reader is held up by its full stdout while the records that it would read next, and their files, are dropped.
+#[test]
+fn reading_to_the_end_goes_on_where_the_log_starts_and_says_what_was_dropped() {
+    let place = Place::new();
+    place.run(&["topic", "create", "t", "--partitions", "1", "--config", "segment.bytes=65536"]).succeeded();
+    let engine = thalweg::Engine::open(place.path()).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    let line = |number: u32| format!("{number}{}", " ".repeat(70_000));
+    for number in 0..30 {
+        log.append(&thalweg::Record::new(&line(number))).unwrap().wait().unwrap();
+    }
+    let mut reader = place.start(&["consume", "t"]);
+    // Seven records fill the buffer of stdout, the eighth waits until they are printed.
+    assert_eq!(reader.line(), line(0));
+    log.delete_records(20).unwrap();
+    let dropped = place.path().join("topics/t/0/00000000000000000019.log");
+    while dropped.exists() {
+        std::thread::yield_now();
+    }
+    // What comes meanwhile is behind the end that the command began with.
+    log.append(&thalweg::Record::new(&line(30))).unwrap().wait().unwrap();
+    let ran = reader.finish().succeeded();
+    let printed: Vec<u32> = ran.text().lines().map(|line| line.trim_end().parse().unwrap()).collect();
+    assert_eq!(printed, [1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29]);
+    let says = "skipped: topic t partition 0: offsets 8 to 19 were dropped before they were read\n";
+    assert_eq!(ran.stderr, says);
+}
+
 fn signal(which: &str, pid: u32) {
     let sent = std::process::Command::new("kill").args([which, &pid.to_string()]).status().unwrap();
     assert!(sent.success());

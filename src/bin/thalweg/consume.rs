@@ -8,7 +8,7 @@ use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use thalweg::{Batch, Consumer, Engine, ErrorKind, OnDamage, Partition, TopicId};
+use thalweg::{Batch, Consumer, Engine, Error, ErrorKind, OnDamage, Partition, TopicId};
 
 use crate::args::{ConsumeArgs, Start};
 use crate::consume_damage::Damaged;
@@ -34,14 +34,15 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
     };
     let partitions = numbers.into_iter().map(|number| engine.partition(&args.topic, number));
     let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
-    let places = starts(partitions, args.from, topic.config.read_durable)?;
-    let mut sink = Sink::new(json, args)?;
+    let (skip, durable_only) = (args.skip_damaged, topic.config.read_durable);
     let mut damaged = Damaged::default();
+    let places = starts(partitions, args.from, durable_only, skip, &mut damaged)?;
+    let mut sink = Sink::new(json, args)?;
     let result = if args.follow {
-        let (all, skip) = (args.partition.is_none(), args.skip_damaged);
+        let all = args.partition.is_none();
         Following { engine: &engine, topic: &topic.name, id: topic.id, all, skip, places }.run(&mut sink, &mut damaged)
     } else {
-        read(&places, &mut sink, args.skip_damaged, &mut damaged)
+        read(&places, durable_only, &mut sink, skip, &mut damaged)
     };
     sink.done();
     // What came before an error is printed before it.
@@ -50,15 +51,24 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs) -> Resu
 }
 
 /// Where reading begins in each of these partitions. An offset that lies outside of some of them becomes their
-/// start or end, which is said; one that lies outside of all is refused, before anything is printed.
+/// start or end, which is said; one that lies outside of all is refused, before anything is printed. Where damage
+/// hides the beginning, the partition is noted as damaged and begins at its log start.
 pub(crate) fn starts(
     partitions: Vec<Partition>,
     from: Start,
     durable_only: bool,
+    skip: bool,
+    damaged: &mut Damaged,
 ) -> Result<Vec<(Partition, u64)>, Failure> {
     let (mut places, mut outside) = (Vec::with_capacity(partitions.len()), Vec::new());
     for partition in partitions {
-        let mut offset = start_offset(&partition, from, durable_only)?;
+        let mut offset = match start_offset(&partition, from, durable_only, skip) {
+            Ok(offset) => offset,
+            Err(error) => {
+                damaged.note(error)?;
+                partition.log_start_offset()
+            }
+        };
         if let Err(error) = partition.read(offset..) {
             let &ErrorKind::OffsetOutOfRange { start, end, .. } = error.kind() else { return Err(error.into()) };
             offset = offset.clamp(start, end.max(start));
@@ -66,9 +76,10 @@ pub(crate) fn starts(
         }
         places.push((partition, offset));
     }
-    let outside_all = outside.len() == places.len();
+    // A place that was looked up can only have been dropped since then.
+    let is_refused = matches!(from, Start::Offset(_)) && outside.len() == places.len();
     for (offset, error) in outside {
-        if outside_all {
+        if is_refused {
             return Err(explain_range(error));
         }
         tell(format_args!("{error}; reading begins at {offset} there"));
@@ -77,45 +88,105 @@ pub(crate) fn starts(
 }
 
 /// The offset that reading begins with; it may lie outside of the log.
-fn start_offset(partition: &Partition, from: Start, durable_only: bool) -> Result<u64, Failure> {
-    let end = || if durable_only { partition.durable_offset() } else { partition.end_offset() };
+fn start_offset(partition: &Partition, from: Start, durable_only: bool, skip: bool) -> Result<u64, Error> {
+    let end = || end_offset(partition, durable_only);
     Ok(match from {
         Start::Earliest => partition.log_start_offset(),
         Start::Latest => end(),
         Start::Offset(offset) => offset,
         Start::Last(count) => end().saturating_sub(count).max(partition.log_start_offset()),
-        Start::Timestamp(ms) => partition.offset_for_timestamp(ms)?.unwrap_or_else(end),
+        Start::Timestamp(ms) => offset_of_time(partition, ms, skip)?.unwrap_or_else(end),
     })
 }
 
-/// Partition by partition, up to the end that each has now, or its first damage.
-fn read(places: &[(Partition, u64)], sink: &mut Sink, skip: bool, damaged: &mut Damaged) -> Result<(), Failure> {
-    // All starts are checked before anything is printed.
-    let readings = places.iter().map(|(partition, from)| partition.read(*from..)).collect::<Result<Vec<_>, _>>();
-    for ((partition, _), mut reading) in places.iter().zip(readings.map_err(explain_range)?) {
-        while let Some(batch) = reading.next() {
-            let error = match batch {
-                Ok(batch) if sink.write(&batch)?.is_break() => return Ok(()),
-                Ok(_) => continue,
-                Err(error) => error,
-            };
-            match error.next_intact() {
-                Some(offset) if skip => {
-                    tell(format_args!("skipped: {error}"));
-                    reading = partition.read(offset..)?;
+/// The end of what may be read now.
+fn end_offset(partition: &Partition, durable_only: bool) -> u64 {
+    if durable_only { partition.durable_offset() } else { partition.end_offset() }
+}
+
+/// The first record that is at least so young; with `skip`, the first of those that are intact.
+fn offset_of_time(partition: &Partition, ms: i64, skip: bool) -> Result<Option<u64>, Error> {
+    let mut error = match partition.offset_for_timestamp(ms) {
+        Err(error) if skip && matches!(error.kind(), ErrorKind::Corrupt { .. }) => error,
+        found => return found,
+    };
+    // All that lies before the damage is older.
+    'behind: while let Some(offset) = error.next_intact() {
+        tell(format_args!("skipped: {error}"));
+        for batch in partition.read(offset..)? {
+            match batch {
+                Ok(batch) => {
+                    if let Some(record) = batch.iter().find(|record| record.timestamp() >= ms) {
+                        return Ok(Some(record.offset()));
+                    }
                 }
-                None if skip && matches!(error.kind(), ErrorKind::Corrupt { .. }) => {
-                    tell(format_args!("skipped: {error}"));
-                    break;
-                }
-                _ => {
-                    damaged.note(error)?;
-                    break;
+                Err(behind) => {
+                    error = behind;
+                    continue 'behind;
                 }
             }
         }
+        break;
+    }
+    Ok(None)
+}
+
+/// Partition by partition, up to the end that each has now, or its first damage.
+fn read(
+    places: &[(Partition, u64)],
+    durable_only: bool,
+    sink: &mut Sink,
+    skip: bool,
+    damaged: &mut Damaged,
+) -> Result<(), Failure> {
+    let ends: Vec<_> = places.iter().map(|(partition, _)| end_offset(partition, durable_only)).collect();
+    for ((partition, from), end) in places.iter().zip(ends) {
+        let mut next = (!damaged.has(partition.number())).then_some(*from);
+        while let Some(offset) = next.take() {
+            let failed = match partition.read(offset..) {
+                Ok(mut reading) => loop {
+                    match reading.next() {
+                        Some(Ok(batch)) if batch.offsets().start >= end => break None,
+                        Some(Ok(batch)) if sink.write(&batch)?.is_break() => return Ok(()),
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => break Some(error),
+                        None => break None,
+                    }
+                },
+                Err(error) => Some(error),
+            };
+            let Some(error) = failed else { break };
+            next = match error.kind() {
+                ErrorKind::OffsetOutOfRange { .. } => Some(skip_dropped(error)?.1),
+                ErrorKind::Corrupt { .. } if skip => {
+                    tell(format_args!("skipped: {error}"));
+                    error.next_intact()
+                }
+                _ => {
+                    damaged.note(error)?;
+                    None
+                }
+            };
+        }
     }
     Ok(())
+}
+
+/// After the records that come next were dropped: says so. The partition, and the log start, where reading goes on.
+fn skip_dropped(error: Error) -> Result<(u32, u64), Failure> {
+    let (&ErrorKind::OffsetOutOfRange { requested, start, .. }, Some(topic), Some(number)) =
+        (error.kind(), error.topic(), error.partition())
+    else {
+        return Err(error.into());
+    };
+    if requested >= start {
+        return Err(explain_range(error));
+    }
+    let last = start - 1;
+    tell(format_args!(
+        "skipped: topic {topic} partition {number}: offsets {requested} to {last} were dropped before they were read"
+    ));
+    Ok((number, start))
 }
 
 /// Partitions whose records are printed as they come, until interrupted.
@@ -150,7 +221,8 @@ impl Following<'_> {
                 }
                 Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Err(self.deleted()),
                 Err(error) if matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. }) => {
-                    self.skip_dropped(&mut consumer, error)?;
+                    let (number, start) = skip_dropped(error)?;
+                    consumer.seek(self.topic, number, start)?;
                 }
                 Err(error) => {
                     let number = damaged.note(error)?;
@@ -164,23 +236,6 @@ impl Following<'_> {
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Goes on at the log start where the records that come next were dropped meanwhile, and says so.
-    fn skip_dropped(&self, consumer: &mut Consumer, error: thalweg::Error) -> Result<(), Failure> {
-        let (&ErrorKind::OffsetOutOfRange { requested, start, .. }, Some(number)) = (error.kind(), error.partition())
-        else {
-            return Err(error.into());
-        };
-        if requested >= start {
-            return Err(explain_range(error));
-        }
-        let (topic, last) = (self.topic, start - 1);
-        tell(format_args!(
-            "skipped: topic {topic} partition {number}: offsets {requested} to {last} were dropped before they were read"
-        ));
-        consumer.seek(topic, number, start)?;
         Ok(())
     }
 
@@ -233,7 +288,7 @@ impl Following<'_> {
     }
 }
 
-pub(crate) fn explain_range(error: thalweg::Error) -> Failure {
+fn explain_range(error: Error) -> Failure {
     let out_of_range = matches!(error.kind(), ErrorKind::OffsetOutOfRange { .. });
     let failure = Failure::from(error);
     if out_of_range {

@@ -26,6 +26,11 @@ impl Damaged {
         }
     }
 
+    /// Takes over what another one noted.
+    pub(crate) fn add(&mut self, other: Damaged) {
+        self.0.extend(other.0);
+    }
+
     pub(crate) fn has(&self, partition: u32) -> bool {
         self.0.contains_key(&partition)
     }

@@ -33,6 +33,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
         engine: engine.clone(),
         from: args.from,
         read_durable: topic.config.read_durable,
+        skip: args.skip_damaged,
         begun: begun.clone(),
     };
     // Nobody else can be a member while this process has the directory open: whoever reads what is
@@ -49,12 +50,11 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
         None => consumer.subscribe([&*args.topic]).listener(begin).start()?,
     };
     let topic = topic.name;
-    let mut reading =
-        Reading { topic, consumer, begun, sink: Sink::new(json, args)?, held: Vec::new(), damaged: Damaged::default() };
+    let mut reading = Reading { topic, consumer, begun, sink: Sink::new(json, args)?, held: Vec::new() };
     let result = if args.follow { reading.follow() } else { reading.until_the_end() };
     reading.sink.done();
     // Closing makes it durable.
-    let result = result.and(reading.commit()).and(reading.damaged.result(&args.topic));
+    let result = result.and(reading.commit()).and(lock(&reading.begun).damaged.result(&args.topic));
     drop(reading);
     let closed = match engine.close() {
         // It was said when it was skipped, and nothing was written there.
@@ -64,12 +64,12 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
     result.and(closed)
 }
 
-/// The nearest that the library has for partitions whose commit is too old.
+/// The nearest that the library has for partitions whose commit is too old. A time is looked up here: where damage
+/// hides it, the library would begin none of the partitions.
 fn policy(from: Start) -> StartPolicy {
     match from {
         Start::Latest => StartPolicy::Latest,
-        Start::Timestamp(ms) => StartPolicy::Timestamp(ms),
-        Start::Earliest | Start::Offset(_) | Start::Last(_) => StartPolicy::Earliest,
+        Start::Earliest | Start::Offset(_) | Start::Last(_) | Start::Timestamp(_) => StartPolicy::Earliest,
     }
 }
 
@@ -86,6 +86,8 @@ struct Place {
 #[derive(Default)]
 struct Begun {
     places: BTreeMap<u32, Place>,
+    /// Those that are left alone from then on. One whose beginning damage hides has no place.
+    damaged: Damaged,
     /// Why one could not be begun.
     failure: Option<Failure>,
 }
@@ -95,6 +97,8 @@ struct Begin {
     engine: Engine,
     from: Start,
     read_durable: bool,
+    /// Whether damaged records are left out.
+    skip: bool,
     begun: Arc<Mutex<Begun>>,
 }
 
@@ -105,19 +109,25 @@ impl Begin {
         for &number in numbers {
             let committed = consumer.committed(topic, number)?.map(|committed| committed.offset);
             // The library begins elsewhere only for these; for all others the place is stored already.
-            if committed.is_none() && matches!(self.from, Start::Offset(_) | Start::Last(_)) {
+            if committed.is_none() && !matches!(self.from, Start::Earliest | Start::Latest) {
                 new.push(self.engine.partition(topic, number)?);
             }
             all.push((number, committed));
         }
         // One out of range is refused here, where nothing has been printed or committed yet.
-        for (partition, offset) in starts(new, self.from, self.read_durable)? {
+        let mut damaged = Damaged::default();
+        for (partition, offset) in starts(new, self.from, self.read_durable, self.skip, &mut damaged)? {
             consumer.seek(topic, partition.number(), offset)?;
         }
         for (number, committed) in all {
+            if damaged.has(number) {
+                consumer.pause(topic, number)?;
+                continue;
+            }
             let reached = consumer.position(topic, number)?;
             lock(&self.begun).places.insert(number, Place { reached, committed });
         }
+        lock(&self.begun).damaged.add(damaged);
         Ok(())
     }
 }
@@ -128,7 +138,7 @@ impl RebalanceListener for Begin {
         let Some((topic, _)) = partitions.first() else { return };
         let numbers: Vec<_> = partitions.iter().map(|(_, number)| *number).collect();
         if let Err(failure) = self.at(consumer, topic, &numbers) {
-            *lock(&self.begun) = Begun { places: BTreeMap::new(), failure: Some(failure) };
+            *lock(&self.begun) = Begun { failure: Some(failure), ..Begun::default() };
         }
     }
 }
@@ -140,7 +150,6 @@ struct Reading {
     sink: Sink,
     /// What was said last of partitions that are held back.
     held: Vec<Held>,
-    damaged: Damaged,
 }
 
 impl Reading {
@@ -152,8 +161,8 @@ impl Reading {
         loop {
             self.print(&polled)?;
             let is_behind = |&(partition, end): &(u32, u64)| {
-                !self.damaged.has(partition)
-                    && lock(&self.begun).places.get(&partition).is_some_and(|place| place.reached < end)
+                let begun = lock(&self.begun);
+                !begun.damaged.has(partition) && begun.places.get(&partition).is_some_and(|place| place.reached < end)
             };
             if self.sink.is_full() || !ends.iter().any(is_behind) {
                 return Ok(());
@@ -186,7 +195,7 @@ impl Reading {
             let polled = match self.consumer.poll(wait) {
                 Ok(polled) => polled,
                 Err(error) => {
-                    let number = self.damaged.note(error.clone())?;
+                    let number = lock(&self.begun).damaged.note(error.clone())?;
                     // One that could not be begun isn't there to be paused.
                     self.consumer.pause(&self.topic, number).map_err(|_| error)?;
                     if self.has_nothing_left() {
@@ -201,7 +210,8 @@ impl Reading {
 
     /// Whether all partitions are damaged.
     fn has_nothing_left(&self) -> bool {
-        self.damaged.len() > 0 && self.damaged.len() == self.consumer.assignment().count()
+        let damaged = lock(&self.begun).damaged.len();
+        damaged > 0 && damaged == self.consumer.assignment().count()
     }
 
     /// Prints what came, and commits it piece by piece.

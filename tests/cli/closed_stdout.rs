@@ -50,9 +50,7 @@ fn a_command_that_prints_once_ends() {
         &["demo", "--json"],
         &["torture", "sim", "--cycles", "1"],
     ] {
-        let mut unread = place.start(args);
-        unread.close_stdout();
-        let ran = unread.finish();
+        let ran = place.run_unread(args);
         // The seed that `torture` says first goes to stderr.
         assert_eq!((ran.code, ran.signal), (None, Some(13)), "{args:?}: {ran:?}");
         assert!(!ran.stderr.contains("error"), "{args:?}: {ran:?}");

@@ -115,6 +115,36 @@ fn demo_leaves_alone_what_is_not_its_own() {
     assert_eq!(described(&place), before);
 }
 
+/// Stopped before its first record, a demo leaves its topic empty.
+#[test]
+fn demo_runs_again_after_it_was_stopped() {
+    let place = Place::new();
+    let stopped = place.start(&["demo"]);
+    while !place.path().join("topics/stock-ticker").exists() {
+        std::thread::yield_now();
+    }
+    interrupt(stopped.pid());
+    stopped.finish();
+    place.run(&["demo"]).succeeded();
+    // Without a record for sure: made again as the demo had made it.
+    let described = || place.run(&["topic", "describe", "stock-ticker", "--json"]).succeeded().json();
+    let settings = described()["config"].as_object().unwrap().clone();
+    let settings = settings.iter().map(|(name, value)| format!("{name}={}", value.to_string().trim_matches('"')));
+    let settings: Vec<_> = settings.flat_map(|setting| ["--config".to_owned(), setting]).collect();
+    place.run(&["topic", "delete", "stock-ticker"]).succeeded();
+    let create = ["topic", "create", "stock-ticker", "--partitions", "3"].map(str::to_owned);
+    let create: Vec<_> = create.iter().chain(&settings).map(|arg| &**arg).collect();
+    place.run(&create).succeeded();
+    let id = described()["id"].clone();
+    let report = place.run(&["demo", "--json"]).succeeded().json();
+    assert_eq!((&report["made_again"], &report["complete"]), (&json!(false), &json!(true)));
+    assert_eq!(described()["id"], id, "the topic was used as it was");
+}
+
+fn interrupt(pid: u32) {
+    assert!(std::process::Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+}
+
 #[test]
 fn demo_runs_again_and_a_seed_gives_the_same_prices() {
     let place = Place::new();

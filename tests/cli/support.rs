@@ -61,6 +61,19 @@ impl Place {
         run(self.command(args), stdin)
     }
 
+    /// With a stdout that is closed before the command begins.
+    pub(crate) fn run_unread(&self, args: &[&str]) -> Ran {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = self.command(args).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        Ran {
+            code: output.status.code(),
+            signal: output.status.signal(),
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Starts a command that reads stdin and prints as it goes.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let mut command = self.command(args);

@@ -1,17 +1,28 @@
 //! What an earlier demo left, told from what is a user's: only the former is deleted.
 //!
-//! The engine notes nowhere who made a topic, so the records decide: all of them must be prices as the demo
-//! sends them. An empty topic may be anybody's.
+//! The engine notes nowhere who made a topic, so settings and records decide: all of them must be as the demo makes
+//! them. A topic with these settings and no records was left by a demo that was stopped before its first record; it
+//! is used as it is.
 
-use thalweg::{Engine, ErrorKind, RecordView, TopicConfig, TopicDescription};
+use thalweg::{Engine, ErrorKind, RecordView, TopicDescription};
 
-use super::{ANALYTICS, NUMBER, PARTITIONS, PRICES, TOPIC, UPDATES};
+use super::{ANALYTICS, NUMBER, PRICES, TOPIC, UPDATES, topic_config};
 use crate::directory::Directory;
 use crate::failure::Failure;
 use crate::ticker;
 
-/// Whether the topic is there from an earlier demo. Fails if the topic or one of the groups is somebody else's.
-pub(super) fn find(directory: &Directory, engine: &Engine) -> Result<bool, Failure> {
+/// What an earlier demo left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// The topic without records.
+    Empty,
+    /// The topic with prices.
+    Prices,
+}
+
+/// What is there of an earlier demo. Fails if the topic or one of the groups is somebody else's.
+pub(super) fn find(directory: &Directory, engine: &Engine) -> Result<Left, Failure> {
     for group in [PRICES, ANALYTICS] {
         if reads_elsewhere(engine, group)? {
             return Err(refused(directory, &format!("group {group}")));
@@ -19,10 +30,16 @@ pub(super) fn find(directory: &Directory, engine: &Engine) -> Result<bool, Failu
     }
     let topic = match engine.describe_topic(TOPIC) {
         Ok(topic) => topic,
-        Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Ok(false),
+        Err(error) if matches!(error.kind(), ErrorKind::UnknownTopic { .. }) => return Ok(Left::Nothing),
         Err(error) => return Err(error.into()),
     };
-    if holds_prices_only(engine, &topic) { Ok(true) } else { Err(refused(directory, &format!("topic {TOPIC}"))) }
+    let records: u64 = topic.partitions.iter().map(|partition| partition.end_offset).sum();
+    match records {
+        _ if topic.config != topic_config() => Err(refused(directory, &format!("topic {TOPIC}"))),
+        0 => Ok(Left::Empty),
+        _ if records <= UPDATES as u64 && holds_prices_only(engine, &topic) => Ok(Left::Prices),
+        _ => Err(refused(directory, &format!("topic {TOPIC}"))),
+    }
 }
 
 fn refused(directory: &Directory, what: &str) -> Failure {
@@ -39,12 +56,8 @@ fn reads_elsewhere(engine: &Engine, group: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Whether each record is one of the demo's, and there is one. What can't be read isn't.
+/// Whether each record is one of the demo's. What can't be read isn't.
 fn holds_prices_only(engine: &Engine, topic: &TopicDescription) -> bool {
-    let records: u64 = topic.partitions.iter().map(|partition| partition.end_offset).sum();
-    if topic.config != TopicConfig::default().partitions(PARTITIONS) || records == 0 || records > UPDATES as u64 {
-        return false;
-    }
     topic.partitions.iter().all(|partition| {
         let read = engine.partition(TOPIC, partition.partition).and_then(|partition| partition.read(0..));
         read.is_ok_and(|mut batches| batches.all(|batch| batch.is_ok_and(|batch| batch.iter().all(is_price))))

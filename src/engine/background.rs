@@ -36,6 +36,10 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// Log starts that one entry of the catalogue raises, at most.
 const RAISED_TOGETHER: usize = 1_000;
 
+/// Files and directories of deleted topics that closing removes, at most; the rest the next opening does. A topic with
+/// many partitions would hold up the end of a process for minutes.
+const REMOVED_AT_CLOSE: u64 = 1_000;
+
 /// What the background threads do, without the threads.
 pub(crate) struct Background {
     env: Arc<Env>,
@@ -53,6 +57,8 @@ pub(crate) struct Background {
     sync_offsets_at: Mutex<Option<Duration>>,
     /// When the upkeep looks for late members next, in nanoseconds; `u64::MAX` while it does, or if nothing is due.
     next_look: AtomicU64,
+    /// Files and directories of deleted topics that may still be removed; unlimited until the engine is closed.
+    removals_left: AtomicU64,
 }
 
 /// A partition whose place hasn't been stored, and how far it was when last looked at.
@@ -73,6 +79,7 @@ impl Background {
             is_busy: AtomicBool::new(false),
             sync_offsets_at: Mutex::default(),
             next_look: AtomicU64::new(u64::MAX),
+            removals_left: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -185,16 +192,30 @@ impl Background {
     /// Does what waits for the files thread; whether there was anything.
     pub(crate) fn do_files(&self) -> bool {
         let mut any = self.do_file_chores();
-        while let Some((dir, log)) = self.env.chores.next_removal() {
+        while self.removals_left.load(Ordering::SeqCst) > 0
+            && let Some((dir, log)) = self.env.chores.next_removal()
+        {
             any = true;
             // What comes meanwhile doesn't wait for the rest of a topic with many partitions.
             let left = remove_topic(&*self.env.disk, &dir, &log, &mut || {
                 self.do_file_chores();
+                self.may_remove()
             });
             tell_left(&self.env, left);
             self.do_file_chores();
         }
         any
+    }
+
+    /// The engine is being closed, which doesn't wait for much of what the next opening does.
+    pub(crate) fn limit_removals(&self) {
+        self.removals_left.store(REMOVED_AT_CLOSE, Ordering::SeqCst);
+    }
+
+    /// Counts one that was removed. Whether there may be more.
+    fn may_remove(&self) -> bool {
+        let counted = self.removals_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        counted.is_ok_and(|before| before > 1)
     }
 
     fn do_file_chores(&self) -> bool {

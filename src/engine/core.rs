@@ -231,6 +231,7 @@ impl Core {
             self.watching.stop();
             return Ok(());
         }
+        self.background.limit_removals();
         let topics = self.topics_in_order();
         let reason = Error::new(ErrorKind::Closed);
         // What is too old by now is sealed by the writers, and dropped below with all else that the limits don't keep.

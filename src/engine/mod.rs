@@ -166,7 +166,8 @@ impl Engine {
 
     /// Deletes a topic and its records. Blocks until that is durable; in async code:
     /// [`delete_topic_async`](Engine::delete_topic_async). Its files are removed behind the caller's back: only those
-    /// that are the topic's own. What else lies in its directory stays, as does what cannot be removed;
+    /// that are the topic's own; of a large topic, closing leaves most to the next opening. What else lies in its
+    /// directory stays, as does what cannot be removed;
     /// an event tells ([`Event::Ignored`](crate::Event::Ignored), [`Event::Background`](crate::Event::Background)).
     /// Views that are held stay readable, unless another program shortens their files.
     ///

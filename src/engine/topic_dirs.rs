@@ -79,7 +79,7 @@ impl Core {
             }
             Err(_) => {
                 // At once: later, the name may be another topic's.
-                let left = remove_topic(disk, &from, &self.log_of(id), &mut || {});
+                let left = remove_topic(disk, &from, &self.log_of(id), &mut || true);
                 let failed = left.failed.first().cloned();
                 tell_left(&self.env, left);
                 failed.map_or(Ok(()), Err)

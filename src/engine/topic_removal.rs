@@ -26,8 +26,9 @@ pub(crate) struct Left {
 }
 
 /// Removes what is ours of the topic in `log` from `dir`; `dir` too, once it is empty. A link in its place goes,
-/// what that leads to stays. `between` is called after each partition.
-pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, between: &mut dyn FnMut()) -> Left {
+/// what that leads to stays. `go_on` is called after each file and each partition; once it is false, the rest is left to
+/// the next opening.
+pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, go_on: &mut dyn FnMut() -> bool) -> Left {
     let mut left = Left::default();
     match disk.kind(dir) {
         Ok(EntryKind::Directory) => {}
@@ -49,8 +50,9 @@ pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, between: &m
     for entry in left.list(disk, dir) {
         let path = dir.join(&entry.name);
         if entry.kind == EntryKind::Directory && is_partition(&entry.name) {
-            remove_partition(disk, &path, log, &mut left);
-            between();
+            if !remove_partition(disk, &path, log, &mut left, go_on) || !go_on() {
+                return left;
+            }
         } else {
             left.strangers.push(path);
         }
@@ -59,7 +61,14 @@ pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, between: &m
     left
 }
 
-fn remove_partition(disk: &dyn Disk, dir: &Path, log: &LogId, left: &mut Left) {
+/// Whether it was to go on to the end.
+fn remove_partition(
+    disk: &dyn Disk,
+    dir: &Path,
+    log: &LogId,
+    left: &mut Left,
+    go_on: &mut dyn FnMut() -> bool,
+) -> bool {
     for Entry { name, kind } in left.list(disk, dir) {
         let path = dir.join(&name);
         if kind == EntryKind::Directory && name == SET_ASIDE {
@@ -72,9 +81,13 @@ fn remove_partition(disk: &dyn Disk, dir: &Path, log: &LogId, left: &mut Left) {
         } else {
             let ours = kind == EntryKind::File && is_own_file(&name) && !is_of_another(disk, &path, &name, log);
             left.remove_file(disk, path, ours);
+            if !go_on() {
+                return false;
+            }
         }
     }
     left.note_dir(dir, disk.remove_dir(dir));
+    true
 }
 
 /// Whether a segment's header says that it is another log's. One without a whole header is taken for ours.

@@ -2,6 +2,7 @@
 
 mod limits;
 mod panics;
+mod removals;
 
 use std::time::Instant;
 

@@ -86,8 +86,8 @@ pub struct EngineConfig {
     pub sync_threads: usize,
     /// Bytes that one write carries, 4 KiB to 64 MiB. Default: 256 KiB.
     pub write_bytes: usize,
-    /// Bytes of records that may wait to be written, 1 MiB or more; a partition takes at most
-    /// half. Default: 64 MiB.
+    /// Bytes of records that may wait to be written, 1 MiB or more. A partition takes at most half, and at most
+    /// 8 MiB or two batches. Default: 64 MiB.
     pub buffer_bytes: usize,
     /// The largest batch, in bytes as stored: what one record or one `send_batch` may take. 4 KiB
     /// to 1 GiB, at most half of `buffer_bytes`. Default: 16 MiB.

@@ -37,7 +37,7 @@ pub(crate) struct Terms {
 
 /// Why nothing was taken for now.
 enum Untaken {
-    /// This partition has its half of the buffers, or is held.
+    /// This partition has its part of the buffers, or is held.
     OwnLimit,
     NoBuffer,
     Moved,

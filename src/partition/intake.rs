@@ -77,7 +77,7 @@ pub(crate) enum Push {
         /// The writer doesn't know yet that there is work.
         notify: bool,
     },
-    /// No buffer: the engine's are all lent, or this partition has its half.
+    /// No buffer: the engine's are all lent, or this partition has its part of them.
     Full {
         /// Only this partition is at its limit.
         own_limit: bool,
@@ -106,7 +106,7 @@ pub(crate) struct Intake {
     among: u32,
     /// That number is about to change: whoever chose waits.
     held: bool,
-    /// Those who wait because this partition has its half of the buffers.
+    /// Those who wait because this partition has its part of the buffers.
     pub(crate) queue: WaitQueue,
 }
 
@@ -282,7 +282,7 @@ impl Intake {
                 self.next_capacity = self.next_capacity.saturating_mul(4);
             }
             let capacity = pool.capacity(self.next_capacity, needed);
-            if self.lent_bytes + capacity > pool.partition_limit_bytes() || !self.queue.may_go(tickets.own) {
+            if !pool.partition_may_hold(self.lent_bytes, capacity) || !self.queue.may_go(tickets.own) {
                 return Err(Push::Full { own_limit: true });
             }
             let Some(buffer) = pool.lend(capacity, tickets.pool) else {

@@ -8,13 +8,17 @@ use super::progress::{Caller, WaitQueue};
 use crate::lock::{Mutex, lock};
 use crate::panics::wake_each;
 
-/// Sizes of buffers that are kept for reuse; larger ones are made and freed as needed.
+/// The smallest buffer. Each size is four times the one before, up to what one write carries; beyond, twice.
 const SMALLEST_BYTES: usize = 16 << 10;
+
+/// What one partition may hold; more only as two batches. What waits in a longer queue has left the processor's
+/// caches before it is written.
+const PARTITION_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
     limit_bytes: usize,
-    largest_kept_bytes: usize,
+    write_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -22,7 +26,7 @@ pub(crate) struct Pool {
 struct State {
     lent_bytes: usize,
     free_bytes: usize,
-    /// Free buffers by size class: `SMALLEST_BYTES << (2 * class)`.
+    /// Free buffers by size class.
     free: Vec<Vec<Vec<u8>>>,
     queue: WaitQueue,
 }
@@ -39,21 +43,33 @@ impl State {
 
 impl Pool {
     pub(crate) fn new(limit_bytes: usize, write_bytes: usize) -> Pool {
-        Pool { limit_bytes, largest_kept_bytes: write_bytes, state: Mutex::default() }
+        Pool { limit_bytes, write_bytes, state: Mutex::default() }
     }
 
-    /// The most that one partition may hold.
-    pub(crate) fn partition_limit_bytes(&self) -> usize {
+    /// Whether a partition that holds `held` bytes may have a buffer of this capacity too.
+    pub(crate) fn partition_may_hold(&self, held: usize, capacity: usize) -> bool {
+        held + capacity <= PARTITION_BYTES.max(2 * capacity).min(self.largest_bytes())
+    }
+
+    /// The largest buffer, and the most that one partition may hold.
+    fn largest_bytes(&self) -> usize {
         self.limit_bytes / 2
     }
 
-    /// The capacity a group gets that wants `wanted` bytes and must hold `least`.
+    /// The sizes that buffers have, from the smallest to the largest.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        let (write_bytes, largest) = (self.write_bytes, self.largest_bytes());
+        let smallest = SMALLEST_BYTES.min(write_bytes).min(largest);
+        std::iter::successors(Some(smallest), move |&size| {
+            let next = if size < write_bytes { (size * 4).min(write_bytes) } else { size * 2 };
+            (size < largest).then(|| next.min(largest))
+        })
+    }
+
+    /// The capacity a group gets that wants `wanted` bytes, as far as one write carries them, and must hold `least`.
     pub(crate) fn capacity(&self, wanted: usize, least: usize) -> usize {
-        let mut size = SMALLEST_BYTES.min(self.largest_kept_bytes);
-        while size < wanted.max(least) && size < self.largest_kept_bytes {
-            size = (size * 4).min(self.largest_kept_bytes);
-        }
-        size.max(least)
+        let wanted = wanted.min(self.write_bytes).max(least);
+        self.sizes().find(|&size| size >= wanted).unwrap_or(wanted)
     }
 
     /// An empty buffer of exactly this capacity, if there is room and it is our turn. The turn is given up by
@@ -113,12 +129,6 @@ impl Pool {
     }
 
     fn class(&self, capacity: usize) -> Option<usize> {
-        let mut size = SMALLEST_BYTES.min(self.largest_kept_bytes);
-        let mut class = 0;
-        while size < self.largest_kept_bytes && size < capacity {
-            size = (size * 4).min(self.largest_kept_bytes);
-            class += 1;
-        }
-        (size == capacity).then_some(class)
+        self.sizes().position(|size| size == capacity)
     }
 }

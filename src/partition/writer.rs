@@ -34,9 +34,10 @@ use sync::Job;
 /// Blocks are reserved ahead in steps that double from the first to the second.
 const FIRST_STEP_BYTES: u64 = 64 << 10;
 const LAST_STEP_BYTES: u64 = 32 << 20;
-/// What is reserved before a sync, at most; and the part of what the file system has left, as others need it too.
+/// What is reserved before a sync, at most.
 const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
-const SYNC_AHEAD_PART: u64 = 16;
+/// No more than this part of what the file system has left is reserved so far ahead: others need it too.
+const ROOM_PART: u64 = 16;
 
 /// Where a partition's writer begins.
 #[derive(Debug)]
@@ -131,6 +132,8 @@ pub(crate) struct PartitionWriter {
     unsynced_bytes: u64,
     dirty_since: Option<Duration>,
     job: Option<Job>,
+    /// Syncs in a row of little that somebody waited for.
+    little_syncs: u32,
     /// A write was half done: before the next one, a new epoch and a new segment.
     must_renew: bool,
     ending: Ending,
@@ -184,6 +187,7 @@ impl PartitionWriter {
             unsynced_bytes: tail_bytes,
             dirty_since: dirty.then_some(now),
             job: None,
+            little_syncs: 0,
             must_renew: false,
             ending: Ending::No,
             groups: VecDeque::new(),
@@ -450,7 +454,7 @@ impl PartitionWriter {
         let to = (active.position + ahead).next_multiple_of(BLOCK_BYTES).min(active.segment.reserved_bytes());
         if ahead > active.step_bytes
             && to > active.allocated
-            && file.room().is_ok_and(|room| to - active.allocated <= room / SYNC_AHEAD_PART)
+            && file.room().is_ok_and(|room| to - active.allocated <= room / ROOM_PART)
         {
             // Without it what comes is reserved in steps, with an error that matters.
             let _ = active.allocate(&*file, to);

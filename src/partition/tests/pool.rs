@@ -31,7 +31,7 @@ fn held(pool: &Pool) -> (usize, usize) {
 }
 
 #[test]
-fn a_buffer_is_as_large_as_is_wanted_in_steps_of_four_and_as_is_needed() {
+fn a_buffer_is_as_large_as_is_wanted_in_steps_and_as_is_needed() {
     let capacities = |write_bytes, asked: &[(usize, usize)]| -> Vec<usize> {
         let pool = Pool::new(1 << 20, write_bytes);
         asked.iter().map(|&(wanted, least)| pool.capacity(wanted, least)).collect()
@@ -39,11 +39,24 @@ fn a_buffer_is_as_large_as_is_wanted_in_steps_of_four_and_as_is_needed() {
     let asked = [(0, 1), (16 * KIB, 1), (0, 16 * KIB), (16 * KIB + 1, 1), (0, 16 * KIB + 1), (64 * KIB, 1)];
     assert_eq!(capacities(256 * KIB, &asked), [16, 16, 16, 64, 64, 64].map(|size| size * KIB));
     let asked = [(64 * KIB + 1, 1), (usize::MAX, 1), (0, 256 * KIB), (0, 256 * KIB + 1)];
-    assert_eq!(capacities(256 * KIB, &asked), [256 * KIB, 256 * KIB, 256 * KIB, 256 * KIB + 1]);
+    assert_eq!(capacities(256 * KIB, &asked), [256, 256, 256, 512].map(|size| size * KIB));
+    // One record or batch that one write doesn't carry: steps of two, up to half of all.
+    let asked = [(usize::MAX, 64 * KIB + 1), (0, 129 * KIB), (0, 500 * KIB), (0, 600 * KIB)];
+    assert_eq!(capacities(64 * KIB, &asked), [128, 256, 512, 600].map(|size| size * KIB));
     // The largest need not be one of the steps.
     assert_eq!(capacities(100 * KIB, &[(64 * KIB, 1), (64 * KIB + 1, 1)]), [64 * KIB, 100 * KIB]);
-    assert_eq!(capacities(10 * KIB, &[(0, 1), (usize::MAX, 1), (0, 11 * KIB)]), [10, 10, 11].map(|size| size * KIB));
-    assert_eq!(Pool::new(288 * KIB, 64 * KIB).partition_limit_bytes(), 144 * KIB);
+    assert_eq!(capacities(10 * KIB, &[(0, 1), (usize::MAX, 1), (0, 11 * KIB)]), [10, 10, 20].map(|size| size * KIB));
+}
+
+#[test]
+fn a_partition_holds_little_but_two_batches_always() {
+    let may_hold = |limit_bytes, held, capacity| Pool::new(limit_bytes, 256 * KIB).partition_may_hold(held, capacity);
+    let mib = KIB * KIB;
+    assert!(may_hold(64 * mib, 8 * mib - 64 * KIB, 64 * KIB) && !may_hold(64 * mib, 8 * mib, 16 * KIB));
+    assert!(may_hold(64 * mib, 16 * mib, 16 * mib) && !may_hold(64 * mib, 16 * mib + 1, 16 * mib));
+    // No more than half of all.
+    assert!(may_hold(288 * KIB, 80 * KIB, 64 * KIB) && !may_hold(288 * KIB, 81 * KIB, 64 * KIB));
+    assert!(may_hold(40 * mib, 0, 20 * mib) && !may_hold(40 * mib, 16 * KIB, 20 * mib));
 }
 
 #[test]
@@ -63,24 +76,24 @@ fn no_more_than_the_limit_is_lent_at_a_time() {
 
 #[test]
 fn a_buffer_of_each_common_size_is_kept_for_the_next_who_wants_one() {
-    let pool = Pool::new(1 << 20, 100 * KIB);
-    let common = [16 * KIB, 64 * KIB, 100 * KIB];
+    let pool = Pool::new(4 << 20, 100 * KIB);
+    let common = [16 * KIB, 64 * KIB, 100 * KIB, 200 * KIB, 400 * KIB];
     for capacity in common {
         keep_marked(&pool, capacity);
     }
-    assert_eq!(held(&pool), (0, 180 * KIB));
+    assert_eq!(held(&pool), (0, 780 * KIB));
     let lent = common.map(|capacity| pool.lend(capacity, None).unwrap());
     assert_eq!(lent.each_ref().map(Vec::capacity), common.map(marked));
-    assert_eq!(held(&pool), (180 * KIB, 0));
+    assert_eq!(held(&pool), (780 * KIB, 0));
     for (buffer, capacity) in lent.into_iter().zip(common) {
         assert!(pool.give_back(buffer, capacity).is_empty());
     }
-    for capacity in [KIB, 32 * KIB, 100 * KIB + 1] {
+    for capacity in [KIB, 32 * KIB, 100 * KIB + 1, 300 * KIB] {
         keep_marked(&pool, capacity);
         assert_eq!(pool.lend(capacity, None).unwrap().capacity(), capacity, "no common size");
         assert!(pool.give_back(Vec::new(), capacity).is_empty());
     }
-    assert_eq!(held(&pool), (0, 180 * KIB));
+    assert_eq!(held(&pool), (0, 780 * KIB));
     assert!(pool.lend(16 * KIB, None).unwrap().is_empty());
 }
 

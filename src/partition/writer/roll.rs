@@ -4,8 +4,8 @@ use std::io::IoSlice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter, check_active};
-use crate::disk::Unnamed;
+use super::{Active, FIRST_STEP_BYTES, LAST_STEP_BYTES, Now, PartitionWriter, ROOM_PART, check_active};
+use crate::disk::{File, Unnamed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, Previous};
@@ -89,7 +89,7 @@ impl PartitionWriter {
         let ahead = lock(&partition.prepared).take();
         let prepared = match ahead {
             Some(prepared) => prepared,
-            None => make_next(&partition, NEXT_NAME, FIRST_STEP_BYTES.min(reserved_bytes))?,
+            None => make_next(&partition, NEXT_NAME, |_| FIRST_STEP_BYTES.min(reserved_bytes))?,
         };
         let path = partition.dir.join(log_name(base_offset));
         let header_written = prepared.unnamed.file.write_at(&[IoSlice::new(&header.encode())], 0);
@@ -148,20 +148,21 @@ impl PartitionWriter {
         }
     }
 
-    /// Has the next segment's file made if, at this rate, it is needed within seconds.
+    /// Has the next segment's file made if, at this rate, it is needed within seconds: few are made at a time, however
+    /// many partitions there are.
     pub(super) fn prepare_if_soon(&mut self, now: Now) {
         const SOON: Duration = Duration::from_secs(3);
         let Some(active) = &mut self.active else { return };
         let size = active.segment.reserved_bytes();
-        if active.prepare_asked || active.position < size / 2 {
+        if active.prepare_asked || active.position < size / 8 {
             return;
         }
         let left = size.saturating_sub(active.position);
         let elapsed = now.monotonic.saturating_sub(active.began);
         if elapsed.as_secs_f64() * left as f64 <= SOON.as_secs_f64() * active.position as f64 {
             active.prepare_asked = true;
-            let bytes = LAST_STEP_BYTES.min(size);
-            self.partition.env.chores.add(FileChore::Prepare { partition: self.partition.clone(), bytes });
+            let partition = self.partition.clone();
+            self.partition.env.chores.add(FileChore::Prepare { partition, bytes: size });
         }
     }
 }
@@ -180,8 +181,8 @@ pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Pr
     }
 }
 
-/// Makes the file of the next segment; `name` is its temporary name, if it has to have one.
-fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> {
+/// Makes the file of the next segment and reserves so much of it; `name` is its temporary name, if it has to have one.
+fn make_next(partition: &Partition, name: &str, bytes: impl Fn(&dyn File) -> u64) -> Result<Prepared> {
     let path = partition.dir.join(name);
     let disk = &*partition.env.disk;
     let made = match Unnamed::create(disk, &path) {
@@ -193,18 +194,30 @@ fn make_next(partition: &Partition, name: &str, bytes: u64) -> Result<Prepared> 
         made => made,
     };
     let unnamed = made.map_err(|error| Error::io(error).at_path(&path))?;
-    if let Err(error) = unnamed.file.allocate(0..bytes) {
+    let allocated = bytes(&*unnamed.file);
+    if let Err(error) = unnamed.file.allocate(0..allocated) {
         unnamed.abandon(disk);
         return Err(Error::io(error).at_path(&path));
     }
-    Ok(Prepared { unnamed, allocated: bytes })
+    Ok(Prepared { unnamed, allocated })
 }
 
-/// Makes the next segment's file ahead of need (a chore of the files thread).
+/// Makes the next segment's file ahead of need (a chore of the files thread): all `bytes` of it where there is plenty
+/// of room, as a step less may wait behind the write-back of what was written. The writer waits for none of it.
 pub(crate) fn prepare_next(partition: &Partition, bytes: u64) {
+    let is_wanted = |slot: &Option<Prepared>| slot.is_none() && !partition.closed.load(Ordering::SeqCst);
+    if !is_wanted(&lock(&partition.prepared)) {
+        return;
+    }
+    let reserved = |file: &dyn File| match file.room() {
+        Ok(room) if bytes <= room / ROOM_PART => bytes,
+        _ => LAST_STEP_BYTES.min(bytes),
+    };
+    // Without it the writer makes the file itself, and tells of an error that matters.
+    let Ok(prepared) = make_next(partition, PREPARED_NAME, reserved) else { return };
     let mut slot = lock(&partition.prepared);
-    if slot.is_none() && !partition.closed.load(Ordering::SeqCst) {
-        // Without it the writer makes the file itself, and tells of an error that matters.
-        *slot = make_next(partition, PREPARED_NAME, bytes).ok();
+    match is_wanted(&slot) {
+        true => *slot = Some(prepared),
+        false => prepared.unnamed.abandon(&*partition.env.disk),
     }
 }

@@ -15,9 +15,14 @@ use crate::teeth::bites;
 /// More than so much is synced through the queue, so that writing goes on meanwhile.
 const SYNCED_ITSELF_BYTES: u64 = 256 << 10;
 
-/// How far zeros are written ahead.
+/// How far zeros are written ahead, and how far once so many syncs in a row were of little that somebody waited for.
 const AHEAD_BYTES: u64 = 64 << 10;
+const FAR_AHEAD_BYTES: u64 = 1 << 20;
+const FAR_AFTER: u32 = 8;
 static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
+
+/// So many sealed files make a sync due: each keeps a file open.
+pub(super) const SEALED_MAX: usize = 8;
 
 /// A sync of everything written so far, in flight.
 #[derive(Debug)]
@@ -42,7 +47,7 @@ impl PartitionWriter {
         let waited = self.dirty_since.map_or(Duration::ZERO, |since| now.monotonic.saturating_sub(since));
         let due = wanted > durable
             || self.ending == Ending::Close
-            || !self.sealed.is_empty()
+            || self.sealed.len() >= SEALED_MAX
             || self.unsynced_bytes >= config.sync_bytes
             || waited >= Duration::from_millis(config.sync_ms);
         // Somebody waits for little: a sync of one's own takes two threads' hand-overs less than one through
@@ -107,6 +112,7 @@ impl PartitionWriter {
             error: None,
         });
         self.dirty_since = None;
+        self.little_syncs = if itself { self.little_syncs.saturating_add(1) } else { 0 };
         if itself {
             let clock = self.partition.env.clock.clone();
             let began = clock.monotonic();
@@ -126,17 +132,23 @@ impl PartitionWriter {
     pub(super) fn write_ahead(&mut self) {
         let Some(active) = &mut self.active else { return };
         let Some(file) = &active.file else { return };
-        if self.must_renew || self.partition.progress.is_failed() || active.zeroed >= active.position + AHEAD_BYTES / 2
-        {
+        let ahead = if self.little_syncs > FAR_AFTER { FAR_AHEAD_BYTES } else { AHEAD_BYTES };
+        let least = (ahead / 8).max(AHEAD_BYTES / 2);
+        if self.must_renew || self.partition.progress.is_failed() || active.zeroed >= active.position + least {
             return;
         }
         let mut from = active.position.next_multiple_of(BLOCK_BYTES).max(active.zeroed);
         if bites("zeros-over-the-end") {
             from = active.position - 8;
         }
-        let to = (from + AHEAD_BYTES).min(active.allocated);
+        let to = (from + ahead).min(active.allocated);
+        if to <= from {
+            return;
+        }
+        let zeros = |at: u64| IoSlice::new(&ZEROS[..(to - at).min(AHEAD_BYTES) as usize]);
+        let slices: Vec<_> = (from..to).step_by(AHEAD_BYTES as usize).map(zeros).collect();
         // Nobody reads them: an error shows when records are written there.
-        if to > from && file.write_at(&[IoSlice::new(&ZEROS[..(to - from) as usize])], from).is_ok() {
+        if file.write_at(&slices, from).is_ok() {
             active.zeroed = to;
         }
     }

@@ -175,7 +175,7 @@ fn before_a_sync_only_a_part_of_the_room_there_is_is_reserved() {
         let position = writing.active().position + batch_bytes(100_000);
         let to = (position + 4 * unsynced).next_multiple_of(BLOCK_BYTES);
         let disk = writing.bare.disk.clone();
-        disk.set_capacity(disk.used_bytes() + SYNC_AHEAD_PART * (to - before) - less);
+        disk.set_capacity(disk.used_bytes() + ROOM_PART * (to - before) - less);
         writing.write(100_000);
         assert!(writing.writer.is_syncing());
         assert_eq!(writing.active().allocated, if reserves { to } else { before });

@@ -15,12 +15,12 @@ fn asked(writing: &Writing) -> usize {
 }
 
 #[test]
-fn the_next_file_is_asked_for_once_when_half_is_full_and_the_rest_lasts_for_seconds() {
-    for (seconds, expected) in [(0, [0, 1, 0]), (2, [0, 1, 0]), (4, [0, 0, 1]), (60, [0, 0, 0])] {
+fn the_next_file_is_asked_for_once_when_an_eighth_is_full_and_the_rest_lasts_for_seconds() {
+    for (seconds, expected) in [(0, [0, 1, 0]), (2, [0, 0, 1]), (4, [0, 0, 1]), (60, [0, 0, 0])] {
         let mut writing = Writing::of(1 << 20);
         writing.write(10);
         writing.bare.clock.advance(Duration::from_secs(seconds));
-        let asked = [500_000, 30_000, 90_000].map(|bytes| {
+        let asked = [100_000, 40_000, 500_000].map(|bytes| {
             writing.write(bytes);
             asked(&writing)
         });
@@ -29,8 +29,8 @@ fn the_next_file_is_asked_for_once_when_half_is_full_and_the_rest_lasts_for_seco
 }
 
 #[test]
-fn the_next_file_is_asked_for_when_just_half_is_full() {
-    for (bytes, expected) in [((512 << 10) - 8, 0), (512 << 10, 1)] {
+fn the_next_file_is_asked_for_when_just_an_eighth_is_full() {
+    for (bytes, expected) in [((128 << 10) - 8, 0), (128 << 10, 1)] {
         let mut writing = Writing::of(1 << 20);
         writing.write(value_of_batch(bytes - BLOCK_BYTES));
         assert_eq!((writing.active().position, asked(&writing)), (bytes, expected));
@@ -71,6 +71,18 @@ fn the_steps_after_a_large_file_made_ahead_are_no_longer_than_the_longest() {
         prepare_next(&writing.bare.partition, made);
         writing.write(10);
         assert_eq!((writing.active().allocated, writing.active().step_bytes), (made, step));
+    }
+}
+
+#[test]
+fn a_file_made_ahead_takes_no_more_than_its_part_of_the_room() {
+    for (room, expected) in [(64 << 26, 64 << 20), ((64 << 24) - 1, LAST_STEP_BYTES)] {
+        let mut writing = Writing::of(None);
+        let disk = writing.bare.disk.clone();
+        disk.set_capacity(disk.used_bytes() + room);
+        prepare_next(&writing.bare.partition, 64 << 20);
+        writing.write(10);
+        assert_eq!(writing.active().allocated, expected, "with room for {room} bytes");
     }
 }
 

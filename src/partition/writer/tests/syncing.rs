@@ -2,14 +2,19 @@
 
 use super::*;
 use crate::format::Mark;
+use crate::partition::writer::sync::SEALED_MAX;
 use crate::sim::Repeat;
 
-/// With several files to sync: one sealed, the active one, the directory. Three records are written.
+/// With several files to sync: one sealed, the active one, the directory. Three records are written, the last while the
+/// sync of the first two is under way.
 fn over_two_segments() -> Writing {
     let mut writing = Writing::of(64 << 10);
-    for bytes in [40_000, 40_000, 10] {
-        writing.write(bytes);
-    }
+    writing.write(40_000);
+    writing.write(40_000);
+    assert!(!writing.writer.is_syncing(), "a sealed segment alone makes no sync due");
+    writing.bare.partition.want_sync(2);
+    writing.turn();
+    writing.write(10);
     assert_eq!((writing.bare.partition.segment_count(), writing.writer.sealed.len()), (2, 1));
     writing
 }
@@ -23,7 +28,7 @@ fn ended(writing: &mut Writing) -> usize {
 
 #[test]
 fn d1_nothing_is_durable_before_all_files_are_synced() {
-    // The second record began a segment: that alone begins a sync, which covers no more than was written then.
+    // The second record began a segment. The sync covers no more than was written when it began.
     let mut writing = over_two_segments();
     let position = BLOCK_BYTES + batch_bytes(40_000);
     assert!(writing.writer.is_syncing());
@@ -45,6 +50,23 @@ fn d1_nothing_is_durable_before_all_files_are_synced() {
     assert_eq!(ended(&mut writing), 1);
     writing.writer.synced(Ok(()));
     assert_eq!(writing.bare.ends(), (3, 3));
+}
+
+#[test]
+fn so_many_sealed_files_make_a_sync_due() {
+    let mut writing = Writing::of(64 << 10);
+    for _ in 0..SEALED_MAX {
+        assert!(!writing.writer.is_syncing());
+        writing.write(40_000);
+    }
+    assert_eq!((writing.writer.sealed.len(), writing.writer.is_syncing()), (SEALED_MAX - 1, false));
+    writing.write(40_000);
+    assert!(writing.writer.is_syncing());
+    assert_eq!(ended(&mut writing), SEALED_MAX + 2, "the active one and the directory too");
+    for _ in 0..SEALED_MAX + 2 {
+        let _ = writing.writer.synced(Ok(()));
+    }
+    assert_eq!((writing.bare.ends(), writing.writer.sealed.len()), ((9, 9), 0));
 }
 
 #[test]
@@ -124,6 +146,37 @@ fn zeros_are_written_ahead_of_small_syncs_where_blocks_are_reserved() {
     let zeroed = (end.next_multiple_of(BLOCK_BYTES) + (64 << 10)) >> 10;
     assert_eq!(seen[..5], [(3, 64, 64), (1, 64, 64), (1, 64, 64), (1, 64, 64), (2, zeroed, 192)]);
     assert_eq!(seen[5..], [(1, zeroed, 192), (2, 192, 192), (1, 192, 192)]);
+}
+
+#[test]
+fn after_many_small_syncs_in_a_row_more_zeros_are_written_less_often() {
+    let mut writing = Writing::of(64 << 20);
+    (0..4).for_each(|_| writing.write(1_000_000));
+    writing.bare.partition.want_sync(4);
+    writing.turn();
+    writing.end_syncs();
+    let mut written = Vec::new();
+    let mut last = writing.active().zeroed;
+    for sync in 1..=60 {
+        writing.bare.send(20_000, true);
+        writing.turn_alone();
+        let zeroed = writing.active().zeroed;
+        if zeroed > last {
+            written.push((sync, (zeroed - writing.active().position) >> 10));
+        }
+        last = zeroed;
+    }
+    // 64 KiB whenever less than half of that is left; from the ninth on 1 MiB, until less than an eighth is.
+    let (near, far) = written.split_at(3);
+    assert!(near.iter().all(|&(sync, ahead)| sync <= 8 && ahead < 100), "{written:?}");
+    let first: Vec<_> = far.iter().map(|(sync, _)| *sync).collect();
+    assert_eq!(first, [9, 56], "{written:?}");
+    assert!(far[0].1 > 1_000, "{written:?}");
+    assert_eq!(writing.whole(), 64);
+    // What comes in a flow and is synced through the queue ends it.
+    writing.bare.send(1_000_000, true);
+    writing.turn_alone();
+    assert_eq!(writing.writer.little_syncs, 0);
 }
 
 #[test]

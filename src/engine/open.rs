@@ -26,8 +26,8 @@ use crate::lock::{AtomicBool, AtomicU64, AtomicUsize, Mutex, OnceLock, Ordering,
 use crate::offsets::Offsets;
 use crate::opener::Opener;
 use crate::partition::{
-    Chores, Command, Doubt, Drive, Env, Evidence, Follower, Inline, Noted, NotedOf, Partition, PartitionPlace,
-    PartitionWriter, Pool, Recovered, WriterHandle, WriterLoop, recover,
+    Chores, Command, Doubt, Drive, Env, Evidence, FollowedFiles, Follower, Inline, Noted, NotedOf, Partition,
+    PartitionPlace, PartitionWriter, Pool, Recovered, WriterHandle, WriterLoop, recover,
 };
 use crate::segment::Views;
 use crate::teeth::bites;
@@ -200,6 +200,7 @@ fn assemble(
         pool: Pool::new(config.buffer_bytes, config.write_bytes),
         // A mapping holds the descriptor of its file.
         views: Views::new(MAPPED_SEGMENTS.min(descriptors / 4)),
+        followed_files: FollowedFiles::new(descriptors / 4),
         chores: Chores::default(),
         drive,
         evidence,

@@ -11,9 +11,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::followed_files::FollowedFile;
 use super::recovery::{Doubt, EndPlace, Recovered, recover};
 use super::{NotedOf, Partition};
-use crate::disk::{Access, File};
+use crate::disk::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind, Mark};
 use crate::lock::{Ordering, lock, write};
@@ -30,7 +31,8 @@ const LOOKS: u32 = 100;
 #[derive(Debug)]
 pub(crate) struct Follower {
     end: Option<EndPlace>,
-    file: Option<Arc<dyn File>>,
+    /// That of the end, if it is open.
+    file: Arc<FollowedFile>,
     /// The catalogue's.
     mark: Mark,
     /// How far it is noted to be durable.
@@ -48,7 +50,7 @@ impl Follower {
     pub(crate) fn new(recovered: &Recovered, mark: Option<Mark>) -> Follower {
         Follower {
             end: recovered.end.clone(),
-            file: None,
+            file: Arc::default(),
             mark: mark.unwrap_or(only_start(recovered.log_start)),
             noted: 0,
             reopen_at: Duration::ZERO,
@@ -88,8 +90,8 @@ impl Follower {
             if self.enter_successor(partition)? {
                 continue;
             }
-            if self.file.is_some() && self.is_time_to_reopen(partition) {
-                self.file = None;
+            if self.file.get().is_some() && self.is_time_to_reopen(partition) {
+                self.file.close();
                 continue;
             }
             self.apply_mark(partition);
@@ -129,7 +131,7 @@ impl Follower {
         *write(&partition.segments) =
             found.segments.iter().map(|segment| (segment.base_offset(), segment.clone())).collect();
         self.end = Some(end);
-        self.file = None;
+        self.file.close();
         self.publish(partition, found.end_offset, found.durable_offset);
         if was_damaged && found.damage.is_none() {
             partition.tell_subscribers();
@@ -162,14 +164,14 @@ impl Follower {
         let Some(end) = &mut self.end else { return Ok(None) };
         let segment = end.segment.clone();
         let at = |error: io::Error| Error::io(error).at_path(segment.path());
-        let file = match &self.file {
-            Some(file) => file.clone(),
+        let file = match self.file.get() {
+            Some(file) => file,
             None => match partition.env.disk.open(segment.path(), Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(at(error))),
                 opened => opened.map_err(at)?,
             },
         };
-        self.file = Some(file.clone());
+        partition.env.followed_files.keep(&self.file, file.clone());
         let length = file.length().map_err(at)?;
         let mut head = [0; BATCH_HEADER_BYTES];
         let position = end.place.position;
@@ -225,7 +227,7 @@ impl Follower {
         end.segment.seal(place.next_offset);
         partition.add_segment(next.clone());
         self.end = Some(EndPlace { segment: next, place });
-        self.file = Some(file);
+        partition.env.followed_files.keep(&self.file, file);
         self.publish(partition, place.next_offset, durable);
         Ok(true)
     }
@@ -272,7 +274,7 @@ impl Follower {
 
     /// What was read doesn't fit, or can't be read: the name may lead to another file than the one that was opened.
     fn reopen(&mut self, partition: &Partition, segment: Option<&Arc<Segment>>) {
-        self.file = None;
+        self.file.close();
         let Some(segment) = segment else { return };
         segment.release_view();
         if is_replaced(partition, segment) {

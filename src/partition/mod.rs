@@ -9,6 +9,7 @@ mod batch;
 mod chores;
 mod drive;
 mod evidence;
+mod followed_files;
 mod follower;
 mod gather;
 mod inbox;
@@ -54,6 +55,7 @@ pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
 pub(crate) use drive::{Drive, Driven, Inline, UnparkWaker};
 pub(crate) use evidence::{EVIDENCE_NAME, Evidence, Noted, NotedOf};
+pub(crate) use followed_files::FollowedFiles;
 pub(crate) use follower::Follower;
 pub(crate) use inbox::{Command, TaskPlace, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
@@ -79,6 +81,7 @@ pub(crate) struct Env {
     pub(crate) opener: Opener,
     pub(crate) pool: Pool,
     pub(crate) views: Views,
+    pub(crate) followed_files: FollowedFiles,
     /// Work that is done behind the writer's back.
     pub(crate) chores: Chores,
     /// Who does the work while somebody waits.

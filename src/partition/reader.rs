@@ -4,7 +4,7 @@
 //! once, when a batch is entered; a window is populated before it is first touched, so that a page
 //! the drive can't read is an error and not a signal.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Partition;
 use super::batch::Batch;
@@ -26,8 +26,20 @@ pub(crate) struct Reader {
     next_offset: u64,
     durable_only: bool,
     at: Option<At>,
+    /// The place, while nothing more comes. It holds no mapping: many readers would hold many, each with a descriptor.
+    idle: Option<Idle>,
     /// Behind damage at this offset, where what is intact goes on, once that was looked for.
     next_intact: Option<(u64, Option<u64>)>,
+}
+
+/// A place whose mapping may be gone.
+#[derive(Debug)]
+struct Idle {
+    segment: Arc<Segment>,
+    view: Weak<dyn View>,
+    position: u64,
+    populated: u64,
+    left: u64,
 }
 
 /// A place in a segment: the start of a batch, or its end.
@@ -43,7 +55,7 @@ struct At {
 
 impl Reader {
     pub(crate) fn new(partition: Arc<Partition>, offset: u64, durable_only: bool) -> Reader {
-        Reader { partition, next_offset: offset, durable_only, at: None, next_intact: None }
+        Reader { partition, next_offset: offset, durable_only, at: None, idle: None, next_intact: None }
     }
 
     /// The offset the next batch begins with (or contains).
@@ -56,6 +68,7 @@ impl Reader {
         if offset != self.next_offset {
             self.next_offset = offset;
             self.at = None;
+            self.idle = None;
         }
     }
 
@@ -76,7 +89,29 @@ impl Reader {
             }
             stepped => stepped,
         }
+        .inspect(|batch| {
+            if batch.is_none() {
+                self.rest();
+            }
+        })
         .map_err(|error| self.met(error))
+    }
+
+    /// Keeps the place, and no mapping.
+    fn rest(&mut self) {
+        let idle = |At { segment, view, position, populated, left }: At| {
+            let view = Arc::downgrade(&view);
+            Idle { segment, view, position, populated, left }
+        };
+        self.idle = self.at.take().map(idle).or(self.idle.take());
+    }
+
+    /// Goes on at the place where it rested.
+    fn resume(&self, Idle { segment, view, position, populated, left }: Idle) -> Result<At> {
+        match view.upgrade() {
+            Some(view) => Ok(At { segment, view, position, populated, left }),
+            None => self.enter(segment, position),
+        }
     }
 
     /// Adds to an error of damage where reading can go on, and tells the partition.
@@ -159,7 +194,10 @@ impl Reader {
             }
             if self.at.is_none() {
                 self.check_range(limit)?;
-                self.at = Some(self.find()?);
+                self.at = Some(match self.idle.take() {
+                    Some(idle) => self.resume(idle)?,
+                    None => self.find()?,
+                });
             }
             let Some(at) = &mut self.at else { continue };
             let published = at.segment.published();

@@ -12,7 +12,8 @@ use crate::lock::{Mutex, lock};
 /// Mapped segments, oldest first.
 #[derive(Debug)]
 pub(crate) struct Views {
-    most: usize,
+    /// So many may be mapped, besides those that batches hold.
+    pub(crate) most: usize,
     mapped: Mutex<VecDeque<Weak<Segment>>>,
 }
 

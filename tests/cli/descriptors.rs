@@ -39,6 +39,26 @@ fn every_partition_is_written_with_few_descriptors() {
     }
 }
 
+/// A reader of all partitions at once, beside the writer or as a group.
+#[test]
+fn every_partition_is_read_with_few_descriptors() {
+    let place = Place::with_topic("t", 500);
+    let lines: BTreeSet<_> = (0..4_000).map(|number| format!("value {number}")).collect();
+    let input: String = (0..4_000).map(|number| format!("{number}:value {number}\n")).collect();
+    place.run_with(&["produce", "t", "--key-separator", ":", "--acks", "written"], input.as_bytes()).succeeded();
+    for limit in ["-n 128", "-S -n 64"] {
+        for (group, how) in [("", &["--follow", "--max", "4000"][..]), ("", &[]), ("g", &["--group"])] {
+            let group = format!("{group}{}", limit.replace(' ', ""));
+            let mut args = [&["consume", "t"], how].concat();
+            args.extend((how == ["--group"]).then_some(&*group));
+            let ran = limited(&place, limit, &args, b"").succeeded();
+            assert_eq!(ran.text().lines().count(), 4_000, "{limit} {args:?}");
+            let read: BTreeSet<_> = ran.text().lines().map(str::to_owned).collect();
+            assert_eq!(read, lines, "{limit} {args:?}");
+        }
+    }
+}
+
 /// After a kill, each partition's tail is synced anew by the next life: that takes no more files either.
 #[test]
 fn every_tail_is_synced_with_few_descriptors() {

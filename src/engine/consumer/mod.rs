@@ -296,10 +296,14 @@ impl Consumer {
         let mut polled = Polled::default();
         let (mut bytes, mut stale) = (0, false);
         let mut records = self.group.as_ref().map_or(u64::MAX, |in_group| in_group.settings.max_poll_records);
+        // Batches hold their segment's mapping.
+        let mut partitions = self.engine.core.env.views.most.max(1);
         while bytes < POLL_BYTES
             && records > 0
+            && partitions > 0
             && let Some((slot, assigned)) = self.set.next_ready()
         {
+            let batches = polled.batches.len();
             while bytes < POLL_BYTES && records > 0 {
                 match assigned.next_batch(records) {
                     Ok(Some(batch)) => {
@@ -340,6 +344,7 @@ impl Consumer {
                     }
                 }
             }
+            partitions -= usize::from(polled.batches.len() > batches);
             if bytes >= POLL_BYTES || records == 0 {
                 self.set.look_again(slot);
             }

@@ -13,7 +13,7 @@ use crate::lock::{AtomicBool, AtomicU32, Mutex, OnceLock, Ordering, lock};
 use crate::partition::append::Terms;
 use crate::partition::writer::Start;
 use crate::partition::{
-    Appended, Chores, Doubt, Drive, Env, Evidence, Incoming, Noted, NotedOf, Partition, PartitionPlace,
+    Appended, Chores, Doubt, Drive, Env, Evidence, FollowedFiles, Incoming, Noted, NotedOf, Partition, PartitionPlace,
     PartitionWriter, Pool, Recovered, recover,
 };
 use crate::segment::Views;
@@ -96,6 +96,7 @@ impl Bare {
             pool: Pool::new(config.buffer_bytes, config.write_bytes),
             config,
             views: Views::new(8),
+            followed_files: FollowedFiles::new(8),
             chores: Chores::default(),
             drive: Drive::Threads,
             // On a disk of its own: tests count what a writer does to the log.

@@ -169,6 +169,12 @@ fn epochs(disk: &SimDisk) -> BTreeMap<(PathBuf, usize), u32> {
     found
 }
 
+fn places(engine: &Engine) -> Vec<Place> {
+    let count = |topic: &String| engine.describe_topic(topic).unwrap().config.partitions;
+    let topics = engine.topics().unwrap();
+    topics.iter().flat_map(|topic| (0..count(topic)).map(|number| place(topic, number))).collect()
+}
+
 fn records(engine: &Engine, (topic, number): &Place) -> BTreeMap<u64, String> {
     let mut found = BTreeMap::new();
     for batch in engine.partition(topic, *number).unwrap().read(..).unwrap() {
@@ -267,14 +273,21 @@ impl Case<'_> {
         }
     }
 
+    /// The group comes to the end of what there is, also where the last records are lost.
+    fn reaches_the_end(&self, disk: &SimDisk) {
+        let engine = open(disk, &self.history.clock).unwrap();
+        let places = places(&engine);
+        drain(&engine, &places);
+        for row in engine.describe_group(GROUP).unwrap().offsets {
+            assert_eq!(row.lag(), 0, "{}: {row:?}", self.what);
+        }
+    }
+
     fn live_on(&self, disk: &SimDisk, lost: &[Loss]) {
+        self.reaches_the_end(&disk.crash(CrashPolicy::Kill));
         let what = &self.what;
         let engine = open(disk, &self.history.clock).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let mut places = Vec::new();
-        for topic in engine.topics().unwrap() {
-            let count = engine.describe_topic(&topic).unwrap().config.partitions;
-            places.extend((0..count).map(|number| place(&topic, number)));
-        }
+        let places = places(&engine);
         for (place, sent) in &self.history.sent {
             let held = self.files_of(place).ends.get(place).copied().unwrap_or(0);
             // A partition that has files is there.

@@ -40,7 +40,10 @@ impl Assigned {
             Some(batch) => batch,
             None => match self.reader.next_batch()? {
                 Some(batch) => batch,
-                None => return Ok(None),
+                None => {
+                    self.pass_gap();
+                    return Ok(None);
+                }
             },
         };
         if self.is_stale() {
@@ -60,6 +63,16 @@ impl Assigned {
             return Ok(Some(batch.narrowed(offsets.start..end)));
         }
         Ok(Some(batch))
+    }
+
+    /// The reader came past offsets that have no records any more (a repaired log may end with some): there the
+    /// group goes on.
+    fn pass_gap(&mut self) {
+        let next = self.reader.next_offset().min(self.limit);
+        if next > self.position {
+            self.position = next;
+            self.epoch_before = None;
+        }
     }
 
     /// Whether the topic got more partitions since the limit was set. To be asked after a batch was seen: one that was

@@ -50,6 +50,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn run(mut self, root: &[Entry]) -> Result<Verification> {
+        self.lock_file(root);
         let (state, engine_id) = match self.catalog(root)? {
             Some((state, engine_id)) => (Some(state), Some(engine_id)),
             None => (None, None),
@@ -61,6 +62,14 @@ impl Check<'_> {
             None => self.topics_without_catalog()?,
         }
         Ok(self.found)
+    }
+
+    /// What stands under the name of the lock; without one, opening makes it.
+    fn lock_file(&mut self, root: &[Entry]) {
+        if root.iter().any(|entry| entry.name == LOCK_NAME && entry.kind != EntryKind::File) {
+            let reason = "it is not a regular file, and keeps the directory from being opened; move it away";
+            self.found.damage.push(Damage::of_path(&self.dir.join(LOCK_NAME), reason.to_owned()));
+        }
     }
 
     /// The catalogue; `None` if it is damaged or missing, which is noted.

@@ -5,6 +5,7 @@ mod forked;
 mod fresh;
 mod links;
 mod moving;
+mod odd_names;
 mod removal;
 mod shortened;
 mod support;

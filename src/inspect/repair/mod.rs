@@ -170,6 +170,9 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn run(mut self, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Plan> {
         let disk = &**self.disk;
+        // What stands in the place of the lock is moved by nobody who doesn't hold the lock.
+        let lock = self.dir.join(LOCK_NAME);
+        self.plan.shown.impossible.extend(self.found.damage.iter().find(|damage| damage.path == lock).cloned());
         let directories = directories::read(disk, self.dir)?;
         for path in &directories.no_directories {
             self.move_away(path);

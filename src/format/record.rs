@@ -172,17 +172,86 @@ fn next_header(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
     Some(((name, Some(value)), rest))
 }
 
+/// Where the parts of a record lie, as its two lengths and its flags say.
+///
+/// Neighbouring records mostly have the same lengths and flags. A walk compares that one word and keeps the shape: then
+/// the next record's place does not depend on what was just read, so the processor reads several headers at once.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    /// The length of the value, and behind it the length of the key with the flags.
+    word: u64,
+    key_end: usize,
+    value_at: usize,
+    value_end: usize,
+    /// The end of the padding behind the value.
+    end: usize,
+}
+
+impl Shape {
+    #[inline]
+    fn new(word: u64) -> Shape {
+        let key_length = word >> 32 & MAX_KEY_BYTES;
+        let value_at = RECORD_HEADER_BYTES as u64 + align8(key_length);
+        let value_length = word & u64::from(u32::MAX);
+        Shape {
+            word,
+            key_end: RECORD_HEADER_BYTES + key_length as usize,
+            value_at: value_at as usize,
+            value_end: (value_at + value_length) as usize,
+            end: (value_at + align8(value_length)) as usize,
+        }
+    }
+
+    /// Flags, with the key's length.
+    #[inline]
+    fn flags(&self) -> u32 {
+        (self.word >> 32) as u32
+    }
+
+    #[inline]
+    fn key<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        let key = record.get(RECORD_HEADER_BYTES..self.key_end)?;
+        (self.flags() & KEY_PRESENT != 0).then_some(key)
+    }
+
+    #[inline]
+    fn value<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        let value = record.get(self.value_at..self.value_end)?;
+        (self.flags() & VALUE_PRESENT != 0).then_some(value)
+    }
+
+    /// Absent parts have no length, and no reserved flag is set.
+    fn check(&self) -> Result<(), FormatError> {
+        let flags = self.flags();
+        if flags & RESERVED != 0 {
+            return Err(newer(format!("record flags {flags:#010x}")));
+        }
+        let key_absent = flags & KEY_PRESENT == 0 && self.key_end != RECORD_HEADER_BYTES;
+        let value_absent = flags & VALUE_PRESENT == 0 && self.value_end != self.value_at;
+        if key_absent || value_absent { Err(invalid("a record's header doesn't fit its batch")) } else { Ok(()) }
+    }
+}
+
+/// A record's header: the two deltas, and the word of its [`Shape`].
+#[inline]
+fn split_head(bytes: &[u8]) -> Option<(i32, u32, u64)> {
+    let [timestamp, offset, value_length, flags] = bytemuck::must_cast::<_, [u32; 4]>(bytes_at::<16>(bytes, 0)?);
+    Some((timestamp as i32, offset, u64::from(flags) << 32 | u64::from(value_length)))
+}
+
 /// Walks the records of a plain body.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordWalk<'a> {
     rest: &'a [u8],
     left: u32,
+    /// Of the last record.
+    shape: Shape,
 }
 
 impl<'a> RecordWalk<'a> {
     /// The caller has checked the body ([`check_records`]); on others the walk ends early.
     pub(crate) fn new(body: &'a [u8], record_count: u32) -> RecordWalk<'a> {
-        RecordWalk { rest: body, left: record_count }
+        RecordWalk { rest: body, left: record_count, shape: Shape::new(0) }
     }
 }
 
@@ -192,27 +261,21 @@ impl<'a> Iterator for RecordWalk<'a> {
     #[inline]
     fn next(&mut self) -> Option<RecordParts<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let head: [u8; RECORD_HEADER_BYTES] = bytes_at(self.rest, 0)?;
-        let [timestamp, offset, value_length, flags] = bytemuck::must_cast::<_, [u32; 4]>(head);
-        let key_length = (flags & MAX_KEY_BYTES as u32) as usize;
-        let value_length = value_length as usize;
-        let value_at = RECORD_HEADER_BYTES + align8(key_length as u64) as usize;
-        let end = value_at + align8(value_length as u64) as usize;
-        let (record, mut rest) = self.rest.split_at_checked(end)?;
+        let (timestamp_delta, offset_delta, word) = split_head(self.rest)?;
+        if word != self.shape.word {
+            self.shape = Shape::new(word);
+        }
+        let shape = self.shape;
+        let (record, mut rest) = self.rest.split_at_checked(shape.end)?;
         let mut headers = HeaderSection::default();
-        if flags & HEADERS_PRESENT != 0 {
+        if shape.flags() & HEADERS_PRESENT != 0 {
             let section;
             (section, rest) = rest.split_at_checked(u32_at(rest, 0)? as usize)?;
             headers = HeaderSection { bytes: section.get(SECTION_HEAD_BYTES..)?, count: u32_at(section, 4)? };
         }
         self.rest = rest;
-        Some(RecordParts {
-            timestamp_delta: timestamp as i32,
-            offset_delta: offset,
-            key: (flags & KEY_PRESENT != 0).then(|| &record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + key_length]),
-            value: (flags & VALUE_PRESENT != 0).then(|| &record[value_at..value_at + value_length]),
-            headers,
-        })
+        let (key, value) = (shape.key(record), shape.value(record));
+        Some(RecordParts { timestamp_delta, offset_delta, key, value, headers })
     }
 }
 
@@ -227,39 +290,26 @@ pub(crate) fn check_records(header: &BatchHeader, body: &[u8]) -> Result<(), For
     if header.attributes.codec() != 0 {
         return Err(newer(format!("a batch compressed with codec {}", header.attributes.codec())));
     }
+    let short = || invalid("the batch ends within a record");
     let mut rest = body;
     let mut next_delta = 0;
+    let mut shape = Shape::new(0);
     for _ in 0..header.record_count {
-        let Some((head, behind)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() else {
-            return Err(invalid("the batch ends within a record"));
-        };
-        let [_, delta, value_length, flags] = bytemuck::must_cast::<_, [u32; 4]>(*head);
-        let key_length = flags & MAX_KEY_BYTES as u32;
-        let length = align8(u64::from(key_length)) + align8(u64::from(value_length));
-        let Some((_, behind)) = behind.split_at_checked(length as usize) else {
-            return Err(invalid("the batch ends within a record"));
-        };
-        rest = behind;
-        let key_absent = (flags & KEY_PRESENT == 0) & (key_length != 0);
-        let value_absent = (flags & VALUE_PRESENT == 0) & (value_length != 0);
-        if key_absent | value_absent | (delta < next_delta) | (delta >= header.offset_count) | (flags & RESERVED != 0) {
-            return Err(misfit(flags));
+        let (_, delta, word) = split_head(rest).ok_or_else(short)?;
+        if word != shape.word {
+            shape = Shape::new(word);
+            shape.check()?;
+        }
+        (_, rest) = rest.split_at_checked(shape.end).ok_or_else(short)?;
+        if (delta < next_delta) | (delta >= header.offset_count) {
+            return Err(invalid("a record's header doesn't fit its batch"));
         }
         next_delta = delta + 1;
-        if flags & HEADERS_PRESENT != 0 {
+        if shape.flags() & HEADERS_PRESENT != 0 {
             rest = check_section(rest)?;
         }
     }
     if rest.is_empty() { Ok(()) } else { Err(invalid("the batch goes on behind its last record")) }
-}
-
-/// Why a record's header was refused.
-#[cold]
-fn misfit(flags: u32) -> FormatError {
-    if flags & RESERVED != 0 {
-        return newer(format!("record flags {flags:#010x}"));
-    }
-    invalid("a record's header doesn't fit its batch")
 }
 
 /// Checks the headers section that `bytes` begin with; returns what is behind it.

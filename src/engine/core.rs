@@ -237,9 +237,11 @@ impl Core {
         // What is too old by now is sealed by the writers, and dropped below with all else that the limits don't keep.
         self.background.keep_limits();
         let mut failure = None;
+        // Damage was told when it was found; what else failed comes first.
+        let mut damaged = None;
         for topic in &topics {
             for partition in &topic.partitions {
-                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                note_failure(partition, &mut failure, &mut damaged);
                 partition.stop_intake(reason.clone());
                 partition.end_writer(false);
             }
@@ -247,7 +249,7 @@ impl Core {
         for topic in &topics {
             self.end_partitions(&topic.partitions, false, &reason);
             for partition in &topic.partitions {
-                failure = failure.or_else(|| partition.refused().filter(is_failure));
+                note_failure(partition, &mut failure, &mut damaged);
             }
         }
         self.groups.call_all();
@@ -262,6 +264,7 @@ impl Core {
         self.background.keep_limits();
         self.background.do_files();
         self.background.store_marks(true);
+        let mut failure = failure.or(damaged);
         if failure.is_none() {
             let mut catalog = lock(&self.catalog);
             match catalog.put_clean(self.groups.offsets.durable_end(), self.env.clock.wall_ms()) {
@@ -298,6 +301,14 @@ impl Core {
         }
         std::mem::forget((self.env.clone(), self.catalog.clone(), self.background.clone(), self.groups.clone()));
         std::mem::forget(self.calls.clone());
+    }
+}
+
+/// Remembers why a partition takes no more: because it is damaged, or because something failed.
+fn note_failure(partition: &crate::partition::Partition, failure: &mut Option<Error>, damaged: &mut Option<Error>) {
+    if let Some(error) = partition.refused().filter(is_failure) {
+        let is_damage = matches!(error.kind(), ErrorKind::Corrupt { .. });
+        if is_damage { damaged } else { failure }.get_or_insert(error);
     }
 }
 

@@ -344,7 +344,8 @@ impl Engine {
     ///
     /// # Errors
     /// The first failure of a partition or the catalogue: what was acknowledged before holds all the
-    /// same, and the next open recovers. `Panicked` if code of the engine itself panicked on one of its threads.
+    /// same, and the next open recovers. `Corrupt` if nothing failed, and a partition is known to be damaged.
+    /// `Panicked` if code of the engine itself panicked on one of its threads.
     pub fn close(&self) -> Result<()> {
         self.core.close()
     }

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::support::{Place, flip_bit};
+use crate::support::{Place, Ran, flip_bit};
 
 /// A topic whose records lie in several batches: each run of the command begins a new one.
 fn several_batches() -> Place {
@@ -107,6 +107,27 @@ fn a_damaged_partition_shows_and_takes_no_records() {
     let ran = place.run(&["consume", "t"]).failed(1, &["damaged", "thalweg verify"]);
     assert_eq!(ran.text(), "one\n");
     place.run_with(&["produce", "t"], b"four\n").failed(1, &["damaged", "thalweg verify"]);
+}
+
+#[test]
+fn damage_in_one_topic_fails_no_command_on_others() {
+    let place = several_batches();
+    place.run(&["topic", "create", "whole", "--partitions", "1"]).succeeded();
+    let (position, _) = batches(&place)[1];
+    fs::OpenOptions::new().write(true).open(place.segment("t", 0)).unwrap().set_len(position).unwrap();
+    let warned = |ran: Ran, text: &str| {
+        let ran = ran.succeeded();
+        assert!(ran.stderr.contains("warning: ") && !ran.stderr.contains("error: "), "{ran:?}");
+        assert!(ran.text().contains(text), "{ran:?}");
+    };
+    warned(place.run_with(&["produce", "whole", "--json"], b"one\n"), "\"offset\":0");
+    warned(place.run(&["consume", "whole", "--group", "g"]), "one");
+    warned(place.run(&["group", "reset", "g", "--topic", "whole", "--to", "earliest"]), "");
+    warned(place.run(&["topic", "create", "more", "--partitions", "1"]), "made topic more");
+    warned(place.run(&["topic", "alter", "more", "--partitions", "2"]), "1 -> 2");
+    warned(place.run(&["topic", "delete", "more"]), "deleted topic more");
+    place.run_with(&["produce", "t"], b"four\n").failed(1, &["damaged", "thalweg verify"]);
+    place.run(&["consume", "t", "--group", "g"]).failed(1, &["damaged", "thalweg verify"]);
 }
 
 #[test]

@@ -9,14 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use thalweg::{
-    Acks, Consumer, Engine, ErrorKind, Held, OffsetCommit, OnDamage, Polled, RebalanceListener, StartPolicy,
-};
+use thalweg::{Acks, Consumer, Engine, Held, OffsetCommit, OnDamage, Polled, RebalanceListener, StartPolicy};
 
 use crate::args::{ConsumeArgs, Start};
 use crate::consume::{Sink, starts};
 use crate::consume_damage::Damaged;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output::tell;
 
@@ -56,12 +54,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ConsumeArgs, group: 
     // Closing makes it durable.
     let result = result.and(reading.commit()).and(lock(&reading.begun).damaged.result(&args.topic));
     drop(reading);
-    let closed = match engine.close() {
-        // It was said when it was skipped, and nothing was written there.
-        Err(error) if args.skip_damaged && matches!(error.kind(), ErrorKind::Corrupt { .. }) => Ok(()),
-        closed => closed.map_err(Failure::from),
-    };
-    result.and(closed)
+    result.and(directory::close(&engine))
 }
 
 /// The nearest that the library has for partitions whose commit is too old. A time is looked up here: where damage
@@ -164,8 +157,13 @@ impl Reading {
                 let begun = lock(&self.begun);
                 !begun.damaged.has(partition) && begun.places.get(&partition).is_some_and(|place| place.reached < end)
             };
-            if self.sink.is_full() || !ends.iter().any(is_behind) {
+            if self.sink.is_full() {
                 return Ok(());
+            }
+            if !ends.iter().any(is_behind) {
+                // Damage that took the last records shows behind the end.
+                let rest = self.poll(Duration::ZERO)?;
+                return self.print(&rest);
             }
             polled = self.poll(Duration::ZERO)?;
             if polled.is_empty() && !polled.held().is_empty() {

@@ -113,6 +113,14 @@ impl Directory {
     }
 }
 
+/// Closes it. Damage was said when it was found, and what this command did in the damaged partition it has told itself.
+pub(crate) fn close(engine: &Engine) -> Result<(), Failure> {
+    match engine.close() {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => Ok(()),
+        closed => closed.map_err(Failure::from),
+    }
+}
+
 /// A command that makes directories of its own to play with must not do so among somebody's data.
 pub(crate) fn refuse_data(dir: &Path, command: &str) -> Result<(), Failure> {
     let catalogue = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"catalog-");

@@ -11,7 +11,7 @@ use thalweg::{Acks, Clock, Engine, ErrorKind, Producer, Receipt, Record, SystemC
 
 use crate::acknowledgements::{Acknowledgements, Receipts};
 use crate::args::ProduceArgs;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::lines::{self, Block, Lines, Separator, WatchedStdin};
 use crate::output::{self, tell};
@@ -64,7 +64,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &ProduceArgs) -> Resu
         let rates = (output::bytes_rate(bytes, elapsed), output::count_rate(sent, elapsed));
         tell(format_args!("{records}, {size}, {acks} in {time}: {}, {} records/s", rates.0, rates.1));
     }
-    let closed = engine.close().err().map(Failure::from);
+    let closed = directory::close(&engine).err();
     settled.failure = match settled.failure {
         // An error says more than that nobody reads.
         Some(Failure::StdoutClosed) => closed.or(Some(Failure::StdoutClosed)),

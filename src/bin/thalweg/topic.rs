@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use thalweg::{ErrorKind, PartitionDescription, TopicConfig, TopicDescription};
 
 use crate::args::TopicCommand;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output::{self, Style};
 use crate::topic_alter;
@@ -35,7 +35,7 @@ fn create(
     let engine = directory.open_or_make()?;
     engine.create_topic(name, config)?;
     let topic = engine.describe_topic(name)?;
-    engine.close()?;
+    directory::close(&engine)?;
     if json {
         return output::print_json(&head_json(&topic));
     }
@@ -47,7 +47,7 @@ fn delete(directory: &Directory, json: bool, name: &str) -> Result<(), Failure> 
     let engine = directory.open_to_write()?;
     let topic = engine.describe_topic(name).map_err(|error| directory.explain(&engine, error))?;
     engine.delete_topic(name)?;
-    engine.close()?;
+    directory::close(&engine)?;
     let (records, bytes) = totals(&topic);
     if json {
         return output::print_json(&json!({ "name": name, "id": topic.id.0, "records": records, "bytes": bytes }));

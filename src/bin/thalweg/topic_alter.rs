@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thalweg::{Engine, ErrorKind, TopicConfig, TopicDescription};
 
 use crate::args::AlterArgs;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output::{self, Style};
 use crate::topic::{config_json, settings};
@@ -31,7 +31,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &AlterArgs) -> Result
         output::print(&plan.text(directory))?;
     }
     engine.alter_topic(&args.name, plan.config.clone())?;
-    engine.close()?;
+    directory::close(&engine)?;
     match (json, first) {
         (true, _) => output::print_json(&plan.document()),
         (false, true) => output::print(&plan.done()),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use thalweg::TopicConfig;
 
 use crate::args::DemoArgs;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output;
 use crate::ticker;
@@ -62,7 +62,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: &DemoArgs) -> Result<
     board.begin(directory, seed, made_again);
     let played = stage::play(&engine, &updates, &mut board)?;
     let topic = engine.describe_topic(TOPIC)?;
-    engine.close()?;
+    directory::close(&engine)?;
     let checks = Checks::of(&updates, &topic, &played);
     let report = Report { directory, seed, made_again, topic, played, checks };
     if json {

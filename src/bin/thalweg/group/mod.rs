@@ -11,7 +11,7 @@ use serde_json::json;
 use thalweg::{Engine, GroupDescription, inspect};
 
 use crate::args::GroupCommand;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::group_plan;
 use crate::output;
@@ -31,7 +31,7 @@ fn delete(directory: &Directory, json: bool, group: &str) -> Result<(), Failure>
     let engine = open_to_change(directory, group)?;
     let described = engine.describe_group(group).map_err(|error| directory.explain(&engine, error))?;
     engine.delete_group(group)?;
-    engine.close()?;
+    directory::close(&engine)?;
     let offsets = described.offsets.iter().filter(|row| row.committed.is_some()).count();
     if json {
         return output::print_json(&json!({ "name": group, "partitions": offsets }));
@@ -43,7 +43,7 @@ fn delete(directory: &Directory, json: bool, group: &str) -> Result<(), Failure>
 fn copy(directory: &Directory, json: bool, from: &str, to: &str) -> Result<(), Failure> {
     let engine = open_to_change(directory, to)?;
     let copied = engine.copy_group(from, to).map_err(|error| directory.explain(&engine, error))?;
-    engine.close()?;
+    directory::close(&engine)?;
     if json {
         return output::print_json(&json!({ "from": from, "to": to, "partitions": copied }));
     }

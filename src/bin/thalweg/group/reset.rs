@@ -5,7 +5,7 @@ use thalweg::{Engine, OffsetReset, ResetTo};
 
 use super::{age, member_ids, open_to_change};
 use crate::args::ResetArgs;
-use crate::directory::Directory;
+use crate::directory::{self, Directory};
 use crate::failure::Failure;
 use crate::output::{self, tell};
 
@@ -16,7 +16,7 @@ pub(super) fn run(directory: &Directory, json: bool, args: &ResetArgs) -> Result
     if args.dry_run {
         tell_of_members(&engine, &args.group);
     }
-    engine.close()?;
+    directory::close(&engine)?;
     if json {
         let partitions = resets.iter().map(|reset| {
             let moved = is_moved(args.to, reset);

@@ -13,6 +13,7 @@ mod description;
 mod directory;
 mod following;
 mod groups;
+mod last_handle;
 mod lock_file;
 pub(crate) mod lost_entries;
 mod open;
@@ -33,6 +34,7 @@ use crate::config::{Acks, TopicConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Failure;
 use crate::lock::{lock, read, write};
+use crate::partition::is_at_work;
 use crate::teeth::bites;
 use crate::topic::{check_topic_name, topic_dir};
 
@@ -53,11 +55,13 @@ pub use producer::Producer;
 pub use receipt::{Receipt, RecordMetadata};
 pub use record::Record;
 
+use last_handle::LastHandle;
 use open::{Opening, TopicSpec};
 use topic_dirs::make_topic_dirs;
 
 /// An open data directory. Cheap to clone; dropping the last handle closes it, which blocks until everything is synced
-/// (in async code: [`close_async`](Engine::close_async) first).
+/// (in async code: [`close_async`](Engine::close_async) first). In a waker or listener that a writer calls it doesn't
+/// block: another thread closes the engine then.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,6 +82,8 @@ use topic_dirs::make_topic_dirs;
 #[derive(Clone)]
 pub struct Engine {
     pub(crate) core: Arc<Core>,
+    /// Behind the other, which is dropped first.
+    _last: Arc<LastHandle>,
 }
 
 impl Engine {
@@ -87,6 +93,11 @@ impl Engine {
     /// As [`Builder::open`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Engine> {
         Engine::builder(dir).open()
+    }
+
+    fn of(core: Arc<Core>) -> Engine {
+        let last = LastHandle::new(&core);
+        Engine { core, _last: last }
     }
 
     /// Settings for opening a data directory.
@@ -346,7 +357,15 @@ impl Engine {
     /// The first failure of a partition or the catalogue: what was acknowledged before holds all the
     /// same, and the next open recovers. `Corrupt` if nothing failed, and a partition is known to be damaged.
     /// `Panicked` if code of the engine itself panicked on one of its threads.
+    /// `InvalidArgument` from a waker or listener that a writer calls, whose end this would wait for: another thread
+    /// closes the engine then.
     pub fn close(&self) -> Result<()> {
+        if is_at_work() {
+            last_handle::close_elsewhere(self.core.clone());
+            return Err(Error::invalid(
+                "a waker or listener that a writer calls can't wait for the engine's end; another thread closes it",
+            ));
+        }
         self.core.close()
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
         options.events.emit(Event::Background { what: "writing what an earlier engine left", error });
     }
     let core = assemble(options, catalog, offsets, noted, epoch, guard)?;
-    let engine = Engine { core };
+    let engine = Engine::of(core);
     engine.open_topics(epoch, opening)?;
     engine.open_groups();
     Ok(engine)

@@ -67,7 +67,7 @@ pub(crate) use ready::ReadySet;
 pub(crate) use recovery::{Doubt, REPAIR_INFIX, Recovered, recover};
 pub(crate) use retention::{drop_before, start_by_limits};
 pub(crate) use writer::{PartitionWriter, prepare_next, write_index_of};
-pub(crate) use writer_loop::WriterLoop;
+pub(crate) use writer_loop::{WriterLoop, is_at_work};
 
 use intake::Intake;
 

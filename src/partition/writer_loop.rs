@@ -7,6 +7,7 @@
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -20,6 +21,33 @@ use super::writer::Now;
 use crate::clock::Clock;
 use crate::disk::{Finished, Queue};
 use crate::error::Error;
+use crate::lock::thread_local;
+
+thread_local! {
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread does a writer's work: who calls is code of the embedder, and must not wait for that work.
+pub(crate) fn is_at_work() -> bool {
+    AT_WORK.with(Cell::get)
+}
+
+/// While it lives, its thread is at work.
+struct AtWork {
+    before: bool,
+}
+
+impl AtWork {
+    fn begin() -> AtWork {
+        AtWork { before: AT_WORK.with(|cell| cell.replace(true)) }
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        AT_WORK.with(|cell| cell.set(self.before));
+    }
+}
 
 /// See the module.
 pub(crate) struct WriterLoop {
@@ -89,6 +117,7 @@ impl WriterLoop {
 
     /// Does what there is to do, once round; whether there was anything.
     pub(crate) fn turn(&mut self) -> bool {
+        let _at_work = AtWork::begin();
         let worked = self.round();
         if worked && let Some(writer) = self.slots.iter().flatten().next() {
             writer.partition().env.events.emit_untold();
@@ -295,6 +324,7 @@ impl WriterLoop {
     /// After a panic of the engine's own code in a turn: its partitions fail as after an I/O error, and none waits
     /// for a sync, whose end may have been lost.
     pub(crate) fn fail_all(&mut self, error: &Error) {
+        let _at_work = AtWork::begin();
         if let Some(writer) = self.slots.iter().flatten().next() {
             writer.partition().env.events.panicked("a writer thread", error.clone());
         }

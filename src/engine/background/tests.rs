@@ -1,5 +1,6 @@
 //! What the upkeep does when it is woken, and not only once a second.
 
+mod last_handle;
 mod limits;
 mod panics;
 mod removals;

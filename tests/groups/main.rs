@@ -79,6 +79,15 @@ pub(crate) fn fill(engine: &Engine, partition: u32, first: u64, count: u64) {
     engine.sync().unwrap();
 }
 
+/// Sends records with the values 0 to 5 and the timestamps 1,000 to 1,005 to partition 0, durably.
+pub(crate) fn fill_timed(engine: &Engine) {
+    let log = engine.partition("t", 0).unwrap();
+    for value in 0_u64..6 {
+        let _ = log.append(&Record::new(&value.to_le_bytes()).timestamp(1_000 + value as i64)).unwrap();
+    }
+    engine.sync().unwrap();
+}
+
 /// (partition, value) of everything a poll returned.
 pub(crate) fn values(polled: &Polled) -> Vec<(u32, u64)> {
     let value = |batch: &thalweg::Batch| {

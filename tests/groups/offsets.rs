@@ -26,12 +26,7 @@ fn g5_a_group_goes_on_from_its_commit_over_restarts() {
 fn g5_where_there_is_no_commit_the_policy_decides() {
     let world = World::new();
     let engine = with_topic(&world, 1);
-    for value in 0_u64..6 {
-        let bytes = value.to_le_bytes();
-        let record = Record::new(&bytes).timestamp(1_000 + value as i64);
-        let _ = engine.partition("t", 0).unwrap().append(&record).unwrap();
-    }
-    engine.sync().unwrap();
+    fill_timed(&engine);
     for (policy, first) in [
         (StartPolicy::Earliest, Some(0)),
         (StartPolicy::Latest, None),

@@ -116,11 +116,7 @@ fn headers_in(disk: &dyn Disk, dir: &Path, number: u32) -> Result<Vec<FileHeader
             continue;
         }
         let path = dir.join(&entry.name);
-        let file = source::open(disk, &path).map_err(at(&path))?;
-        let header = match source::header_of(&*file).map_err(at(&path))?.0 {
-            Ok(header) => Some(header),
-            Err(_) => source::corrected(&*file).map_err(at(&path))?,
-        };
+        let header = source::header_at(disk, &path).map_err(at(&path))?;
         let is_segment = |header: &FileHeader| matches!(header.kind, FileKind::Segment | FileKind::Index);
         headers.extend(header.filter(|header| is_segment(header) && header.log.partition == number));
     }

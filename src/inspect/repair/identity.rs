@@ -57,11 +57,7 @@ pub(super) fn find(disk: &dyn Disk, dir: &Path, directories: &Directories) -> Re
             continue;
         }
         let path = dir.join(&entry.name);
-        let file = source::open(disk, &path).map_err(at(&path))?;
-        let header = match source::header_of(&*file).map_err(at(&path))?.0 {
-            Ok(header) => Some(header),
-            Err(_) => source::corrected(&*file).map_err(at(&path))?,
-        };
+        let header = source::header_at(disk, &path).map_err(at(&path))?;
         if let Some(header) = header.filter(|header| header.kind == kind) {
             let votes = votes.entry(header.log.engine_id.0).or_default();
             votes.files += 1;

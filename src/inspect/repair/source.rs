@@ -139,6 +139,15 @@ pub(super) fn header_of(file: &dyn File) -> io::Result<(Result<FileHeader, Forma
     Ok((header, set.is_none()))
 }
 
+/// The header of the file at `path`, whole or made whole; `None` if it can't be.
+pub(super) fn header_at(disk: &dyn Disk, path: &Path) -> io::Result<Option<FileHeader>> {
+    let file = open(disk, path)?;
+    match header_of(&*file)?.0 {
+        Ok(header) => Ok(Some(header)),
+        Err(_) => corrected(&*file),
+    }
+}
+
 /// The header with the one bit flipped that makes it whole, if there is one.
 pub(super) fn corrected(file: &dyn File) -> io::Result<Option<FileHeader>> {
     let mut bytes = [0; FILE_HEADER_BYTES];

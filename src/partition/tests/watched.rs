@@ -211,23 +211,36 @@ fn partitions_that_nobody_reads_any_more_are_not_looked_at() {
     assert_eq!(beside.idle_poll(), 0);
 }
 
-#[test]
-fn a_sleeping_reader_is_woken_by_a_write() {
+/// A writer, and a reader with threads of its own that has read the one record.
+fn one_read() -> (Engine, Engine, Consumer) {
     let disk = SimDisk::new();
-    let writer = writer_of(&disk, 2);
-    let reader = reader_with_threads(Arc::new(disk.clone()));
+    let writer = writer_of(&disk, 1);
+    let reader = reader_with_threads(Arc::new(disk));
+    let mut consumer = reader.assign([("t", 0)]).unwrap();
+    assert_eq!(count(&consumer.poll(LONG).unwrap()), 1);
+    (writer, reader, consumer)
+}
+
+/// A reader sleeps, over and over again, until something is written.
+fn is_woken_by_writes(writer: &Engine, reader: &Engine) {
     let mut consumer = reader.assign([("t", 0), ("t", 1)]).unwrap();
     assert_eq!(count(&consumer.poll(LONG).unwrap()), 2);
     for _ in 0..20 {
         thread::scope(|scope| {
-            scope.spawn(|| send(&writer, 1));
+            scope.spawn(|| send(writer, 1));
             assert_eq!(count(&consumer.poll(LONG).unwrap()), 1);
         });
         thread::scope(|scope| {
-            scope.spawn(|| send(&writer, 0));
+            scope.spawn(|| send(writer, 0));
             assert_eq!(count(&block_on(consumer.next_batches()).unwrap()), 1);
         });
     }
+}
+
+#[test]
+fn a_sleeping_reader_is_woken_by_a_write() {
+    let disk = SimDisk::new();
+    is_woken_by_writes(&writer_of(&disk, 2), &reader_with_threads(Arc::new(disk.clone())));
 }
 
 #[test]
@@ -235,24 +248,12 @@ fn a_sleeping_reader_is_woken_where_the_disk_tells_nothing() {
     let disk = SimDisk::new();
     let writer = writer_of(&disk, 2);
     let silent = Watched::new(Arc::new(disk.clone()) as Arc<dyn Disk>, |_| Ok(()));
-    let reader = reader_with_threads(Arc::new(silent));
-    let mut consumer = reader.assign([("t", 0), ("t", 1)]).unwrap();
-    assert_eq!(count(&consumer.poll(LONG).unwrap()), 2);
-    for _ in 0..20 {
-        thread::scope(|scope| {
-            scope.spawn(|| send(&writer, 1));
-            assert_eq!(count(&consumer.poll(LONG).unwrap()), 1);
-        });
-    }
+    is_woken_by_writes(&writer, &reader_with_threads(Arc::new(silent)));
 }
 
 #[test]
 fn a_sleeping_reader_is_woken_by_the_catalogue() {
-    let disk = SimDisk::new();
-    let writer = writer_of(&disk, 1);
-    let reader = reader_with_threads(Arc::new(disk.clone()));
-    let mut consumer = reader.assign([("t", 0)]).unwrap();
-    assert_eq!(count(&consumer.poll(LONG).unwrap()), 1);
+    let (writer, _reader, mut consumer) = one_read();
     thread::scope(|scope| {
         scope.spawn(|| writer.delete_topic("t").unwrap());
         let error = consumer.poll(LONG).unwrap_err();
@@ -262,11 +263,7 @@ fn a_sleeping_reader_is_woken_by_the_catalogue() {
 
 #[test]
 fn a_reader_that_is_closed_ends_its_consumers_wait() {
-    let disk = SimDisk::new();
-    let _writer = writer_of(&disk, 1);
-    let reader = reader_with_threads(Arc::new(disk.clone()));
-    let mut consumer = reader.assign([("t", 0)]).unwrap();
-    assert_eq!(count(&consumer.poll(LONG).unwrap()), 1);
+    let (_writer, reader, mut consumer) = one_read();
     thread::scope(|scope| {
         scope.spawn(|| reader.close().unwrap());
         assert_eq!(consumer.poll(LONG).unwrap_err().kind(), &ErrorKind::Closed);

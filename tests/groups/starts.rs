@@ -2,7 +2,7 @@
 //! outlives hand-over, death and power loss.
 
 use thalweg::sim::CrashPolicy;
-use thalweg::{Acks, OffsetCommit, ResetTo, StartPolicy};
+use thalweg::{Acks, Event, OffsetCommit, ResetTo, StartPolicy};
 
 use crate::*;
 
@@ -69,12 +69,7 @@ fn the_place_survives_power_loss_right_after_start() {
 fn the_first_consumer_of_a_group_decides() {
     let world = World::new();
     let engine = with_topic(&world, 1);
-    for value in 0_u64..6 {
-        let bytes = value.to_le_bytes();
-        let record = Record::new(&bytes).timestamp(1_000 + value as i64);
-        let _ = engine.partition("t", 0).unwrap().append(&record).unwrap();
-    }
-    engine.sync().unwrap();
+    fill_timed(&engine);
     for (policy, expected) in [
         (StartPolicy::Earliest, 0),
         (StartPolicy::Latest, 6),
@@ -196,4 +191,38 @@ fn a_new_group_does_not_start_where_its_place_can_not_be_stored() {
     fill(&engine, 0, 1, 1);
     assert_eq!(drain(&mut a), [(0, 1)]);
     assert_eq!(engine.describe_group("g").unwrap().members.len(), 1, "the one that failed left");
+}
+
+/// A failed sync stops the offset log for good. Whoever only reads goes on; that its place isn't stored is told by an
+/// event, and by the commit.
+#[test]
+fn a_new_group_reads_though_the_offset_log_has_failed() {
+    let world = World::new();
+    let engine = with_topic(&world, 1);
+    fill(&engine, 0, 0, 3);
+    let mut a = member(&engine, "known").start().unwrap();
+    drain(&mut a);
+    world.disk.fail_next(thalweg::sim::Operation::Sync, 5);
+    fails(a.commit(), "Failed");
+    let not_stored = || {
+        world.told(|event| match event {
+            Event::Background { what, error } => {
+                *what == "storing where a group begins" && error.kind() == &thalweg::ErrorKind::Failed
+            }
+            _ => false,
+        })
+    };
+    for (number, by_hand) in [(3, false), (4, true)] {
+        let before = not_stored();
+        let mut b = match by_hand {
+            false => latest(&engine).start().unwrap(),
+            true => engine.consumer("h").assign([("t", 0)]).start_from(StartPolicy::Latest).start().unwrap(),
+        };
+        assert_eq!(not_stored(), before + 1, "by hand: {by_hand}");
+        fill(&engine, 0, number, 1);
+        assert_eq!(drain(&mut b), [(0, number)], "by hand: {by_hand}");
+        fails(b.commit(), "Failed");
+    }
+    let failures = engine.failures();
+    assert!(failures.iter().any(|failure| failure.what == "the offset log" && failure.stopped), "{failures:?}");
 }

@@ -66,6 +66,8 @@ pub(super) struct InGroup {
     told_of_no_topic: bool,
     /// How many partitions each topic of its subscription had when the consumer started.
     pub(super) met: HashMap<TopicId, u32>,
+    /// Where it begins, as fixed when it started, in partitions for which the offset log didn't take that.
+    pub(super) not_stored: HashMap<(TopicId, u32), u64>,
     /// Granted, but where to begin could not be found yet.
     unstarted: Vec<TopicPartition>,
     /// When the last automatic commit was.
@@ -86,6 +88,7 @@ impl InGroup {
             fenced: false,
             told_of_no_topic: false,
             met: HashMap::new(),
+            not_stored: HashMap::new(),
             unstarted: Vec::new(),
             committed_at: Duration::ZERO,
             in_callback: false,
@@ -164,7 +167,8 @@ impl Consumer {
         let found = found.collect::<Result<Vec<_>>>()?;
         let begun = consumer.begin(&found);
         begun.failed.map_or(Ok(()), Err)?;
-        consumer.store_now(&begun.starts)?;
+        // It has begun: that it isn't stored matters to the next.
+        let _stored = consumer.store_now(&begun.starts)?;
         Ok(consumer)
     }
 

@@ -86,7 +86,10 @@ impl Consumer {
         let start = partition.progress.log_start();
         let stored = Stored::of(commit.as_ref());
         let anew = |position| Beginning { position, committed: None, is_news_to: Some(stored) };
-        let Some(commit) = commit else { return self.by_policy(in_group, partition).map(anew) };
+        let Some(commit) = commit else {
+            let fixed = in_group.not_stored.get(&key).copied();
+            return fixed.map_or_else(|| self.by_policy(in_group, partition), Ok).map(anew);
+        };
         let committed = Some(commit.offset).filter(|_| !commit.start);
         let as_stored = Beginning { position: commit.offset, committed, is_news_to: None };
         if commit.offset < start {
@@ -152,15 +155,22 @@ impl Consumer {
             Some(Start { partition, position, instead_of: Stored::of(None) })
         };
         let starts: Vec<_> = unknown.into_iter().filter_map(start).collect();
-        self.store_now(&starts)
+        if !self.store_now(&starts)?
+            && let Some(in_group) = &mut self.group
+        {
+            let place =
+                |Start { partition, position, .. }: &Start| ((partition.log.topic_id, partition.number), *position);
+            in_group.not_stored = starts.iter().map(place).collect();
+        }
+        Ok(())
     }
 
-    /// Stores where the group begins, durably.
-    pub(super) fn store_now(&self, starts: &[Start]) -> Result<()> {
+    /// Stores where the group begins, durably. Whether the offset log took it.
+    pub(super) fn store_now(&self, starts: &[Start]) -> Result<bool> {
         let groups = &self.engine.core.groups;
         // To a damaged file nothing is added; commits say so.
         if starts.is_empty() || groups.offsets.damage().is_some() {
-            return Ok(());
+            return Ok(starts.is_empty());
         }
         let stored = self.in_group()?.group.store_starts(groups, &entries_of(starts)).and_then(|ticket| {
             let ticket = ticket.filter(|_| !bites("start-not-synced"));
@@ -171,9 +181,9 @@ impl Consumer {
             Err(error) if error.kind() == &ErrorKind::Failed => {
                 let what = "storing where a group begins";
                 self.engine.core.env.events.emit(Event::Background { what, error });
-                Ok(())
+                Ok(false)
             }
-            stored => stored,
+            stored => stored.map(|()| true),
         }
     }
 

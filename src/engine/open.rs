@@ -13,6 +13,7 @@ use super::directory::{
 };
 use super::groups::Groups;
 use super::lock_file::{Left, left, note_failed_sync};
+use super::lost_entries;
 use super::options::Options;
 use super::watching::Watching;
 use super::{Core, Engine, PartitionRecovery, Recovery, Topic};
@@ -117,11 +118,11 @@ impl Opening {
         Opening { recovery: Recovery::none(), recovered: HashMap::new() }
     }
 
-    /// Recovers every partition for writing; returns the newest epoch that one holds. One that the catalogue
-    /// never gave is damage.
+    /// Recovers every partition for writing; returns the newest epoch that one holds.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Those of the disk; `Corrupt` for an epoch that the catalogue never gave: it lacks entries, and opening would
+    /// hide that.
     fn recover_all(&mut self, disk: &dyn Disk, dir: &Path, catalog: &Catalog, noted: &Noted) -> Result<u32> {
         let (engine_id, known) = (catalog.engine_id(), catalog.state().epoch());
         let mut newest = known;
@@ -131,9 +132,12 @@ impl Opening {
                 let (dir, mark) = (partition_dir(dir, &topic.name, number), topic.mark(number));
                 let doubt = self.recovery.doubt();
                 let noted = noted.of(topic.id, number);
-                let mut recovered = recover_for_writing(disk, &dir, &log, &topic.config, mark, noted, doubt)?;
-                newest = newest.max(recovered.epoch());
-                recovered.check_epoch(known.saturating_add(1));
+                let recovered = recover_for_writing(disk, &dir, &log, &topic.config, mark, noted, doubt)?;
+                let found = recovered.epoch();
+                if found > known && !bites("epochs-of-partitions-not-compared") {
+                    return Err(Error::corrupt(lost_entries::of_epoch(found, known)).at_path(&dir));
+                }
+                newest = newest.max(found);
                 self.recovered.insert((topic.id, number), recovered);
             }
         }
@@ -400,8 +404,10 @@ impl Core {
                 recover_for_writing(&*self.env.disk, &dir, &log, config, mark.as_ref(), noted, doubt)?
             }
         };
-        // Only reading, none was begun: what was read of the catalogue last must know the newest.
-        recovered.check_epoch(if self.read_only { self.known_epoch().saturating_add(1) } else { epoch });
+        // What was read of the catalogue last must know the newest.
+        if self.read_only {
+            recovered.check_epoch(self.known_epoch().saturating_add(1));
+        }
         if !self.read_only && recovered.damage.is_none() {
             match recovered.apply(&*self.env.disk, &dir) {
                 Ok(moved) => moved.into_iter().for_each(|path| {

@@ -22,7 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FormatError, Mark, Previous};
 use crate::ids::LogId;
 use crate::segment::{
-    Beyond, Found, MAX_SEGMENT_BYTES, Place, Scan, Segment, SegmentIndex, SegmentParts, index_path, next_batch, search,
+    Beyond, Found, MAX_SEGMENT_BYTES, Place, Scan, Segment, SegmentIndex, SegmentParts, index_path, is_batch_end,
+    next_batch, search,
 };
 use crate::teeth::bites;
 
@@ -179,7 +180,7 @@ impl Walk<'_> {
                 (None, Some((length, _))) => length.min(self.files[at].length),
                 (None, None) => self.files[at].length,
             };
-            let start = self.start_in(at, &header, at == first, length, epoch);
+            let start = self.start_in(at, &header, at == first, length, epoch)?;
             let index = SegmentIndex::new(self.config.index_interval_bytes);
             let segment = self.add(at, header, start.position, None, Some((index, start.position)));
             // Where nobody writes meanwhile.
@@ -241,22 +242,24 @@ impl Walk<'_> {
         Ok(self.recovered)
     }
 
-    /// Where to begin in a file: at the newest mark if it lies there, at the end of one that was rewritten, which is
-    /// as durable; else at its first batch.
-    fn start_in(&self, at: usize, header: &FileHeader, is_first: bool, length: u64, epoch: u32) -> Place {
+    /// Where to begin in a file: at the newest mark if it lies there and a batch ends where it says (a file from an
+    /// older copy has none there), at the end of one that was rewritten, which is as durable; else at its first batch.
+    fn start_in(&self, at: usize, header: &FileHeader, is_first: bool, length: u64, epoch: u32) -> Result<Place> {
         let base_offset = header.base_offset;
         let epoch = epoch.max(header.epoch);
+        let begin = Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
         if self.is_doubtful(at) {
-            return Place { position: BLOCK_BYTES, next_offset: base_offset, epoch };
+            return Ok(begin);
         }
-        match self.mark {
+        let place = match self.mark {
             Some(mark)
                 if is_first
                     && header.rewrite == 0
                     && mark.segment_base_offset == base_offset
                     && mark.durable_offset >= base_offset
                     && (BLOCK_BYTES..=length).contains(&mark.position)
-                    && mark.position.is_multiple_of(8) =>
+                    && mark.position.is_multiple_of(8)
+                    && self.is_there(at, header, mark)? =>
             {
                 Place { position: mark.position, next_offset: mark.durable_offset, epoch: epoch.max(mark.epoch) }
             }
@@ -267,8 +270,19 @@ impl Walk<'_> {
                 let epoch = epoch.max(mark.map_or(0, |mark| mark.epoch));
                 Place { position: length, next_offset: header.rewritten_end_offset, epoch }
             }
-            _ => Place { position: BLOCK_BYTES, next_offset: base_offset, epoch },
+            _ => begin,
+        };
+        Ok(place)
+    }
+
+    /// Whether what lies directly below the mark is in file `at`.
+    fn is_there(&self, at: usize, header: &FileHeader, mark: &Mark) -> Result<bool> {
+        if mark.position == BLOCK_BYTES {
+            return Ok(mark.durable_offset == header.base_offset);
         }
+        let Candidate { file, path, .. } = &self.files[at];
+        let found = is_batch_end(&**file, header.seed(), mark.position, mark.durable_offset);
+        Ok(found.map_err(|error| Error::io(error).at_path(path))? || bites("mark-believed"))
     }
 
     /// Nothing fits at `stopped` in file `at`: a torn tail, or damage.

@@ -24,7 +24,9 @@ use crate::teeth::bites;
 use extent::Extent;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
-pub(crate) use scan::{Beyond, Found, Place, Scan, Window, last_nonzero, next_batch, next_batch_within, search};
+pub(crate) use scan::{
+    Beyond, Found, Place, Scan, Window, is_batch_end, last_nonzero, next_batch, next_batch_within, search,
+};
 pub(crate) use views::Views;
 
 /// No segment file is longer: batches begin below 4 GiB, and have at most 1 GiB.

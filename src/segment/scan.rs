@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::disk::File;
-use crate::format::{BATCH_HEADER_BYTES, BatchHeader, FormatError, Seed, find_magic};
+use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FormatError, Seed, find_magic};
 use crate::teeth::bites;
 
 /// How much is read at once, unless a batch is larger: little at first, as most files end soon.
@@ -237,6 +237,43 @@ pub(crate) fn last_nonzero(bytes: &[u8]) -> Option<usize> {
         end = start;
     }
     None
+}
+
+/// Whether a batch ends at `end`, and its offsets at `end_offset`, as its header says. Its body isn't looked at. The
+/// header is looked for backwards, so that a small batch takes one small read.
+pub(crate) fn is_batch_end(file: &dyn File, seed: Seed, end: u64, end_offset: u64) -> io::Result<bool> {
+    const FIRST_BYTES: u64 = 4 << 10;
+    let mut known = end;
+    let mut bytes = FIRST_BYTES;
+    while known > BLOCK_BYTES {
+        let from = end.saturating_sub(bytes).max(BLOCK_BYTES);
+        // A header that lies across the border of what was looked at before counts too.
+        let until = end.min(known + BATCH_HEADER_BYTES as u64);
+        let mut window = Window::new(file, until);
+        let mut at = from;
+        loop {
+            at = window.skip_hole(at)?;
+            if at >= known {
+                break;
+            }
+            let piece = window.at(at, WINDOW_BYTES)?;
+            let mut next = 0;
+            while let Some(found) = find_magic(piece, next) {
+                let position = at + found as u64;
+                let header = BatchHeader::decode(&piece[found..], seed, position, end - position);
+                if header
+                    .is_ok_and(|header| position + u64::from(header.length) == end && header.end_offset() == end_offset)
+                {
+                    return Ok(true);
+                }
+                next = found + 8;
+            }
+            at += STEP_BYTES;
+        }
+        known = from;
+        bytes = bytes.saturating_mul(16);
+    }
+    Ok(false)
 }
 
 /// The first whole batch of this file beyond `after` that may stand there: its base offset and epoch

@@ -18,6 +18,8 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("mark-at-sync-start", "a place is noted as durable when the sync starts"),
     bug("noted-at-sync-start", "the file of evidence says so when the sync starts"),
     bug("wrong-file-synced", "after a roll only the old file is synced"),
+    bug("epochs-of-partitions-not-compared", "a catalogue older than the partitions is gone on with"),
+    bug("mark-believed", "recovery begins at a mark though no batch ends there"),
     bug("sealed-file-not-synced", "after a roll only the new file is synced"),
     bug("no-directory-sync", "a new segment's name is never synced"),
     bug("no-directory-sync-after-roll", "the name of a segment is synced only at the start of a life"),

@@ -34,6 +34,21 @@ fn d3_a_mark_behind_the_end_of_its_file_is_evidence_of_what_is_missing() {
     assert_eq!(segments(&recovered), [(0, place(3), u64::MAX)]);
 }
 
+/// A copy of a directory in use has files with room reserved behind what was written.
+#[test]
+fn d3_an_older_copy_of_a_file_is_damaged_though_it_is_long_enough() {
+    let mut older = file(&header(0), (0..2).map(batch));
+    older.resize(place(9) as usize, 0);
+    let (offset, reason) = damage(&found([(0, older)], Some(mark(5, 0, 5))));
+    assert_eq!(offset, Some(2));
+    assert!(reason.contains("offsets below 5 were durable"), "{reason}");
+    // Nor does another batch that ends there count.
+    let mut another = file(&header(0), (0..5).map(batch));
+    another.resize(place(9) as usize, 0);
+    let (offset, reason) = damage(&found([(0, another)], Some(mark(7, 0, 5))));
+    assert_eq!(offset, Some(5), "{reason}");
+}
+
 #[test]
 fn d3_a_mark_in_a_file_that_is_missing_is_evidence_all_the_same() {
     let recovered = found([(0, file(&header(0), (0..2).map(batch)))], Some(mark(3, 2, 1)));

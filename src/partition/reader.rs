@@ -26,7 +26,7 @@ pub(crate) struct Reader {
     next_offset: u64,
     durable_only: bool,
     at: Option<At>,
-    /// The place, while nothing more comes. It holds no mapping: many readers would hold many, each with a descriptor.
+    /// The place, while nothing is read. It holds no mapping: many readers would hold many, each with a descriptor.
     idle: Option<Idle>,
     /// Behind damage at this offset, where what is intact goes on, once that was looked for.
     next_intact: Option<(u64, Option<u64>)>,
@@ -97,8 +97,8 @@ impl Reader {
         .map_err(|error| self.met(error))
     }
 
-    /// Keeps the place, and no mapping.
-    fn rest(&mut self) {
+    /// Keeps the place, and no mapping: for a while nothing is read.
+    pub(crate) fn rest(&mut self) {
         let idle = |At { segment, view, position, populated, left }: At| {
             let view = Arc::downgrade(&view);
             Idle { segment, view, position, populated, left }

@@ -59,6 +59,18 @@ fn every_partition_is_read_with_few_descriptors() {
     }
 }
 
+/// More than a poll returns in each partition: a consumer is in the middle of all of them.
+#[test]
+fn every_partition_is_read_in_turn_with_few_descriptors() {
+    let place = Place::with_topic("t", 200);
+    let input: String = (0..1_400).map(|number| format!("{number}:{}\n", "x".repeat(80_000))).collect();
+    place.run_with(&["produce", "t", "--key-separator", ":", "--acks", "written"], input.as_bytes()).succeeded();
+    for how in [&["--follow", "--max", "1400"][..], &["--group", "g"]] {
+        let ran = limited(&place, "-n 128", &[&["consume", "t"], how].concat(), b"").succeeded();
+        assert_eq!(ran.text().lines().count(), 1_400, "{how:?}");
+    }
+}
+
 /// After a kill, each partition's tail is synced anew by the next life: that takes no more files either.
 #[test]
 fn every_tail_is_synced_with_few_descriptors() {

@@ -181,3 +181,36 @@ fn a_seek_while_half_of_a_batch_has_been_handed_out() {
     }
     assert_eq!(world.told(|event| matches!(event, thalweg::Event::OffsetReset { .. })), 0, "every commit stands");
 }
+
+/// What polls leave of batches holds mappings, each with a descriptor. Where the system has no more of them, it is given
+/// up and read again.
+#[test]
+fn a_consumer_gives_up_what_polls_left_where_no_more_can_be_mapped() {
+    const EMFILE: i32 = 24;
+    let world = World::new();
+    let engine = with_topic(&world, 3);
+    for partition in 0..3 {
+        let values = [1_u64, 2, 3].map(u64::to_le_bytes);
+        let log = engine.partition("t", partition).unwrap();
+        let _ = log.append_batch(&values.each_ref().map(Record::new)).unwrap();
+    }
+    engine.sync().unwrap();
+    let mut a = member(&engine, "g").max_poll_records(1).start().unwrap();
+    let mut read = values(&a.poll(NOW).unwrap());
+    // The first try, and the one without the mappings that only the engine holds.
+    world.disk.fail_after(0, thalweg::sim::Operation::View, EMFILE, thalweg::sim::Repeat::Once);
+    world.disk.fail_after(1, thalweg::sim::Operation::View, EMFILE, thalweg::sim::Repeat::Once);
+    while read.len() < 9 {
+        read.extend(values(&a.poll(NOW).unwrap()));
+    }
+    for partition in 0..3 {
+        let of_it: Vec<_> = read.iter().filter(|(of, _)| *of == partition).map(|(_, value)| *value).collect();
+        assert_eq!(of_it, [1, 2, 3], "partition {partition}");
+    }
+    // With nothing left to give up it is told.
+    drop((a, engine));
+    let engine = world.open();
+    world.disk.fail_after(0, thalweg::sim::Operation::View, EMFILE, thalweg::sim::Repeat::Forever);
+    let mut b = member(&engine, "h").start().unwrap();
+    fails(b.poll(NOW), "NoRoom");
+}

@@ -227,6 +227,25 @@ impl AssignedSet {
         }
     }
 
+    /// A poll has what it wants of this partition.
+    pub(super) fn rest(&mut self, slot: usize) {
+        if let Some(Some(assigned)) = self.slots.get_mut(slot) {
+            assigned.reader.rest();
+        }
+    }
+
+    /// Gives up what polls left of batches, which hold mappings; it is read again. Whether there was any.
+    pub(super) fn drop_rests(&mut self) -> bool {
+        let mut any = false;
+        for assigned in self.slots.iter_mut().flatten() {
+            if assigned.rest.take().is_some() {
+                assigned.reader.seek(assigned.position);
+                any = true;
+            }
+        }
+        any
+    }
+
     pub(super) fn look_again(&self, slot: usize) {
         let _awake = self.ready.set(slot);
     }

@@ -317,6 +317,10 @@ impl Consumer {
                     }
                     Err(error) => {
                         let (partition, position) = (assigned.partition.clone(), assigned.position);
+                        if error.kind() == &ErrorKind::NoRoom && self.set.drop_rests() {
+                            self.set.look_again(slot);
+                            break;
+                        }
                         let anew = match error.kind() {
                             ErrorKind::OffsetOutOfRange { .. } => match polled.is_empty() {
                                 true => self.start_anew(&partition, position)?,
@@ -344,6 +348,7 @@ impl Consumer {
                     }
                 }
             }
+            self.set.rest(slot);
             partitions -= usize::from(polled.batches.len() > batches);
             if bytes >= POLL_BYTES || records == 0 {
                 self.set.look_again(slot);

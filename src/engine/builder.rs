@@ -122,7 +122,8 @@ impl Builder {
         self
     }
 
-    /// Called for each [`Event`], from whichever thread it happens on.
+    /// Called for each [`Event`], from whichever thread it happens on: often in the middle of a writer's work. It must not
+    /// wait for that work, as for a record of its own.
     pub fn on_event(mut self, listener: impl Fn(&Event) + Send + Sync + 'static) -> Builder {
         self.listener = Some(Arc::new(listener));
         self

@@ -66,17 +66,9 @@ fn d2_a_batch_that_is_half_there_is_cut_whole() {
 
 #[test]
 fn d3_damage_below_the_evidence_is_never_cut() {
-    let disk = SimDisk::new();
-    let engine = open(&disk);
-    let partition = topic(&engine);
-    let catalog = disk.read_file("data/catalog-1").unwrap();
-    append(&partition, 0, 10, 100, Acks::Synced);
-    let found = disk.crash(CrashPolicy::Kill);
-    die(engine, &disk);
+    let (found, path) = killed_after_the_last_acknowledgement();
     // Marks and notes are never synced: without them, the batches themselves are the evidence.
-    found.write_file("data/catalog-1", catalog).unwrap();
     found.remove_file("data/evidence").unwrap();
-    let path = segments(&found)[0].clone();
     let good = found.read_file(&path).unwrap();
     // Every byte of the first nine batches: a later one says that they were durable.
     let batch = 96 + 120;

@@ -159,8 +159,8 @@ impl File for Watched<dyn File> {
     fn give_back(&self, length: u64) -> io::Result<()> {
         self.step(Step::Other)?.give_back(length)
     }
-    fn inode(&self) -> io::Result<u64> {
-        self.of.inode()
+    fn identity(&self) -> io::Result<u64> {
+        self.of.identity()
     }
     fn length(&self) -> io::Result<u64> {
         self.of.length()

@@ -70,7 +70,7 @@ impl Noted {
 
     fn of_file(file: &dyn File, engine_id: EngineId) -> io::Result<Noted> {
         const WINDOW_BYTES: usize = 128 << 10;
-        let inode = file.inode()?;
+        let inode = file.identity()?;
         let end = file.length()?.min(file.stored_end(0)?).min(NOTES_MAX * Note::BYTES);
         let mut noted = Noted::default();
         let mut window = vec![0; WINDOW_BYTES.min(end as usize)];
@@ -192,7 +192,7 @@ impl Inner {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => evidence.disk.create(&evidence.path),
                     opened => opened,
                 }?;
-                let inode = file.inode()?;
+                let inode = file.identity()?;
                 self.file.insert((file, inode))
             }
         };

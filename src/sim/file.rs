@@ -87,7 +87,7 @@ impl File for SimFile {
         state.give_back(node, length)
     }
 
-    fn inode(&self) -> io::Result<u64> {
+    fn identity(&self) -> io::Result<u64> {
         Ok(self.handle.node)
     }
 

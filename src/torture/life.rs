@@ -357,7 +357,8 @@ impl Life {
         let started = started?;
         match self.place(&group, number) {
             place if place == before => {}
-            place if started.is_some() => commits.is_at(place),
+            // Where the offset log has stopped, a consumer starts without its place being stored.
+            place if started.is_some() && self.engine.core.groups.offsets.failure().is_none() => commits.is_at(place),
             place if commits.last() != place => commits.push(place),
             _ => {}
         }

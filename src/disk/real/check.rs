@@ -118,7 +118,7 @@ mod tests {
             Ok(())
         }
 
-        fn inode(&self) -> io::Result<u64> {
+        fn identity(&self) -> io::Result<u64> {
             Ok(0)
         }
 

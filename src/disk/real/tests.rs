@@ -45,6 +45,27 @@ fn writes_of_many_parts_arrive_in_order_and_reads_stop_at_the_end() {
     file.sync().unwrap();
 }
 
+/// ext4 gives the number of a file that was removed to the next one at once.
+#[test]
+fn a_file_has_another_identity_than_every_file_before_it() {
+    let (disk, dir) = disk();
+    let path = dir.path().join("file");
+    let identities: std::collections::BTreeSet<u64> = (0..20)
+        .map(|_| {
+            let identity = disk.create(&path).unwrap().identity().unwrap();
+            assert_eq!(disk.open(&path, Access::Read).unwrap().identity().unwrap(), identity);
+            disk.unlink(&path).unwrap();
+            // A file system's clock ticks in steps of up to 10 ms.
+            let born = std::time::Instant::now();
+            while born.elapsed() < std::time::Duration::from_millis(12) {
+                std::thread::yield_now();
+            }
+            identity
+        })
+        .collect();
+    assert_eq!(identities.len(), 20);
+}
+
 #[test]
 fn the_rest_of_a_short_write_begins_inside_a_part() {
     let (disk, dir) = disk();

@@ -285,8 +285,8 @@ impl File for Forgiving {
         if any || self.is_readable_somewhere(length) { Ok(wanted) } else { Err(error) }
     }
 
-    fn inode(&self) -> io::Result<u64> {
-        self.0.inode()
+    fn identity(&self) -> io::Result<u64> {
+        self.0.identity()
     }
 
     fn length(&self) -> io::Result<u64> {

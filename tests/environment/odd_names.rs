@@ -1,8 +1,9 @@
 //! Goal: `verify` and opening never disagree about what stands under a name of ours that isn't what it should be: a link,
 //! a directory, a pipe, a file.
 //!
-//! Method: each of these under each name of a directory that was closed; `verify` first, then an engine that is opened,
-//! writes until it begins another segment, and is closed. Nothing waits at a pipe. What lies outside stays as it is.
+//! Method: each of these under each name of a directory that was closed, and nothing at all; `verify` first, then a
+//! reader, then an engine that is opened, writes until it begins another segment, and is closed. Nothing waits at a pipe.
+//! What lies outside stays as it is.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -13,8 +14,8 @@ use thalweg::{Engine, Record};
 use crate::support::{below, send};
 
 /// What may stand under a name.
-const KINDS: [&str; 7] =
-    ["link", "dangling link", "link to a directory", "directory", "full directory", "pipe", "file"];
+const KINDS: [&str; 8] =
+    ["nothing", "link", "dangling link", "link to a directory", "directory", "full directory", "pipe", "file"];
 
 /// Names that are there after a close, and names that the engine may give or looks at.
 const NAMES: [&str; 25] = [
@@ -74,6 +75,7 @@ fn copy(from: &Path, to: &Path) {
 fn put(kind: &str, path: &Path, outside: &Path) {
     let _ = std::fs::remove_file(path).or_else(|_| std::fs::remove_dir_all(path));
     match kind {
+        "nothing" => {}
         "link" => symlink(outside.join("file"), path).unwrap(),
         "dangling link" => symlink(outside.join("nothing"), path).unwrap(),
         "link to a directory" => symlink(outside, path).unwrap(),
@@ -89,6 +91,8 @@ fn put(kind: &str, path: &Path, outside: &Path) {
 
 /// What goes wrong with an engine there, if something does.
 fn live_on(dir: &Path) -> Result<(), String> {
+    let reader = Engine::builder(dir).read_only().open().map_err(|error| format!("open read-only: {error}"))?;
+    drop(reader);
     let engine = Engine::open(dir).map_err(|error| format!("open: {error}"))?;
     let lived = || -> thalweg::Result<()> {
         for partition in engine.describe_topic("t")?.partitions {

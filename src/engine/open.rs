@@ -30,12 +30,14 @@ use crate::partition::{
     Chores, Command, Doubt, Drive, Env, Evidence, FollowedFiles, Follower, Inline, Noted, NotedOf, Partition,
     PartitionPlace, PartitionWriter, Pool, Recovered, WriterHandle, WriterLoop, recover,
 };
-use crate::segment::Views;
+use crate::segment::{Resident, Views};
 use crate::teeth::bites;
 use crate::topic::{Catalog, StickyPartitioner, partition_dir, topics_dir};
 
 /// Mappings at a time; the kernel's default limit for a process is 65,530.
 const MAPPED_SEGMENTS: usize = 16_384;
+/// How much of them is kept in this process's memory.
+const MAPPED_BYTES: u64 = 1 << 30;
 
 pub(crate) fn open(mut options: Options) -> Result<Engine> {
     let dir = options.dir.clone();
@@ -203,7 +205,7 @@ fn assemble(
     let env = Arc::new(Env {
         pool: Pool::new(config.buffer_bytes, config.write_bytes),
         // A mapping holds the descriptor of its file.
-        views: Views::new(MAPPED_SEGMENTS.min(descriptors / 4)),
+        views: Views::new(MAPPED_SEGMENTS.min(descriptors / 4), Arc::new(Resident::new(MAPPED_BYTES, clock.clone()))),
         followed_files: FollowedFiles::new(descriptors / 4),
         chores: Chores::default(),
         drive,

@@ -264,8 +264,7 @@ impl Partition {
             let _ = self.inner.look(false);
         }
         let mut reader = Reader::new(self.inner.clone(), offset, durable_only);
-        let found = reader.next_batch()?.and_then(|batch| FetchedRecord::find(batch, offset));
-        found.ok_or_else(|| self.out_of_range(offset, reader.readable()))
+        reader.next_record()?.ok_or_else(|| self.out_of_range(offset, reader.readable()))
     }
 
     /// Batches with the records in `offsets`, up to what may be read now. Without a lower bound,

@@ -27,7 +27,8 @@ pub(crate) use index_entry::{INDEX_ENTRY_BYTES, IndexEntry};
 pub(crate) use note::Note;
 pub(crate) use offset_entry::{MAX_METADATA_BYTES, OffsetEntry, OffsetEntryKind};
 pub(crate) use record::{
-    HeaderSection, MAX_KEY_BYTES, RawRecord, RecordWalk, check_records, encode_record, record_bytes,
+    HeaderSection, MAX_KEY_BYTES, Places, RawRecord, RecordWalk, check_records, encode_record, find_record,
+    record_bytes,
 };
 
 #[cfg(not(all(target_endian = "little", target_pointer_width = "64")))]

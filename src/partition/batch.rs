@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::View;
-use crate::format::{BATCH_HEADER_BYTES, BatchHeader, HeaderSection, RecordWalk};
+use crate::format::{BATCH_HEADER_BYTES, BatchHeader, HeaderSection, Places, RecordWalk, find_record};
 
 /// A checked batch of records in the mapped log. Cheap to clone; holds the mapping alive.
 ///
@@ -84,11 +84,19 @@ impl Batch {
 
     /// Its records in order.
     pub fn iter(&self) -> Records<'_> {
+        self.iter_from(0)
+    }
+
+    fn body(&self) -> &[u8] {
         let from = self.position + BATCH_HEADER_BYTES as u64;
         let to = self.position + u64::from(self.header.length);
-        let body = self.view.bytes(from..to).unwrap_or(&[]);
+        self.view.bytes(from..to).unwrap_or(&[])
+    }
+
+    /// Its records from the one on that begins at `place` in the body.
+    fn iter_from(&self, place: usize) -> Records<'_> {
         Records {
-            walk: RecordWalk::new(body, self.header.record_count),
+            walk: RecordWalk::new(self.body().get(place..).unwrap_or(&[]), self.header.record_count),
             base_offset: self.header.base_offset,
             base_timestamp: self.header.base_timestamp,
             visible: self.visible.clone(),
@@ -217,14 +225,16 @@ impl fmt::Debug for RecordView<'_> {
 pub struct FetchedRecord {
     batch: Batch,
     offset: u64,
+    /// Where it begins in the batch's body.
+    place: usize,
 }
 
 impl FetchedRecord {
     /// The record with this offset, if the batch has it (compaction may have removed it).
-    pub(crate) fn find(batch: Batch, offset: u64) -> Option<FetchedRecord> {
-        let batch = batch.narrowed(offset..offset + 1);
-        batch.iter().next()?;
-        Some(FetchedRecord { batch, offset })
+    pub(crate) fn find(batch: Batch, offset: u64, places: &Places) -> Option<FetchedRecord> {
+        let delta = u32::try_from(offset.checked_sub(batch.header.base_offset)?).ok()?;
+        let place = find_record(batch.body(), delta, places)?;
+        Some(FetchedRecord { batch: batch.narrowed(offset..offset + 1), offset, place })
     }
 
     /// Its number in the partition.
@@ -232,9 +242,9 @@ impl FetchedRecord {
         self.offset
     }
 
-    /// The record. Finding it walks its batch, so keep the view rather than asking again.
+    /// The record.
     pub fn view(&self) -> RecordView<'_> {
-        self.batch.iter().next().unwrap_or(RecordView {
+        self.batch.iter_from(self.place).next().unwrap_or(RecordView {
             offset: self.offset,
             timestamp: 0,
             key: None,

@@ -2,22 +2,26 @@
 //!
 //! Takes no lock per record or batch: only when it enters another segment. A checksum is verified
 //! once, when a batch is entered; a window is populated before it is first touched, so that a page
-//! the drive can't read is an error and not a signal.
+//! the drive can't read is an error and not a signal. A lookup of one record relies on what was populated and checked
+//! within the last two seconds (`segment/mapped.rs`).
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::Partition;
-use super::batch::Batch;
+use super::batch::{Batch, FetchedRecord};
 use crate::disk::View;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FormatError, check_records, find_magic};
-use crate::segment::Segment;
+use crate::format::{
+    BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, FormatError, Places, check_records, find_magic,
+};
+use crate::segment::{Mapped, Segment};
 
-/// How much is brought into memory at once.
+/// How much is brought into memory at once: little at first, as a lookup reads one batch.
+const FIRST_BYTES: u64 = 64 << 10;
 const WINDOW_BYTES: u64 = 2 << 20;
 const PAGE_BYTES: u64 = 4096;
-/// How far behind a reader pages stay mapped: more than a poll returns.
-const BEHIND_BYTES: u64 = 16 << 20;
+/// A smaller batch is checked again in about the time that it takes to remember it.
+const REMEMBERED_BYTES: u32 = 4 << 10;
 
 /// The next batch with records at or after an offset.
 #[derive(Debug)]
@@ -32,25 +36,26 @@ pub(crate) struct Reader {
     next_intact: Option<(u64, Option<u64>)>,
 }
 
-/// A place whose mapping may be gone.
+/// A place without its mapping.
 #[derive(Debug)]
 struct Idle {
     segment: Arc<Segment>,
-    view: Weak<dyn View>,
     position: u64,
-    populated: u64,
-    left: u64,
+    window: u64,
 }
+
+/// How the batch at a place is checked.
+type Check<T> = fn(&mut At, &BatchHeader, u64) -> Result<T>;
 
 /// A place in a segment: the start of a batch, or its end.
 #[derive(Debug)]
 struct At {
     segment: Arc<Segment>,
-    view: Arc<dyn View>,
+    view: Arc<Mapped>,
     position: u64,
     populated: u64,
-    /// Pages before it were left behind.
-    left: u64,
+    /// How much is populated next.
+    window: u64,
 }
 
 impl Reader {
@@ -82,10 +87,26 @@ impl Reader {
     /// # Errors
     /// `OffsetOutOfRange` below the log start or beyond the end; `Corrupt` where the log is damaged.
     pub(crate) fn next_batch(&mut self) -> Result<Option<Batch>> {
-        match self.step() {
+        Ok(self.stepped(At::check_body)?.map(|(batch, ())| batch))
+    }
+
+    /// The record at the next offset; `None` if its batch doesn't have it, or at the end of what may be read now. The
+    /// batch isn't checked again if another lookup did that lately.
+    ///
+    /// # Errors
+    /// As [`next_batch`](Reader::next_batch).
+    pub(crate) fn next_record(&mut self) -> Result<Option<FetchedRecord>> {
+        let offset = self.next_offset;
+        let found = self.stepped(At::check_once)?;
+        Ok(found.and_then(|(batch, places)| FetchedRecord::find(batch, offset, &places)))
+    }
+
+    /// Steps to the next batch with records, and checks it.
+    fn stepped<T>(&mut self, check: Check<T>) -> Result<Option<(Batch, T)>> {
+        match self.step(check) {
             Err(error) if self.partition.look_again(self.next_offset, &error) => {
                 self.at = None;
-                self.step()
+                self.step(check)
             }
             stepped => stepped,
         }
@@ -99,19 +120,13 @@ impl Reader {
 
     /// Keeps the place, and no mapping: for a while nothing is read.
     pub(crate) fn rest(&mut self) {
-        let idle = |At { segment, view, position, populated, left }: At| {
-            let view = Arc::downgrade(&view);
-            Idle { segment, view, position, populated, left }
-        };
+        let idle = |At { segment, position, window, .. }| Idle { segment, position, window };
         self.idle = self.at.take().map(idle).or(self.idle.take());
     }
 
     /// Goes on at the place where it rested.
-    fn resume(&self, Idle { segment, view, position, populated, left }: Idle) -> Result<At> {
-        match view.upgrade() {
-            Some(view) => Ok(At { segment, view, position, populated, left }),
-            None => self.enter(segment, position),
-        }
+    fn resume(&self, Idle { segment, position, window }: Idle) -> Result<At> {
+        Ok(At { window, ..self.enter(segment, position)? })
     }
 
     /// Adds to an error of damage where reading can go on, and tells the partition.
@@ -152,26 +167,22 @@ impl Reader {
         Some(limit)
     }
 
-    fn step(&mut self) -> Result<Option<Batch>> {
+    fn step<T>(&mut self, check: Check<T>) -> Result<Option<(Batch, T)>> {
         while let Some(header) = self.next_header()? {
             let Some(at) = &mut self.at else { continue };
             let (position, published) = (at.position, at.segment.published());
             let end_offset = header.end_offset().min(at.segment.end_offset());
-            at.check_body(&header, published).map_err(|error| self.partition.place(error, self.next_offset))?;
+            let checked = check(at, &header, published);
+            let checked = checked.map_err(|error| self.partition.place(error, self.next_offset))?;
             at.position += u64::from(header.length);
             let from = self.next_offset.max(header.base_offset);
             self.next_offset = end_offset;
             if header.attributes.kind().ok() != Some(BatchKind::Records) {
                 continue;
             }
-            return Ok(Some(Batch::new(
-                at.view.clone(),
-                position,
-                header,
-                self.partition.topic.clone(),
-                self.partition.number,
-                from..end_offset,
-            )));
+            let (topic, number) = (self.partition.topic.clone(), self.partition.number);
+            let batch = Batch::new(at.view.clone(), position, header, topic, number, from..end_offset);
+            return Ok(Some((batch, checked)));
         }
         Ok(None)
     }
@@ -335,13 +346,16 @@ impl Reader {
     fn find(&self) -> Result<At> {
         let segment = self.partition.segment_for(self.next_offset)?;
         let env = &self.partition.env;
-        let position = if self.next_offset == segment.base_offset() {
-            BLOCK_BYTES
-        } else {
-            let found = segment.position_at_or_before(self.next_offset, &*env.disk, &env.views);
-            found.map_err(|error| self.dropped_or(error))?
-        };
-        self.enter(segment, position)
+        if self.next_offset == segment.base_offset() {
+            return self.enter(segment, BLOCK_BYTES);
+        }
+        let found = segment.position_at_or_before(self.next_offset, &*env.disk, &env.views);
+        let mut at = self.enter(segment, found.map_err(|error| self.dropped_or(error))?)?;
+        if at.position > BLOCK_BYTES {
+            // The index was held against the header there.
+            at.populated = at.position + BATCH_HEADER_BYTES as u64;
+        }
+        Ok(at)
     }
 
     fn enter(&self, segment: Arc<Segment>, position: u64) -> Result<At> {
@@ -349,7 +363,7 @@ impl Reader {
         let view = segment
             .view(&*env.disk, &env.views)
             .map_err(|error| self.dropped_or(error.at_partition(&self.partition.topic, self.partition.number)))?;
-        Ok(At { segment, view, position, populated: 0, left: position })
+        Ok(At { segment, view, position, populated: 0, window: FIRST_BYTES })
     }
 
     /// What is wrong if a segment's file can't be read: it may just have been dropped from the log.
@@ -448,6 +462,21 @@ impl At {
         Ok(())
     }
 
+    /// The same, unless that was done lately; where its records lie, if that is remembered.
+    fn check_once(&mut self, header: &BatchHeader, published: u64) -> Result<Places> {
+        if let Some(places) = self.view.checked(self.position) {
+            return Ok(places);
+        }
+        self.check_body(header, published)?;
+        if header.length < REMEMBERED_BYTES || header.attributes.kind().ok() != Some(BatchKind::Records) {
+            return Ok(Places::default());
+        }
+        let end = self.position + u64::from(header.length);
+        let places = Places::of(header, self.bytes(self.position + BATCH_HEADER_BYTES as u64..end)?);
+        self.view.note_checked(self.position, places);
+        Ok(places)
+    }
+
     fn bytes(&self, range: std::ops::Range<u64>) -> Result<&[u8]> {
         let position = self.position;
         self.view.bytes(range).map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(position))
@@ -463,22 +492,22 @@ impl At {
         }
     }
 
-    /// Brings what lies before `end` into memory, in whole windows as far as they are written.
+    /// Brings what lies before `end` into memory, in whole windows as far as they are written and can be read.
     fn populate(&mut self, end: u64, published: u64) -> Result<()> {
         if end <= self.populated {
             return Ok(());
         }
         let from = self.position.max(self.populated) / PAGE_BYTES * PAGE_BYTES;
-        let to = end.max((from + WINDOW_BYTES).min(published));
-        self.view
-            .populate(from..to)
-            .map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(self.position))?;
-        self.populated = to.next_multiple_of(PAGE_BYTES);
-        let behind = from.saturating_sub(BEHIND_BYTES);
-        if behind >= self.left + WINDOW_BYTES {
-            self.view.leave(self.left..behind);
-            self.left = behind;
+        let to = end.max((from + self.window).min(published));
+        self.window = (self.window * 2).min(WINDOW_BYTES);
+        let mut filled = self.view.populate(from..to).map(|()| to);
+        if filled.is_err() && end < to {
+            // What can't be read may lie behind what is wanted.
+            filled = self.view.populate(from..end).map(|()| end);
         }
+        let filled =
+            filled.map_err(|error| Error::io(error).at_path(self.segment.path()).at_position(self.position))?;
+        self.populated = filled.next_multiple_of(PAGE_BYTES);
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 
 mod extent;
 mod index;
+mod mapped;
+mod resident;
 mod scan;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -24,6 +26,8 @@ use crate::teeth::bites;
 use extent::Extent;
 
 pub(crate) use index::{SegmentIndex, read_index, write_index};
+pub(crate) use mapped::Mapped;
+pub(crate) use resident::Resident;
 pub(crate) use scan::{
     Beyond, Found, Place, Scan, Window, is_batch_end, last_nonzero, next_batch, next_batch_within, search,
 };
@@ -51,7 +55,7 @@ pub(crate) struct Segment {
     /// Wall time of the first append, where known (`i64::MIN` if not).
     began_ms: AtomicI64,
     index: Mutex<Index>,
-    view: Mutex<Option<Arc<dyn View>>>,
+    view: Mutex<Option<Arc<Mapped>>>,
 }
 
 /// What is known of a segment's index.
@@ -194,7 +198,7 @@ impl Segment {
     }
 
     /// The view, mapped now if it wasn't.
-    pub(crate) fn view(self: &Arc<Segment>, disk: &dyn Disk, views: &Views) -> Result<Arc<dyn View>> {
+    pub(crate) fn view(self: &Arc<Segment>, disk: &dyn Disk, views: &Views) -> Result<Arc<Mapped>> {
         if let Some(view) = &*lock(&self.view) {
             return Ok(view.clone());
         }
@@ -209,6 +213,7 @@ impl Segment {
             },
             Ok(view) => view,
         };
+        let view = Mapped::new(view, self.reserved_bytes, views.resident.clone());
         *lock(&self.view) = Some(view.clone());
         views.note(self);
         Ok(view)

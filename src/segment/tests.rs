@@ -2,6 +2,7 @@
 
 mod headers;
 mod indexes;
+mod mapped;
 mod scanning;
 mod scans;
 mod windows;
@@ -11,11 +12,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Found, Place, Scan, Segment, SegmentIndex, SegmentParts, Views, Window, next_batch, next_batch_within, search,
+    Found, Place, Resident, Scan, Segment, SegmentIndex, SegmentParts, Views, Window, next_batch, next_batch_within,
+    search,
 };
 use crate::disk::{Disk, File};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, BatchKind, crc, example_header};
-use crate::sim::SimDisk;
+use crate::sim::{SimClock, SimDisk};
 
 const BATCH_BYTES: u64 = BATCH_HEADER_BYTES as u64;
 const INTERVAL_BYTES: u64 = 4_096;
@@ -37,6 +39,11 @@ fn batch(number: u64, timestamp: i64) -> BatchHeader {
 
 fn position_of(number: u64) -> u64 {
     BLOCK_BYTES + number * BATCH_BYTES
+}
+
+/// No more than so many segments are mapped, and time stands still.
+fn views_of(most: usize) -> Views {
+    Views::new(most, Arc::new(Resident::new(1 << 30, Arc::new(SimClock::new()))))
 }
 
 const PATH: &str = "data/00000000000000001000.log";
@@ -118,7 +125,7 @@ fn an_index_that_points_elsewhere_is_gathered_anew() {
     const BATCHES: u64 = 200;
     let disk = SimDisk::new();
     write(&disk, (0..BATCHES).map(|number| batch(number, 1_000 + number as i64)));
-    let views = Views::new(8);
+    let views = views_of(8);
     // Each entry tells of the batch forty places further on.
     let index = || {
         let mut index = SegmentIndex::new(INTERVAL_BYTES);
@@ -149,7 +156,7 @@ fn a_lookup_between_note_and_publish_loses_no_timestamp() {
             let timestamp = |number: u64| if number == ahead { LATE } else { 1_000 + number as i64 };
             write(&disk, (0..BATCHES).map(|number| batch(number, timestamp(number))));
             let segment = segment(position_of(before), (SegmentIndex::new(INTERVAL_BYTES), position_of(before)));
-            let views = Views::new(8);
+            let views = views_of(8);
             for number in before..BATCHES {
                 segment.note(&batch(number, timestamp(number)), position_of(number));
                 if number == ahead {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::Segment;
+use super::resident::Resident;
 use crate::lock::{Mutex, lock};
 
 /// Mapped segments, oldest first.
@@ -15,11 +16,13 @@ pub(crate) struct Views {
     /// So many may be mapped, besides those that batches hold.
     pub(crate) most: usize,
     mapped: Mutex<VecDeque<Weak<Segment>>>,
+    /// How much of them is in memory.
+    pub(super) resident: Arc<Resident>,
 }
 
 impl Views {
-    pub(crate) fn new(most: usize) -> Views {
-        Views { most, mapped: Mutex::default() }
+    pub(crate) fn new(most: usize, resident: Arc<Resident>) -> Views {
+        Views { most, mapped: Mutex::default(), resident }
     }
 
     /// Notes a new mapping, and gives the oldest up if there are too many.

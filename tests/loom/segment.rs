@@ -5,7 +5,14 @@
 #[path = "../../src/segment/extent.rs"]
 mod extent;
 #[path = "../../src/segment/views.rs"]
+#[allow(dead_code)]
 mod views;
+
+/// How much is mapped plays no part here.
+mod resident {
+    #[derive(Debug)]
+    pub(crate) struct Resident;
+}
 
 use std::sync::Arc;
 
@@ -14,6 +21,7 @@ use loom::cell::Cell;
 use crate::lock::{Mutex, lock};
 
 pub(crate) use extent::Extent;
+pub(crate) use resident::Resident;
 pub(crate) use views::Views;
 
 /// Batches that a segment holds in these models.

@@ -5,8 +5,10 @@ use std::io;
 use std::ops::Range;
 
 use super::*;
-use crate::format::example_header;
+use crate::clock::SystemClock;
+use crate::format::{RawRecord, encode_record, example_header};
 use crate::lock::{Mutex, lock};
+use crate::segment::Resident;
 
 const HEADER: u64 = BATCH_HEADER_BYTES as u64;
 
@@ -15,7 +17,8 @@ const HEADER: u64 = BATCH_HEADER_BYTES as u64;
 struct Bytes {
     bytes: Vec<u8>,
     populated: Mutex<Vec<Range<u64>>>,
-    left: Mutex<Vec<Range<u64>>>,
+    /// A byte that can't be read.
+    unreadable: Option<u64>,
 }
 
 impl View for Bytes {
@@ -24,12 +27,11 @@ impl View for Bytes {
     }
 
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        lock(&self.populated).push(range);
-        Ok(())
-    }
-
-    fn leave(&self, range: Range<u64>) {
-        lock(&self.left).push(range);
+        lock(&self.populated).push(range.clone());
+        match self.unreadable {
+            Some(at) if range.contains(&at) => Err(io::Error::from_raw_os_error(5)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -72,7 +74,8 @@ impl Batches {
 
 fn at(view: Arc<dyn View>, position: u64) -> At {
     let segment = Arc::new(Segment::empty("data/x.log".into(), example_header(), 1 << 30, 4096));
-    At { segment, view, position, populated: 0, left: position }
+    let view = Mapped::new(view, 1 << 30, Arc::new(Resident::new(1 << 30, Arc::new(SystemClock))));
+    At { segment, view, position, populated: 0, window: FIRST_BYTES }
 }
 
 #[test]
@@ -160,7 +163,7 @@ fn looking_on_behind_damage_fills_no_more_than_the_window_it_looks_at() {
     let view = Arc::new(Bytes { bytes: batches.bytes.clone(), ..Bytes::default() });
     assert!(at(view.clone(), damaged).skip_damage(1_009, end).unwrap());
     let filled: Vec<_> = lock(&view.populated).clone();
-    assert_eq!(filled, std::slice::from_ref(&(damaged..damaged + 8 + WINDOW_BYTES)));
+    assert_eq!(filled, std::slice::from_ref(&(0..damaged + 8 + WINDOW_BYTES)));
 }
 
 #[test]
@@ -181,42 +184,73 @@ fn the_batch_behind_long_damage_is_found_wherever_it_begins() {
     }
 }
 
-/// What is brought into memory before `to` at a position, and what is left behind.
-fn asked(view: &Bytes, at: &mut At, position: u64, to: u64) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
-    at.position = position;
-    at.populate(to, 64 << 20).unwrap();
-    (std::mem::take(&mut *lock(&view.populated)), std::mem::take(&mut *lock(&view.left)))
+fn one(range: Range<u64>) -> Vec<Range<u64>> {
+    vec![range]
 }
 
 #[test]
-fn memory_is_filled_a_window_at_a_time() {
+fn memory_is_filled_a_window_at_a_time_and_little_at_first() {
     let view = Arc::new(Bytes::default());
     let mut at = at(view.clone(), 10_000);
-    let mut asked = |position, to| asked(&view, &mut at, position, to);
-    let filled = |range| (vec![range], vec![]);
-    let (nothing, window) = ((vec![], vec![]), WINDOW_BYTES);
-    assert_eq!(asked(10_000, 10_096), filled(8_192..8_192 + window));
-    assert_eq!(asked(8_192 + window - 96, 8_192 + window), nothing, "it is there");
-    assert_eq!(asked(8_192 + window - 88, 8_200 + window), filled(8_192 + window..8_192 + 2 * window));
+    let mut asked = |position, to| {
+        at.position = position;
+        at.populate(to, 64 << 20).unwrap();
+        std::mem::take(&mut *lock(&view.populated))
+    };
+    // With the beginning of what is noted as one.
+    let end = 8_192 + FIRST_BYTES;
+    assert_eq!(asked(10_000, 10_096), one(0..end));
+    assert_eq!(asked(end - 96, end), [], "it is there");
+    let mut from = end;
+    for window in [2 * FIRST_BYTES, 4 * FIRST_BYTES, 8 * FIRST_BYTES, 16 * FIRST_BYTES, WINDOW_BYTES, WINDOW_BYTES] {
+        assert_eq!(asked(from - 88, from + 8), one(from..from + window));
+        from += window;
+    }
     // A batch that is longer than a window, with the page it ends in.
-    assert_eq!(asked(4 << 20, (7 << 20) + 8), filled((4 << 20) + 8_192..(7 << 20) + 8));
-    assert_eq!(asked((7 << 20) + 8, (7 << 20) + 4_096), nothing);
-    assert_eq!(asked((7 << 20) + 8, (7 << 20) + 4_104), filled((7 << 20) + 4_096..(9 << 20) + 4_096));
-    // No further than is written.
+    assert_eq!(asked(8 << 20, (11 << 20) + 8), one(8 << 20..(11 << 20) + 8));
+    assert_eq!(asked((11 << 20) + 8, (11 << 20) + 4_096), []);
+    assert_eq!(asked((11 << 20) + 8, (11 << 20) + 4_104), one((11 << 20) + 4_096..(13 << 20) + 4_096));
+    // No further than is written, and not at all where another reader was lately.
     let end = 64 << 20;
-    assert_eq!(asked(end - 800, end - 704).0, filled(end - 4_096..end).0);
+    assert_eq!(asked(end - 800, end - 704), one(end - 65_536..end));
+    assert_eq!(asked(8 << 20, (8 << 20) + 8), []);
 }
 
 #[test]
-fn memory_is_given_up_16_mib_behind() {
-    let view = Arc::new(Bytes::default());
-    let place = || at(view.clone(), 12_288);
-    let left = |at: &mut At, position| asked(&view, at, position, position + 8).1;
-    let ranges = |range| vec![range];
-    let (from, behind) = ((18 << 20) + 12_288, (2 << 20) + 12_288);
-    assert_eq!(left(&mut place(), from - 4_096), [], "less than a window");
-    let mut at = place();
-    assert_eq!(left(&mut at, from), ranges(12_288..behind));
-    assert_eq!(left(&mut at, from + WINDOW_BYTES - 8), [], "it is there already");
-    assert_eq!(left(&mut at, from + WINDOW_BYTES), ranges(behind..behind + WINDOW_BYTES));
+fn a_page_that_cannot_be_read_keeps_nobody_from_what_lies_before_it() {
+    let view = Arc::new(Bytes { unreadable: Some(16_384), ..Bytes::default() });
+    let mut place = at(view.clone(), 4_096);
+    place.populate(16_384, 64 << 20).unwrap();
+    assert_eq!(place.populated, 16_384);
+    let error = place.populate(16_385, 64 << 20).unwrap_err();
+    assert_eq!((error.kind(), error.position()), (&ErrorKind::Io, Some(4_096)));
+}
+
+/// A batch of 4 KiB and more that was looked up isn't checked again within the second, by lookups; readers check each.
+#[test]
+fn a_lookup_relies_on_the_check_of_another_and_a_reader_does_not() {
+    let body = |bytes| {
+        let mut body = Vec::new();
+        let value = Some(&[7; 8_192][..bytes]);
+        encode_record(&mut body, &RawRecord { timestamp_delta: 0, offset_delta: 0, key: None, value, headers: &[] });
+        body
+    };
+    for (bytes, is_remembered) in [(8_000, true), (4_096 - 96 - 16, true), (4_096 - 96 - 24, false)] {
+        let mut batches = Batches::new();
+        batches.add(BatchKind::Records, &body(bytes));
+        let end = batches.end();
+        let good = Arc::new(Bytes { bytes: batches.bytes.clone(), ..Bytes::default() });
+        let mut place = at(good, batches.positions[0]);
+        let header = place.header(end).unwrap();
+        place.check_once(&header, end).unwrap();
+        assert_eq!(place.view.checked(place.position).is_some(), is_remembered, "{bytes}");
+
+        batches.bytes[end as usize - 1] ^= 1;
+        let mut place = batches.at(0);
+        assert!(place.check_once(&header, end).is_err(), "what is damaged isn't remembered");
+        assert!(place.check_once(&header, end).is_err());
+        place.view.note_checked(place.position, Places::default());
+        place.check_once(&header, end).unwrap();
+        assert!(place.check_body(&header, end).is_err());
+    }
 }

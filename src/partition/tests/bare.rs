@@ -16,7 +16,7 @@ use crate::partition::{
     Appended, Chores, Doubt, Drive, Env, Evidence, FollowedFiles, Incoming, Noted, NotedOf, Partition, PartitionPlace,
     PartitionWriter, Pool, Recovered, recover,
 };
-use crate::segment::Views;
+use crate::segment::{Resident, Views};
 use crate::sim::{CrashPolicy, SimClock, SimDisk};
 
 const DIR: &str = "0";
@@ -95,7 +95,7 @@ impl Bare {
             opener: crate::opener::Opener::this(),
             pool: Pool::new(config.buffer_bytes, config.write_bytes),
             config,
-            views: Views::new(8),
+            views: Views::new(8, Arc::new(Resident::new(1 << 30, Arc::new(clock.clone())))),
             followed_files: FollowedFiles::new(8),
             chores: Chores::default(),
             drive: Drive::Threads,

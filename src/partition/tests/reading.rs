@@ -4,6 +4,7 @@ use super::{EIO, builder, inner, send};
 use crate::config::{Acks, TopicConfig};
 use crate::engine::{Engine, Record};
 use crate::error::{ErrorKind, Result};
+use crate::format::{BLOCK_BYTES, Places};
 use crate::partition::Reader;
 use crate::sim::{CrashPolicy, Operation, SimDisk};
 
@@ -141,11 +142,31 @@ fn a_lookup_by_offset_begins_near_it() {
         send(&engine, [b'x'; 1_000_000]).unwrap();
     }
     assert_eq!(inner(&engine).segment_count(), 1);
-    for (offset, reads) in [(0, 1), (8, 2)] {
+    // Its header and what lies around it, then the rest of the batch.
+    for (offset, reads) in [(0, 2), (8, 2)] {
         let before = disk.count(Operation::Read);
         assert_eq!(at(&engine, offset).unwrap(), Some(offset..offset + 1));
         assert_eq!(disk.count(Operation::Read) - before, reads, "{offset}");
     }
+}
+
+/// A lookup relies on the check of another; who reads a log checks it.
+#[test]
+fn a_reader_checks_what_a_lookup_takes_for_checked() {
+    let disk = SimDisk::new();
+    let engine = open(&disk, TopicConfig::default());
+    send(&engine, [b'x'; 5_000]).unwrap();
+    let partition = inner(&engine);
+    let segment = partition.segments()[0].clone();
+    let mut bytes = disk.read_file(segment.path()).unwrap();
+    bytes[5_000] ^= 1;
+    disk.write_file(segment.path(), bytes).unwrap();
+    let view = segment.view(&*partition.env.disk, &partition.env.views).unwrap();
+    view.note_checked(BLOCK_BYTES, Places::default());
+    let handle = engine.partition("t", 0).unwrap();
+    assert_eq!(handle.get(0).unwrap().offset(), 0);
+    let read = handle.read(..).unwrap().next().unwrap();
+    assert!(matches!(read.unwrap_err().kind(), ErrorKind::Corrupt { .. }));
 }
 
 #[test]

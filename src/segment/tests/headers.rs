@@ -90,7 +90,7 @@ fn mappings_are_given_up_for_one_more_when_there_is_no_room_and_for_no_other_rea
     const ENOMEM: i32 = 12;
     let disk = SimDisk::new();
     write(&disk, [batch(0, 1_000)]);
-    let views = Views::new(8);
+    let views = views_of(8);
     let [one, two, three] = std::array::from_fn(|_| Arc::new(Segment::new(parts(position_of(1)))));
     one.view(&disk, &views).unwrap();
     two.view(&disk, &views).unwrap();
@@ -108,7 +108,7 @@ fn mappings_are_given_up_for_one_more_when_there_is_no_room_and_for_no_other_rea
 fn so_many_segments_stay_mapped_and_those_that_were_mapped_last() {
     let disk = SimDisk::new();
     write(&disk, [batch(0, 1_000)]);
-    let views = Views::new(2);
+    let views = views_of(2);
     let segments: [_; 4] = std::array::from_fn(|_| Arc::new(Segment::new(parts(position_of(1)))));
     for (number, expected) in [(0, [1, 0, 0, 0]), (1, [1, 1, 0, 0]), (2, [0, 1, 1, 0]), (3, [0, 0, 1, 1])] {
         // Asked twice: what is mapped isn't mapped anew.

@@ -19,7 +19,7 @@ fn times(segment: &Segment) -> (i64, i64) {
 fn times_are_those_of_the_whole_segment_once_it_was_read() {
     let disk = SimDisk::new();
     write(&disk, (0..BATCHES).map(|number| noted(if number == 0 { 500 } else { number })));
-    let views = Views::new(8);
+    let views = views_of(8);
     // The batches before the fortieth are of an earlier life.
     let segment = segment(position_of(BATCHES), (SegmentIndex::new(INTERVAL_BYTES), position_of(40)));
     assert_eq!(times(&segment), (i64::MIN, i64::MIN));
@@ -44,7 +44,7 @@ fn damage_hides_nothing_that_lies_behind_it() {
     for damaged in [10, 11] {
         file.write_at(&[IoSlice::new(&[0xff])], position_of(damaged) + 16).unwrap();
     }
-    let views = Views::new(8);
+    let views = views_of(8);
     let segment = Arc::new(Segment::new(parts(position_of(40))));
     assert_eq!(segment.position_at_or_before(1_009, &disk, &views).unwrap(), BLOCK_BYTES);
     assert_eq!(times(&segment), (1_500, 2_500));
@@ -55,7 +55,7 @@ fn damage_hides_nothing_that_lies_behind_it() {
 fn the_index_file_is_asked_of_a_sealed_segment_and_of_no_other() {
     let disk = SimDisk::new();
     write(&disk, (0..BATCHES).map(noted));
-    let views = Views::new(8);
+    let views = views_of(8);
     let mut with_one_entry = SegmentIndex::new(150 * BATCH_BYTES);
     let mut gathered = SegmentIndex::new(INTERVAL_BYTES);
     for number in 0..BATCHES {
@@ -86,7 +86,7 @@ fn an_index_of_a_part_is_not_written() {
         segment.note(&noted(number), position_of(number));
     }
     assert_eq!(segment.encode_index(), None);
-    segment.complete_times(&disk, &Views::new(8));
+    segment.complete_times(&disk, &views_of(8));
     assert!(segment.encode_index().is_some());
 }
 

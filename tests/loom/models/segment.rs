@@ -12,7 +12,7 @@ use loom::thread;
 
 use crate::explore;
 use crate::progress::Progress;
-use crate::segment::{Segment, Views};
+use crate::segment::{Resident, Segment, Views};
 
 /// A partition whose batches are one record each: the record's value is one more than its offset.
 struct Log {
@@ -24,7 +24,7 @@ struct Log {
 impl Log {
     fn new() -> Arc<Log> {
         let segments = RwLock::new(BTreeMap::from([(0, Segment::new(0))]));
-        Arc::new(Log { progress: Progress::new(0, 0, 0), segments, views: Views::new(1) })
+        Arc::new(Log { progress: Progress::new(0, 0, 0), segments, views: Views::new(1, Arc::new(Resident)) })
     }
 
     fn append(&self, segment: &Segment, offset: u64) {
@@ -146,7 +146,7 @@ fn a_reader_is_told_where_the_log_starts_when_its_segment_is_gone() {
 #[test]
 fn who_is_mapped_is_counted_and_who_reads_keeps_the_bytes() {
     explore(|| {
-        let views = Arc::new(Views::new(1));
+        let views = Arc::new(Views::new(1, Arc::new(Resident)));
         let segments = [Segment::new(0), Segment::new(10)];
         for segment in &segments {
             segment.write(0, 7);

@@ -73,7 +73,11 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
     check_catalog_is_whole(&options, &mut catalog)?;
     let access = if options.read_only { Access::Read } else { Access::Write };
     // Before any log is read: beside a live writer these may only be newer.
-    let noted = Noted::read(&*options.disk, &dir, catalog.engine_id())?;
+    let noted = match Noted::read(&*options.disk, &dir, catalog.engine_id()) {
+        // Reading goes on without; who writes must be able to note what is durable.
+        Err(_) if options.read_only => Noted::default(),
+        noted => noted?,
+    };
     let proven = catalog.state().offsets_end().max(noted.offset_log());
     let known_epoch = catalog.state().epoch();
     let (offsets, offsets_cut) =

@@ -265,7 +265,8 @@ impl Reader {
             }
             header => header?,
         };
-        Ok(header.map_or(0, |header| header.epoch))
+        // One that begins behind it stands behind a gap.
+        Ok(header.filter(|header| header.base_offset < offset).map_or(0, |header| header.epoch))
     }
 
     /// The offset of the first record that was written in a later epoch; the end if there is none.

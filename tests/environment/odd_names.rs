@@ -129,6 +129,51 @@ fn repair_leaves_what_stands_in_the_place_of_the_lock_and_says_so() {
 }
 
 #[test]
+fn a_reader_does_without_the_notes_of_what_is_durable() {
+    let base = tempfile::tempdir().unwrap();
+    for kind in ["link", "directory", "pipe"] {
+        let case = tempfile::tempdir_in(base.path()).unwrap();
+        let dir = case.path().join("data");
+        closed(&dir);
+        put(kind, &dir.join("evidence"), base.path());
+        let reader = Engine::builder(&dir).read_only().open().unwrap();
+        assert!(reader.partition("t", 0).unwrap().get(0).is_ok(), "{kind}");
+        assert!(Engine::open(&dir).unwrap_err().to_string().contains("evidence"), "{kind}");
+    }
+}
+
+/// Only what the engine made is replaced: a segment gets a name that nobody has.
+#[test]
+fn a_roll_moves_what_has_the_name_of_the_next_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(dir.path()).unwrap();
+    engine.create_topic("t", thalweg::TopicConfig::default().segment_bytes(64 << 10)).unwrap();
+    let log = engine.partition("t", 0).unwrap();
+    let partition = dir.path().join("topics/t/0");
+    let append = || log.append(&Record::new(&[b'x'; 40_000])).and_then(|receipt| receipt.wait()).unwrap();
+    append();
+    std::fs::write(partition.join("00000000000000000001.log"), "dear").unwrap();
+    append();
+    std::fs::create_dir(partition.join("00000000000000000002.log")).unwrap();
+    std::fs::write(partition.join("00000000000000000002.log/letter"), "dear").unwrap();
+    append();
+    symlink("elsewhere", partition.join("00000000000000000003.log")).unwrap();
+    append();
+    engine.sync().unwrap();
+    engine.close().unwrap();
+    let aside = partition.join("set-aside");
+    let name = |number: u32| aside.join(format!("{number:020}.log.{:016x}", 0));
+    assert_eq!(std::fs::read_to_string(name(1)).unwrap(), "dear");
+    assert_eq!(std::fs::read_to_string(name(2).join("letter")).unwrap(), "dear");
+    assert_eq!(std::fs::read_link(name(3)).unwrap(), Path::new("elsewhere"));
+    let engine = Engine::open(dir.path()).unwrap();
+    assert_eq!(
+        engine.partition("t", 0).unwrap().read(..).unwrap().map(|batch| batch.unwrap().iter().count()).sum::<usize>(),
+        4
+    );
+}
+
+#[test]
 fn verify_says_what_an_engine_will_meet() {
     let base = tempfile::tempdir().unwrap();
     let outside = base.path().join("outside");

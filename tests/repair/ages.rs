@@ -277,10 +277,22 @@ impl Case<'_> {
     fn reaches_the_end(&self, disk: &SimDisk) {
         let engine = open(disk, &self.history.clock).unwrap();
         let places = places(&engine);
+        let lags = |engine: &Engine| -> BTreeSet<u64> {
+            engine.describe_group(GROUP).unwrap().offsets.iter().map(|row| row.lag()).collect()
+        };
         drain(&engine, &places);
-        for row in engine.describe_group(GROUP).unwrap().offsets {
-            assert_eq!(row.lag(), 0, "{}: {row:?}", self.what);
+        assert!(lags(&engine).iter().all(|&lag| lag == 0), "{}: {:?}", self.what, engine.describe_group(GROUP));
+        // What comes then is all that it gets, also where a topic gets more partitions before.
+        let config = engine.describe_topic("t").unwrap().config;
+        let count = config.partitions;
+        engine.alter_topic("t", config.partitions(count + 1)).unwrap();
+        let new: BTreeSet<String> = (0..=count).map(|number| format!("then {number}")).collect();
+        for (number, value) in (0..=count).zip(&new) {
+            append(&engine, &place("t", number), value);
         }
+        let places: Vec<_> = (0..=count).map(|number| place("t", number)).collect();
+        assert_eq!(drain(&engine, &places), new, "{}", self.what);
+        assert!(lags(&engine).iter().all(|&lag| lag == 0), "{}", self.what);
     }
 
     fn live_on(&self, disk: &SimDisk, lost: &[Loss]) {

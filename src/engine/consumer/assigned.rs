@@ -41,7 +41,7 @@ impl Assigned {
             None => match self.reader.next_batch()? {
                 Some(batch) => batch,
                 None => {
-                    self.pass_gap();
+                    self.pass_gap(self.reader.next_offset());
                     return Ok(None);
                 }
             },
@@ -54,6 +54,7 @@ impl Assigned {
         let end = offsets.end.min(self.limit).min(offsets.start.saturating_add(max_records));
         if end <= offsets.start {
             self.rest = Some(batch);
+            self.pass_gap(offsets.start);
             return Ok(None);
         }
         self.epoch_before = Some(batch.epoch());
@@ -65,10 +66,10 @@ impl Assigned {
         Ok(Some(batch))
     }
 
-    /// The reader came past offsets that have no records any more (a repaired log may end with some): there the
-    /// group goes on.
-    fn pass_gap(&mut self) {
-        let next = self.reader.next_offset().min(self.limit);
+    /// Offsets up to `next` have no records any more (a repaired log may end with some): the group goes on behind
+    /// them, as far as it may.
+    fn pass_gap(&mut self, next: u64) {
+        let next = next.min(self.limit);
         if next > self.position {
             self.position = next;
             self.epoch_before = None;

@@ -1,6 +1,7 @@
 //! From one segment to the next.
 
 use std::io::IoSlice;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +93,7 @@ impl PartitionWriter {
             None => make_next(&partition, NEXT_NAME, |_| FIRST_STEP_BYTES.min(reserved_bytes))?,
         };
         let path = partition.dir.join(log_name(base_offset));
+        self.make_way(&path)?;
         let header_written = prepared.unnamed.file.write_at(&[IoSlice::new(&header.encode())], 0);
         if let Err(error) = header_written.and_then(|()| prepared.unnamed.name(&*partition.env.disk, &path)) {
             prepared.unnamed.abandon(&*partition.env.disk);
@@ -124,6 +126,22 @@ impl PartitionWriter {
         self.directory_dirty = !bites("no-directory-sync-after-roll");
         self.must_renew = false;
         Ok(())
+    }
+
+    /// What has the name of the next segment is nobody's that the engine knows: it is moved aside.
+    fn make_way(&self, path: &Path) -> Result<()> {
+        let env = &self.partition.env;
+        match env.disk.kind(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io(error).at_path(path)),
+            Ok(_) if bites("strangers-replaced") => Ok(()),
+            Ok(_) => {
+                let path = set_aside(&*env.disk, &self.partition.dir, path, 0)?;
+                let reason = "it had the name of a segment that was about to be made".to_owned();
+                env.events.emit(Event::SetAside { path, reason });
+                Ok(())
+            }
+        }
     }
 
     /// What the next segment's header says of its predecessor.

@@ -83,3 +83,45 @@ fn a_waker_that_closes_the_engine_is_told_that_another_thread_does() {
         last_handle_in_a_waker(writers, true);
     }
 }
+
+/// The files thread is none that closing waits for, but for its end.
+#[test]
+fn a_listener_may_drop_the_last_handle_on_the_files_thread() {
+    const EIO: i32 = 5;
+    let disk = SimDisk::new();
+    let last = Arc::new(Mutex::new(None::<Engine>));
+    let called = Arc::new(Mutex::new(None));
+    let (drops, notes) = (last.clone(), called.clone());
+    let listener = move |event: &Event| {
+        if let Event::Background { what: "removing a file", .. } = event {
+            let engine = lock(&drops).take();
+            while engine.as_ref().is_some_and(|engine| Arc::strong_count(&engine.core) > 2) {
+                thread::yield_now();
+            }
+            drop(engine);
+            *lock(&notes) = thread::current().name().map(str::to_owned);
+        }
+    };
+    let builder = Engine::builder("data").writers(Writers::Threads(1)).on_event(listener);
+    let engine = builder.sim(&disk).open().unwrap();
+    let partition = of_three_segments(&engine, &TopicConfig::default());
+    // They may remove files, too: the fault is for what is dropped.
+    let is_index = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "index");
+    wait_until(&engine, "the indexes", || {
+        disk.list_files().iter().filter(|path| is_index(path)).count() == partition.inner.segment_count() - 1
+    });
+    *lock(&last) = Some(engine.clone());
+    disk.fail_next(Operation::Unlink, EIO);
+    partition.delete_records(6).unwrap();
+    drop((partition, engine));
+    let give_up = Instant::now() + Duration::from_secs(60);
+    let thread = loop {
+        if let Some(called) = lock(&called).take() {
+            break called;
+        }
+        assert!(Instant::now() < give_up, "the listener hangs, or was not called");
+        thread::yield_now();
+    };
+    assert_eq!(thread, "thalweg-files");
+    assert!(Engine::builder("data").writers(Writers::Inline).sim(&disk).open().unwrap().recovery().clean);
+}

@@ -8,13 +8,14 @@
 //! log starts before any file goes, so a reader that misses a file looks there and begins anew.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::followed_files::FollowedFile;
 use super::recovery::{Doubt, EndPlace, Recovered, recover};
 use super::{NotedOf, Partition};
-use crate::disk::Access;
+use crate::disk::{Access, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, FileKind, Mark};
 use crate::lock::{Ordering, lock, write};
@@ -26,6 +27,9 @@ const REOPEN_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the catalogue is asked again while it says, each time, that the log starts later than before.
 const LOOKS: u32 = 100;
+
+/// How often damage is looked at again before it counts.
+const TRIES: u32 = 5;
 
 /// Where following goes on.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct Follower {
     reopen_at: Duration,
     /// Damage was found, and the listener wasn't told yet.
     found_damage: bool,
+    /// What stood in the directory when the damage was found; `None`: it is looked at anew.
+    damaged: Option<Seen>,
     /// Why the last look failed, until a reader was told.
     unread: Option<Error>,
 }
@@ -55,6 +61,7 @@ impl Follower {
             noted: 0,
             reopen_at: Duration::ZERO,
             found_damage: false,
+            damaged: None,
             unread: None,
         }
     }
@@ -70,8 +77,8 @@ impl Follower {
         if partition.stopped().is_some() {
             return Ok(None);
         }
-        if let Some(damage) = partition.damage() {
-            if !self.is_repaired(partition, &damage) {
+        if partition.damage().is_some() {
+            if !self.is_repaired(partition) {
                 return Ok(None);
             }
             self.end = None;
@@ -87,6 +94,10 @@ impl Follower {
             if let Some(missing) = self.read_on(partition)? {
                 return Ok(Some(missing));
             }
+            if self.end.is_none() {
+                // Another file stands there by now.
+                continue;
+            }
             if self.enter_successor(partition)? {
                 continue;
             }
@@ -101,11 +112,12 @@ impl Follower {
 
     /// Begins with what is there now, in place of what was read before.
     fn begin(&mut self, partition: &Partition) -> Result<Begun> {
-        let found = match self.find(partition) {
+        let (found, seen) = match self.find(partition) {
             Ok(found) => found,
             Err(error) if is_not_found(&error) => return Ok(Begun::Missing(error)),
             Err(error) => return Err(error),
         };
+        self.damaged = seen;
         let log_start = self.mark.log_start_offset;
         if let Some(damage) = &found.damage {
             // A first segment that isn't there may have been dropped: the catalogue will say so.
@@ -133,28 +145,39 @@ impl Follower {
         self.end = Some(end);
         self.file.close();
         self.publish(partition, found.end_offset, found.durable_offset);
-        if was_damaged && found.damage.is_none() {
+        if was_damaged != found.damage.is_some() {
+            // Without a new record too.
             partition.tell_subscribers();
         }
         Ok(Begun::Yes)
     }
 
     /// What is there by now. Evidence may be newer than the bytes before it that were read: damage counts only if
-    /// it is found again and again.
-    fn find(&self, partition: &Partition) -> Result<Recovered> {
+    /// it is found again and again. With damage comes what stood in the directory meanwhile.
+    fn find(&self, partition: &Partition) -> Result<(Recovered, Option<Seen>)> {
         // All of it is read: nobody here has looked at it yet.
         let start = only_start(self.mark.log_start_offset);
-        // What the catalogue says was durable is missed if it isn't found: then the log is damaged, and no shorter.
-        let noted = NotedOf { durable_offset: self.mark.durable_offset, ..NotedOf::default() };
+        // What was durable is missed if it isn't found: then the log is damaged, and no shorter.
+        let durable_offset = self.mark.durable_offset.max(partition.progress.durable());
+        let noted = NotedOf { durable_offset, ..NotedOf::default() };
         let mut tries = 0;
+        let mut seen = None;
         loop {
             let (dir, config) = (&partition.dir, partition.config());
             let found =
                 recover(&*partition.env.disk, dir, &partition.log, &config, Some(&start), noted, Doubt::Nothing);
             match found {
-                Ok(found) if found.damage.is_none() || tries == 5 => return Ok(found),
-                Err(error) if !is_not_found(&error) || tries == 5 => return Err(error),
-                _ => tries += 1,
+                Ok(Recovered { damage: Some(damage), .. }) if tries < TRIES => {
+                    seen = Some(Seen::now(partition, damage.path().map(Path::to_owned)));
+                    tries += 1;
+                }
+                Err(error) if !is_not_found(&error) || tries == TRIES => return Err(error),
+                Err(_) => tries += 1,
+                // `seen` is older than what was found: if a repair came between, the next look shows it.
+                Ok(found) => {
+                    let seen = seen.filter(|_| found.damage.is_some());
+                    return Ok((found, seen));
+                }
             }
         }
     }
@@ -168,7 +191,15 @@ impl Follower {
             Some(file) => file,
             None => match partition.env.disk.open(segment.path(), Access::Read) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(at(error))),
-                opened => opened.map_err(at)?,
+                opened => {
+                    let file = opened.map_err(at)?;
+                    let is_shorter = file.length().map_err(at)? < end.place.position;
+                    if is_shorter || is_another(&*file, &segment).map_err(at)? {
+                        self.end = None;
+                        return Ok(None);
+                    }
+                    file
+                }
             },
         };
         partition.env.followed_files.keep(&self.file, file.clone());
@@ -262,14 +293,12 @@ impl Follower {
         due
     }
 
-    /// Whether the file that was found damaged is another by now.
-    fn is_repaired(&mut self, partition: &Partition, damage: &Error) -> bool {
+    /// Whether something else stands where damage was found by now.
+    fn is_repaired(&mut self, partition: &Partition) -> bool {
         if !self.is_time_to_reopen(partition) {
             return false;
         }
-        let damaged =
-            damage.path().and_then(|path| partition.segments().into_iter().find(|segment| segment.path() == path));
-        damaged.is_some_and(|segment| is_replaced(partition, &segment))
+        self.damaged.as_ref().is_none_or(|seen| Seen::now(partition, seen.path.clone()) != *seen)
     }
 
     /// What was read doesn't fit, or can't be read: the name may lead to another file than the one that was opened.
@@ -305,8 +334,39 @@ fn is_not_found(error: &Error) -> bool {
 /// Whether another file bears the segment's name by now.
 fn is_replaced(partition: &Partition, segment: &Segment) -> bool {
     let file = partition.env.disk.open(segment.path(), Access::Read);
-    let header = file.and_then(|file| read_header(&*file));
-    header.is_ok_and(|header| header.is_ok_and(|header| header.file_id != segment.header().file_id))
+    file.and_then(|file| is_another(&*file, segment)).unwrap_or(false)
+}
+
+/// Whether the file under the segment's name is another one: repair keeps the id, and counts how often it rewrote it.
+fn is_another(file: &dyn File, segment: &Segment) -> io::Result<bool> {
+    Ok(identity(file)?.is_some_and(|identity| identity != (segment.header().file_id, segment.header().rewrite)))
+}
+
+/// Which file it is; `None` if its header doesn't say so.
+fn identity(file: &dyn File) -> io::Result<Option<(u64, u32)>> {
+    Ok(read_header(file)?.ok().map(|header| (header.file_id, header.rewrite)))
+}
+
+/// What repair changes in a partition's directory.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    /// That of the damage, and which file it is.
+    path: Option<PathBuf>,
+    file: Option<(u64, u32)>,
+    /// The first offsets of the segments.
+    base_offsets: Vec<u64>,
+}
+
+impl Seen {
+    /// What can't be read is taken for what isn't there.
+    fn now(partition: &Partition, path: Option<PathBuf>) -> Seen {
+        let disk = &*partition.env.disk;
+        let opened = path.as_deref().and_then(|path| disk.open(path, Access::Read).ok());
+        let file = opened.and_then(|file| identity(&*file).ok().flatten());
+        let entries = disk.list(&partition.dir).unwrap_or_default();
+        let base_offsets = entries.iter().filter_map(|entry| base_offset_of(&entry.name)).collect();
+        Seen { path, file, base_offsets }
+    }
 }
 
 impl Partition {

@@ -55,6 +55,14 @@ impl Both {
         }
     }
 
+    /// Changes a byte of the first batch of this segment.
+    fn damage(&self, base_offset: u64) {
+        let path = Path::new("data/topics/t/0").join(log_name(base_offset));
+        let mut bytes = self.disk.read_file(&path).unwrap();
+        bytes[BLOCK_BYTES as usize + BATCH_HEADER_BYTES] ^= 1;
+        self.disk.write_file(&path, bytes).unwrap();
+    }
+
     fn second(&self) {
         self.clock.advance(Duration::from_secs(1));
     }
@@ -308,4 +316,69 @@ fn a_partition_that_was_repaired_is_read_on() {
     both.second();
     consumer.seek("t", 0, 2).unwrap();
     assert_eq!(poll(&mut consumer).unwrap(), "cd");
+}
+
+/// The file in which the reader's log ends is rewritten, with fewer records.
+#[test]
+fn who_has_read_to_the_end_goes_on_in_a_rewritten_last_segment() {
+    let mut both = Both::new(TopicConfig::default().acks(Acks::Synced));
+    let mut consumer = both.reader.assign([("t", 0)]).unwrap();
+    for letter in ["a", "b", "c"] {
+        send(&both.writer, letter).unwrap();
+    }
+    assert_eq!(poll(&mut consumer).unwrap(), "abc");
+    both.writer.close().unwrap();
+    both.damage(0);
+    crate::inspect::repair_sim(&both.disk, "data", false, &mut |_| {}).unwrap();
+    both.write_again();
+    send(&both.writer, "d").unwrap();
+    both.second();
+    assert_eq!(poll(&mut consumer).unwrap(), "d");
+    send(&both.writer, "e").unwrap();
+    assert_eq!(poll(&mut consumer).unwrap(), "e");
+    // What is lost is lost here too.
+    assert_eq!(values(&both.reader), "bcde");
+    assert_eq!(inner(&both.reader).damage(), None);
+}
+
+/// The reader met the damage; repair makes the file that was missing.
+#[test]
+fn who_was_told_of_a_missing_file_goes_on_in_the_one_that_stands_for_it() {
+    let mut both = Both::small_segments();
+    both.send_large("abc");
+    both.writer.close().unwrap();
+    both.disk.remove_file(Path::new("data/topics/t/0").join(log_name(2))).unwrap();
+    let reader = builder(&both.disk).clock(Arc::new(both.clock.clone())).read_only().open().unwrap();
+    let mut consumer = reader.assign([("t", 0)]).unwrap();
+    assert_eq!(poll(&mut consumer).unwrap(), "ab");
+    let error = poll(&mut consumer).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
+    crate::inspect::repair_sim(&both.disk, "data", false, &mut |_| {}).unwrap();
+    both.write_again();
+    both.send_large("d");
+    both.second();
+    assert_eq!(poll(&mut consumer).unwrap(), "d");
+    assert_eq!(inner(&reader).damage(), None);
+}
+
+/// A file from a backup takes the place of the partition's: it has fewer records than the reader knows to be durable.
+#[test]
+fn who_has_read_more_than_what_was_put_back_is_told() {
+    let both = Both::new(TopicConfig::default().acks(Acks::Synced));
+    let mut consumer = both.reader.assign([("t", 0)]).unwrap();
+    send(&both.writer, "a").unwrap();
+    let path = Path::new("data/topics/t/0").join(log_name(0));
+    let mut backup = both.disk.read_file(&path).unwrap();
+    backup.truncate(inner(&both.writer).segments()[0].published() as usize);
+    for letter in ["b", "c", "d"] {
+        send(&both.writer, letter).unwrap();
+    }
+    both.writer.close().unwrap();
+    both.second();
+    assert_eq!(poll(&mut consumer).unwrap(), "abcd");
+    both.disk.remove_file(&path).unwrap();
+    both.disk.write_file(&path, backup).unwrap();
+    both.second();
+    let error = poll(&mut consumer).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Corrupt { .. }), "{error}");
 }

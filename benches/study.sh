@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How the engine's settings change what it reaches, a line each beside its floor: bash benches/study.sh [DIR...]
 # Each DIR may lie on another device or file system; the first is measured in every setting, the others in those
-# that a device decides. Takes about six minutes; nothing else should run.
+# that a device decides. Takes about ten minutes; nothing else should run.
 set -eu
 cd "$(dirname "$0")/.."
 cargo build --release --features cli
@@ -13,20 +13,20 @@ measure() {
     local dir=$1
     shift
     printf '%-64s' "$(df --output=fstype "$dir" | tail -n 1): $*"
-    "$program" --dir "$dir" bench "$@" --rounds 4 2>/dev/null | grep -E '^│ (append|durable|group|replay|partitions)' | tr -d '│' | sed 's/  */ /g'
+    "$program" --dir "$dir" bench "$@" --rounds 4 2>/dev/null | grep -E '^│ (append|durable|group|replay|partitions)' | grep -v 'no syncs' | tr -d '│' | sed 's/  */ /g'
 }
 
 for bytes in 16KiB 64KiB 256KiB 1MiB 4MiB; do
-    measure "$first" append --total 1GiB --seconds 3 --batch-bytes "$bytes"
+    measure "$first" append --batch-bytes "$bytes"
     measure "$first" replay --total 512MiB --seconds 2 --batch-bytes "$bytes"
 done
 for pin in on off; do
-    measure "$first" append --total 1GiB --seconds 3 --pin "$pin"
-    measure "$first" append --total 1GiB --seconds 3 --partitions 8 --producers 2 --pin "$pin"
+    measure "$first" append --pin "$pin"
+    measure "$first" append --partitions 8 --producers 2 --pin "$pin"
     measure "$first" durable --seconds 3 --pin "$pin"
 done
 for writers in 1 2 8; do
-    measure "$first" append --total 1GiB --seconds 3 --partitions 8 --producers 2 --writers "$writers"
+    measure "$first" append --partitions 8 --producers 2 --writers "$writers"
     measure "$first" append --acks synced --total 256MiB --seconds 3 --partitions 8 --producers 2 --writers "$writers"
 done
 for driver in std io_uring; do
@@ -35,7 +35,7 @@ for driver in std io_uring; do
     measure "$first" group-commit --partitions 8 --seconds 3 --driver "$driver"
 done
 for dir in "$@"; do
-    measure "$dir" append --total 512MiB --seconds 3
+    measure "$dir" append
     measure "$dir" durable --seconds 3
     measure "$dir" group-commit --seconds 3
 done

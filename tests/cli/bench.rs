@@ -6,8 +6,9 @@ use serde_json::Value;
 use crate::support::{Place, Ran, run, thalweg};
 
 /// Each workload with little to do.
-const SHORT: [&[&str]; 9] = [
+const SHORT: [&[&str]; 10] = [
     &["append", "--total", "1MiB", "--rounds", "1", "--verify"],
+    &["append", "--total", "1MiB", "--rounds", "2", "--ready-batches", "64KiB,256KiB", "--producers", "2", "--verify"],
     &["durable", "--total", "2000", "--rounds", "1", "--verify"],
     &["group-commit", "--producers", "4", "--total", "4000", "--rounds", "1", "--verify"],
     &["replay", "--total", "300KiB", "--seconds", "0.1", "--rounds", "1", "--verify"],
@@ -74,11 +75,44 @@ fn the_table_has_a_line_each_and_says_where_it_was_measured() {
     let place = Place::new();
     let ran = bench(&place, &["append", "--total", "200KiB", "--rounds", "1"]).succeeded();
     let text = ran.text();
-    for part in ["workload", "p99.9", "floor", "ratio", "append 100 B", "peak memory", "thalweg 0.", "core"] {
+    let parts = ["workload", "p99.9", "floor", "ratio", "append 100 B, own syncs", "append 100 B, no syncs"];
+    for part in parts.into_iter().chain(["page cache are touched", "peak memory", "thalweg 0.", "core"]) {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
     // No bar where there is no terminal.
     assert_eq!(ran.stderr, "");
+}
+
+/// Appending with the syncs that the engine starts by itself and without, by the call or in batches of each size that
+/// was asked for: a row each. Where records wait for a sync, or a rate is given, there is nothing to leave out.
+#[test]
+fn append_has_a_row_with_own_syncs_and_one_without_for_each_size_of_batches() {
+    let rows = |args: &[&str]| {
+        let place = Place::new();
+        let args =
+            [&["append", "--record-size", "1KiB", "--total", "300KiB", "--rounds", "1"], args, &["--json"]].concat();
+        let result = bench(&place, &args).succeeded().json();
+        let row = |row: &Value| {
+            let (settings, text) = (&row["settings"], |value: &Value| value.as_str().unwrap_or_default().to_owned());
+            assert_eq!(settings["own_syncs"], !text(&row["variant"]).ends_with("no syncs"), "{row}");
+            // No more than two and a half times what a round writes is touched before it.
+            assert!(settings["touched_bytes"].as_u64().unwrap() <= 750 << 10, "{row}");
+            (text(&row["variant"]), settings["ready_bytes"].as_u64(), text(&row["floors"][0]["name"]))
+        };
+        result["workloads"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let (synced, unsynced) = ("framing, checksums, pwrite, and syncs", "framing, checksums, pwrite");
+    let row = |variant: &str, ready, floor: &str| (variant.to_owned(), ready, floor.to_owned());
+    assert_eq!(rows(&[]), [row("1 KiB, own syncs", None, synced), row("1 KiB, no syncs", None, unsynced)]);
+    let batches = [
+        row("1 KiB in 4 KiB, own syncs", Some(4 << 10), synced),
+        row("1 KiB in 4 KiB, no syncs", Some(4 << 10), unsynced),
+        row("1 KiB in 1 MiB, own syncs", Some(1 << 20), synced),
+        row("1 KiB in 1 MiB, no syncs", Some(1 << 20), unsynced),
+    ];
+    assert_eq!(rows(&["--ready-batches", "4KiB,1MiB"]), batches);
+    assert_eq!(rows(&["--acks", "synced"]), [row("1 KiB, own syncs", None, synced)]);
+    assert_eq!(rows(&["--rate", "10k"]), [row("1 KiB, own syncs", None, "")]);
 }
 
 #[test]
@@ -114,7 +148,14 @@ fn everything_runs_and_is_written_as_json_and_as_a_page() {
     for workload in SHORT {
         assert!(rows.iter().any(|row| row["workload"] == workload[0]), "no {}", workload[0]);
     }
-    for name in ["append 100 B", "append 1 KiB", "group-commit 32 threads", "partitions 600", "recover killed"] {
+    for name in [
+        "append 100 B, own",
+        "append 1 KiB, no",
+        "append 1 KiB in 256 KiB, own",
+        "group-commit 32 threads",
+        "partitions 600",
+        "recover killed",
+    ] {
         assert!(ran.text().contains(name), "no {name} in {ran:?}");
     }
     let numbers = |of: &str| {
@@ -147,7 +188,7 @@ fn everything_runs_and_is_written_as_json_and_as_a_page() {
         assert!(line["rate"] == 1.0 || line["workload"].as_str().unwrap().contains("O_DIRECT"), "{line}");
     }
     let table = bench(&place, &["compare", "r.json", "r.json"]).succeeded();
-    assert!(table.text().contains("append 1 KiB") && table.text().contains("1.00"), "{table:?}");
+    assert!(table.text().contains("append 1 KiB, own syncs") && table.text().contains("1.00"), "{table:?}");
 }
 
 /// It needs nothing from elsewhere, runs nothing, and every element that is opened is closed.
@@ -181,8 +222,9 @@ fn an_interrupted_run_prints_what_it_has_and_tidies_up() {
         "600",
         "--rounds",
         "1",
-        "--total",
-        "1TiB",
+        // With a rate there is no floor that could come first.
+        "--rate",
+        "100k",
         "--segment-bytes",
         "1MiB",
     ]);
@@ -218,6 +260,8 @@ fn command_lines_that_make_no_sense_are_refused() {
         &["append", "--seconds", "0"],
         &["append", "--partitions", "0"],
         &["append", "--rate", "0"],
+        &["append", "--rate", "1000", "--ready-batches", "64KiB"],
+        &["append", "--ready-batches", "0"],
         &["append", "--driver", "floppy"],
         &["device", "--block-bytes", "1000"],
         &["--seconds", "1", "append"],

@@ -17,6 +17,9 @@ const TIME: Duration = Duration::from_secs(60);
 /// Bytes of values in a workload at most, unless told otherwise.
 const TOTAL_BYTES: u64 = 6 << 30;
 
+/// How much of a minute each kind of append is measured.
+const APPEND_SECONDS: f64 = 2.0;
+
 /// Something to be measured.
 pub(super) struct Part {
     pub(super) name: String,
@@ -117,9 +120,14 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
     let steady = Settings { rate: Some(100_000), ..first.clone() };
     parts.push(part("tail, 100 k/s".to_owned(), 2.4, steady, TAIL));
     parts.push(part("device".to_owned(), 4.0, file, DEVICE));
-    for &record in &sizes {
-        let settings = Settings { record, ..first.clone() };
-        parts.push(part(format!("append {}", record.name()), 2.4, settings, APPEND));
+    // A round takes a second if there are several.
+    let rounds = (APPEND_SECONDS * scale).clamp(1.0, 8.0) as u32;
+    let mut appends: Vec<_> = sizes.iter().map(|&record| Settings { record, ..first.clone() }).collect();
+    appends.extend(sizes.last().map(|&record| Settings { record, ready_bytes: Some(256 << 10), ..first.clone() }));
+    for settings in appends {
+        let name = format!("append {}", settings.record_name());
+        let settings = Settings { rounds, total_bytes: Some((u64::from(rounds) << 30).min(total)), ..settings };
+        parts.push(part(name, APPEND_SECONDS, settings, APPEND));
     }
     let log = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
     parts.push(part("replay".to_owned(), 2.0, log, REPLAY));

@@ -176,23 +176,31 @@ impl ValueArgs {
     }
 }
 
+/// How long a workload is measured unless told otherwise.
+const TIME: Duration = Duration::from_secs(6);
+/// When a round of `append` ends unless told otherwise.
+const APPEND_ROUND_BYTES: u64 = 1 << 30;
+const APPEND_ROUND_TIME: Duration = Duration::from_millis(2_500);
+
 /// How long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TimeArgs {
-    /// Measure for so long; the floor takes as long again
-    #[arg(long, value_name = "S", default_value = "6", value_parser = values::seconds)]
-    seconds: Duration,
+    /// Measure for so long, over all rounds; the floor takes as long again [default: 6; append: until each round has
+    /// written 1 GiB, 2.5 a round at most]
+    #[arg(long, value_name = "S", value_parser = values::seconds)]
+    seconds: Option<Duration>,
     /// Run for so long before measuring, in each round
     #[arg(long, value_name = "S", default_value = "0", value_parser = values::seconds_or_none)]
     warm_up: Duration,
-    /// How often the engine and its floor take turns, each beginning every other time; the median counts
+    /// How often the engine and its floors take turns, in a random order that --seed gives; the median counts
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rounds: u32,
 }
 
 impl TimeArgs {
     fn apply(&self, settings: Settings) -> Settings {
-        Settings { time: self.seconds, warm_up: self.warm_up, rounds: self.rounds, ..settings }
+        let time = self.seconds.unwrap_or(TIME);
+        Settings { time, warm_up: self.warm_up, rounds: self.rounds, ..settings }
     }
 }
 
@@ -218,6 +226,10 @@ pub(crate) struct AppendArgs {
     /// Partitions that each producer spreads its records over, one by one
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     partitions: u32,
+    /// Append ready batches of this size, one call a batch, instead of one call a record; several sizes, such as
+    /// 64KiB,256KiB,1MiB, are measured one after the other. Each producer keeps to one partition
+    #[arg(long, value_name = "BYTES", value_parser = ready_batch, value_delimiter = ',', conflicts_with = "rate")]
+    ready_batches: Vec<u64>,
     /// What counts as done: none, written or synced; all wait for it at the end
     #[arg(long, value_name = "LEVEL", default_value = "written")]
     acks: Acks,
@@ -401,7 +413,8 @@ pub(crate) struct VictimArgs {
 }
 
 impl AppendArgs {
-    pub(crate) fn settings(&self) -> Settings {
+    /// One for each size of batches.
+    pub(crate) fn settings(&self) -> Vec<Settings> {
         let settings = Settings {
             producers: self.producers,
             acks: self.acks,
@@ -410,8 +423,17 @@ impl AppendArgs {
             total_bytes: self.total.total,
             ..Settings::default()
         };
-        let settings = self.engine.apply(self.time.apply(self.values.apply(settings)));
-        spread(settings, self.partitions, &self.engine)
+        let mut settings = self.engine.apply(self.time.apply(self.values.apply(settings)));
+        if self.time.seconds.is_none() && self.rate.is_none() {
+            settings.time = APPEND_ROUND_TIME * settings.rounds;
+            settings.total_bytes.get_or_insert(APPEND_ROUND_BYTES * u64::from(settings.rounds));
+        }
+        let settings = spread(settings, self.partitions, &self.engine);
+        if self.ready_batches.is_empty() {
+            return vec![settings];
+        }
+        let sizes = self.ready_batches.iter().map(|&bytes| Some(bytes));
+        sizes.map(|ready_bytes| Settings { ready_bytes, ..settings.clone() }).collect()
     }
 }
 
@@ -511,6 +533,13 @@ impl VictimArgs {
 /// Segments as they were asked for, else of a size that the disk can hold one of for each partition.
 fn spread(settings: Settings, partitions: u32, engine: &EngineArgs) -> Settings {
     if engine.segment_bytes.is_some() { Settings { partitions, ..settings } } else { settings.partitioned(partitions) }
+}
+
+fn ready_batch(text: &str) -> Result<u64, String> {
+    match values::bytes(text)? {
+        bytes if bytes > 8 << 20 => Err("it is at most 8MiB".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 fn block(text: &str) -> Result<u64, String> {

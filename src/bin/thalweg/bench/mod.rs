@@ -59,18 +59,18 @@ pub(crate) fn run(directory: &Directory, json: bool, args: BenchArgs) -> Result<
     let part = |settings: Settings, kind: Kind| {
         // The floor takes as long again.
         let time = (settings.time + settings.warm_up * settings.rounds) * 2;
-        vec![Part { name: kind.name.to_owned(), settings, time, kind }]
+        Part { name: kind.name.to_owned(), settings, time, kind }
     };
     let parts = match workload {
-        Workload::Append(args) => part(args.settings(), all::APPEND),
-        Workload::Durable(args) => part(args.settings(), all::DURABLE),
-        Workload::GroupCommit(args) => part(args.settings(), all::GROUP_COMMIT),
-        Workload::Replay(args) => part(args.settings(), all::REPLAY),
-        Workload::Tail(args) => part(args.settings(), all::TAIL),
-        Workload::Partitions(args) => part(args.settings(), all::PARTITIONS),
-        Workload::Recover(args) => part(args.settings(), all::RECOVER),
-        Workload::Groups(args) => part(args.settings(), all::GROUPS),
-        Workload::Device(args) => part(args.settings(), all::DEVICE),
+        Workload::Append(args) => args.settings().into_iter().map(|settings| part(settings, all::APPEND)).collect(),
+        Workload::Durable(args) => vec![part(args.settings(), all::DURABLE)],
+        Workload::GroupCommit(args) => vec![part(args.settings(), all::GROUP_COMMIT)],
+        Workload::Replay(args) => vec![part(args.settings(), all::REPLAY)],
+        Workload::Tail(args) => vec![part(args.settings(), all::TAIL)],
+        Workload::Partitions(args) => vec![part(args.settings(), all::PARTITIONS)],
+        Workload::Recover(args) => vec![part(args.settings(), all::RECOVER)],
+        Workload::Groups(args) => vec![part(args.settings(), all::GROUPS)],
+        Workload::Device(args) => vec![part(args.settings(), all::DEVICE)],
         Workload::Victim(args) => return workloads::victim::run(directory, &args.settings()),
         Workload::Compare { before, after } => {
             if results.json_file.is_some() || results.page_file.is_some() {

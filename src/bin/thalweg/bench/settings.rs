@@ -10,6 +10,8 @@ use super::values::RecordSize;
 
 /// Bytes of a log that are kept in a run without end.
 const KEPT_BYTES: u64 = 1 << 30;
+/// The longest that the engine may be told to leave records unsynced.
+const NO_SYNC_MS: u64 = 3_600_000;
 /// Partitions may each have a whole segment of the engine's default size up to so much together.
 const SEGMENTS_BYTES: u64 = 16 << 30;
 
@@ -26,6 +28,12 @@ pub(crate) struct Settings {
     pub(crate) partitions: u32,
     pub(crate) members: usize,
     pub(crate) acks: Acks,
+    /// Whether the engine syncs what nobody waits for.
+    pub(crate) own_syncs: bool,
+    /// Bytes of values in each batch that a producer hands over; without, it hands over one record a call.
+    pub(crate) ready_bytes: Option<u64>,
+    /// Page cache that is filled and dropped before each round.
+    pub(crate) touched_bytes: u64,
     /// How long is measured, over all rounds; the floor takes as long again.
     pub(crate) time: Duration,
     /// Ends it earlier: bytes of values, over all rounds.
@@ -59,6 +67,9 @@ impl Default for Settings {
             partitions: 1,
             members: 1,
             acks: Acks::Written,
+            own_syncs: true,
+            ready_bytes: None,
+            touched_bytes: 0,
             time: Duration::from_secs(3),
             total_bytes: None,
             limit: None,
@@ -78,6 +89,7 @@ impl Settings {
         let writers = self.writers.map_or(Writers::Auto, Writers::Threads);
         let builder =
             Engine::builder(dir).writers(writers).pin_writers(self.pin).sync_mode(self.driver).seed(self.seed);
+        let builder = if self.own_syncs { builder } else { builder.sync_bytes(u64::MAX).sync_ms(NO_SYNC_MS) };
         // A record fills at most a batch of its own.
         builder.max_batch_bytes((16 << 20).max(self.batch_bytes as usize))
     }
@@ -116,6 +128,20 @@ impl Settings {
         self.writers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
 
+    /// The size of a record, and of the ready batch that it comes in.
+    pub(crate) fn record_name(&self) -> String {
+        let record = self.record.name();
+        match self.ready_bytes {
+            None => record,
+            Some(bytes) => format!("{record} in {}", RecordSize::of(bytes as usize).name()),
+        }
+    }
+
+    /// Records in a ready batch.
+    pub(crate) fn ready_records(&self) -> Option<u64> {
+        self.ready_bytes.map(|bytes| (bytes / self.record.mean() as u64).max(1))
+    }
+
     /// Time and bytes of one round.
     pub(crate) fn round_time(&self) -> Duration {
         self.time / self.rounds
@@ -125,11 +151,16 @@ impl Settings {
         self.total_bytes.map(|bytes| bytes.div_ceil(u64::from(self.rounds)))
     }
 
-    /// Bytes that a round leaves on the disk at most: as many as are written in its time at four
-    /// gigabytes a second, if nothing ends it earlier or drops them before.
-    pub(crate) fn round_disk_bytes(&self) -> u64 {
+    /// Bytes of values that a round writes at most: as many as are written in its time at four gigabytes a second,
+    /// if nothing ends it earlier.
+    pub(crate) fn most_round_bytes(&self) -> u64 {
         let time = (self.round_time() + self.warm_up).as_secs_f64();
-        let values = self.round_bytes().unwrap_or(u64::MAX).min((time * 4e9) as u64);
+        self.round_bytes().unwrap_or(u64::MAX).min((time * 4e9) as u64)
+    }
+
+    /// Bytes that a round leaves on the disk at most, if nothing drops them before.
+    pub(crate) fn round_disk_bytes(&self) -> u64 {
+        let values = self.most_round_bytes();
         // Retention looks once a second.
         let values = if self.verify { values } else { values.min(KEPT_BYTES + 8_000_000_000) };
         self.stored_bytes(values)
@@ -168,6 +199,9 @@ impl Settings {
             "consumers" => self.consumers.into(),
             "partitions" => self.partitions.into(),
             "members" => self.members.into(),
+            "own_syncs" => self.own_syncs.into(),
+            "ready_bytes" => self.ready_bytes.into(),
+            "touched_bytes" => self.touched_bytes.into(),
             "acks" => self.acks.to_string().into(),
             "seconds" => self.time.as_secs_f64().into(),
             "total_bytes" => self.total_bytes.into(),

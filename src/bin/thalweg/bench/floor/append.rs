@@ -1,7 +1,8 @@
-//! Appending: producers frame records into buffers of 256 KiB and checksum each batch once, writers write
-//! each buffer with one call into files whose blocks are reserved in steps of 32 MiB; 64 MiB that aren't
-//! synced are, beside the writing, and what is written meanwhile is reserved before. One buffer after the
-//! other goes to one file after the other.
+//! Appending: producers frame records into buffers of 256 KiB, or of one ready batch, and checksum each batch once;
+//! writers write each buffer with one call into files whose blocks are reserved in steps of 32 MiB. Where the engine
+//! syncs by itself, so does this: 64 MiB that aren't synced are, beside the writing, and what is written meanwhile
+//! is reserved before. One buffer after the other goes to one file after the other; ready batches of a producer all
+//! go to one file.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,7 +27,7 @@ use crate::failure::Failure;
 const BUFFER_BYTES: usize = 256 << 10;
 const STEP_BYTES: u64 = 32 << 20;
 /// What waits to be written at most, over all producers.
-const BUFFERS: usize = 64;
+const WAITING_BYTES: usize = 16 << 20;
 const SYNC_BYTES: u64 = 64 << 20;
 const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
 const SYNC_AHEAD_PART: u64 = 16;
@@ -72,12 +73,13 @@ impl Empties {
 /// One run.
 pub(crate) fn run(bench: &Bench, settings: &Settings, payloads: &Payloads, plan: Plan) -> Result<Run, Failure> {
     let piece = bench.scratch.fresh("floor")?;
-    let share = (BUFFERS / settings.producers).max(3);
+    let buffers = (WAITING_BYTES / settings.ready_bytes.map_or(BUFFER_BYTES, |bytes| bytes as usize)).max(3);
+    let share = (buffers / settings.producers).max(3);
     let empties: Arc<[Empties]> = (0..settings.producers).map(|_| Empties::new(share)).collect();
     let writer_count = settings.writer_threads().min(settings.partitions as usize);
     let (mut to_writers, mut writers) = (Vec::new(), Vec::new());
     for number in 0..writer_count {
-        let (sender, full) = mpsc::sync_channel::<Full>(BUFFERS);
+        let (sender, full) = mpsc::sync_channel::<Full>(buffers);
         to_writers.push(sender);
         let mut writer = Writer::new(piece.path(), settings, number, writer_count, empties.clone());
         writers.push(thread::spawn(move || writer.work(full)));
@@ -116,28 +118,37 @@ fn produce(
 ) {
     let files = settings.partitions as usize;
     let full_bytes = BUFFER_BYTES.saturating_sub(2 * settings.record.max).max(1);
+    // A ready batch is full when it has its records, and isn't divided.
+    let (full_bytes, full_records, batch_bytes) = match settings.ready_records() {
+        None => (full_bytes, u64::MAX, settings.batch_bytes),
+        Some(records) => (usize::MAX, records, u64::MAX),
+    };
     let (mut n, mut file) = (0, lane.number % files);
     let mut goes_on = true;
     while goes_on && let Some(mut buffer) = empties.take() {
         buffer.reserve(BUFFER_BYTES);
-        let mut framer = Framer::new(settings.batch_bytes);
-        while goes_on && buffer.len() < full_bytes {
+        let mut framer = Framer::new(batch_bytes);
+        let full_n = full_records.saturating_add(n);
+        while goes_on && buffer.len() < full_bytes && n < full_n {
             let mut bytes = 0;
-            let until = n + CHUNK;
+            let until = (n + CHUNK).min(full_n);
+            let begun = n;
             while n < until && buffer.len() < full_bytes {
                 let value = payloads.value(lane.number, n);
                 framer.push(&mut buffer, value);
                 bytes += value.len() as u64;
                 n += 1;
             }
-            goes_on = lane.did(CHUNK - (until - n), bytes);
+            goes_on = lane.did(n - begun, bytes);
         }
         framer.close(&mut buffer);
         let producer = lane.number;
         if writers[file % writers.len()].send(Full { buffer, file, producer }).is_err() {
             return;
         }
-        file = (file + 1) % files;
+        if settings.ready_bytes.is_none() {
+            file = (file + 1) % files;
+        }
     }
 }
 
@@ -146,6 +157,7 @@ struct Writer {
     segment_bytes: u64,
     kept_bytes: u64,
     acks: Acks,
+    own_syncs: bool,
     pin: bool,
     number: usize,
     count: usize,
@@ -172,7 +184,8 @@ impl Writer {
         let logs = logs.map(|file| Log::new(dir.join(file.to_string()))).collect();
         let kept_bytes = settings.kept_bytes();
         let (segment_bytes, acks, pin) = (settings.sealed_bytes(), settings.acks, settings.pin);
-        Writer { segment_bytes, kept_bytes, acks, pin, number, count, empties, logs }
+        let own_syncs = settings.own_syncs;
+        Writer { segment_bytes, kept_bytes, acks, own_syncs, pin, number, count, empties, logs }
     }
 
     /// Writes until nobody sends any more; the syncs that are on then. If it fails, nobody waits for it.
@@ -192,10 +205,13 @@ impl Writer {
         let mut syncs = Syncs::start();
         for mut full in full {
             let log = &mut self.logs[full.file / self.count];
-            log.write(&full.buffer, self.segment_bytes, self.kept_bytes, &syncs)
-                .map_err(|error| failed(&log.path, &error))?;
-            let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
-            log.sync(&syncs, due_bytes, self.segment_bytes).map_err(|error| failed(&log.path, &error))?;
+            let sealed = log.write(&full.buffer, self.segment_bytes, self.kept_bytes);
+            let sealed = sealed.map_err(|error| failed(&log.path, &error))?;
+            if self.own_syncs || self.acks == Acks::Synced {
+                sealed.iter().for_each(|file| syncs.start_one(file));
+                let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
+                log.sync(&syncs, due_bytes, self.segment_bytes).map_err(|error| failed(&log.path, &error))?;
+            }
             full.buffer.clear();
             self.empties[full.producer].give(full.buffer);
         }
@@ -213,12 +229,11 @@ impl Log {
         Log { path, file: None, position: 0, reserved: 0, unsynced: 0, synced_at, sealed: Vec::new(), next: 0 }
     }
 
-    fn write(&mut self, buffer: &[u8], segment_bytes: u64, kept_bytes: u64, syncs: &Syncs) -> std::io::Result<()> {
+    /// The file that this sealed, if it was full.
+    fn write(&mut self, buffer: &[u8], segment_bytes: u64, kept_bytes: u64) -> std::io::Result<Option<Arc<File>>> {
         let length = buffer.len() as u64;
-        if self.position + length > segment_bytes
-            && let Some(old) = self.file.take()
-        {
-            syncs.start_one(&old);
+        let full = if self.position + length > segment_bytes { self.file.take() } else { None };
+        if full.is_some() {
             self.sealed.push((self.path.with_extension((self.next - 1).to_string()), self.position));
             while self.sealed.iter().map(|sealed| sealed.1).sum::<u64>() > kept_bytes {
                 let (path, _) = self.sealed.remove(0);
@@ -242,7 +257,7 @@ impl Log {
         file.write_all_at(buffer, self.position)?;
         self.position += length;
         self.unsynced += length;
-        Ok(())
+        Ok(full)
     }
 
     fn sync(&mut self, syncs: &Syncs, due_bytes: u64, segment_bytes: u64) -> std::io::Result<()> {

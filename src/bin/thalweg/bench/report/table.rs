@@ -122,6 +122,10 @@ fn below(report: &Report) -> Vec<String> {
     if !floors.is_empty() {
         lines.push(format!("floors: {}", floors.join(". ")));
     }
+    let touched = report.rows.iter().filter_map(|row| row.settings.get("touched_bytes")?.as_u64()).max();
+    if let Some(touched) = touched.filter(|&bytes| bytes > 0) {
+        lines.push(format!("append: {} of page cache are touched before each round", output::bytes(touched)));
+    }
     lines.extend(report.rows.iter().flat_map(|row| row.notes.iter().map(|note| format!("{}: {note}", row.name()))));
     for scaling in &report.scaling {
         let points = scaling.points.iter().map(|(number, per_s, _)| format!("{number}: {}", text::rate(*per_s)));

@@ -22,7 +22,7 @@ pub(crate) fn one_by_one(bench: &Bench, settings: &Settings) -> Result<Vec<Row>,
         1 => floor::run(bench, Blocks::Written, &payloads, plan),
         _ => floor::run(bench, Blocks::Reserved, &payloads, plan),
     };
-    let mut figures = take_turns(bench, settings.rounds, turns, 3)?.into_iter();
+    let mut figures = take_turns(bench, settings, turns, 3)?.into_iter();
     let names = ["pwrite, fdatasync, written blocks", "pwrite, fdatasync, reserved blocks"];
     let line = Line {
         workload: "durable",
@@ -41,7 +41,7 @@ pub(crate) fn group_commit(bench: &Bench, settings: &Settings) -> Result<Vec<Row
     let payloads = Payloads::new(settings.record, settings.seed);
     let alone = Settings { producers: 1, ..settings.clone() };
     let turns = |turn| round(bench, if turn == 0 { settings } else { &alone }, &payloads);
-    let mut figures = take_turns(bench, settings.rounds, turns, 2)?.into_iter();
+    let mut figures = take_turns(bench, settings, turns, 2)?.into_iter();
     let line = Line {
         workload: "group-commit",
         variant: format!("{} threads", settings.producers),

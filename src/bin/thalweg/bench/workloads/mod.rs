@@ -15,6 +15,8 @@ pub(super) mod tail;
 pub(super) mod victim;
 
 use super::figures::{Figures, Floor, Measure, Row, Run};
+use super::memory;
+use super::payload::mix;
 use super::settings::Settings;
 use crate::bench::context::Bench;
 use crate::failure::Failure;
@@ -57,18 +59,28 @@ impl Line<'_> {
     }
 }
 
-/// Lets the engine and its floors take turns, until the rounds are done or it is interrupted. In every other round
-/// the last begins: whoever comes first may find memory and drive in another state.
+/// The rows of lines that were measured in the same rounds: the peak of memory is that of all of them.
+fn rows(bench: &Bench, lines: Vec<(Line<'_>, &Settings)>) -> Vec<Row> {
+    let mut rows: Vec<_> = lines.into_iter().map(|(line, settings)| line.row(bench, settings)).collect();
+    let peak = rows.first().and_then(|row| row.peak_anonymous_bytes);
+    rows.iter_mut().for_each(|row| row.peak_anonymous_bytes = peak);
+    rows
+}
+
+/// Runs `count` contestants, the engine and its floors, until the rounds are done or the run is interrupted. Each
+/// round has its own random order: a run finds memory and drive as the one before left them.
 fn take_turns(
     bench: &Bench,
-    rounds: u32,
+    settings: &Settings,
     mut turns: impl FnMut(usize) -> Result<Run, Failure>,
     count: usize,
 ) -> Result<Vec<Figures>, Failure> {
     let mut all = vec![Figures::default(); count];
-    for round in 0..rounds {
-        for at in 0..count {
-            let turn = if round % 2 == 0 { at } else { count - 1 - at };
+    for round in 0..settings.rounds {
+        if settings.touched_bytes > 0 && !bench.is_interrupted() {
+            memory::touch(bench, settings.touched_bytes)?;
+        }
+        for turn in order(settings.seed, round, count) {
             if !bench.is_interrupted() {
                 bench.scratch.settle();
                 all[turn].add(&turns(turn)?);
@@ -76,4 +88,36 @@ fn take_turns(
         }
     }
     Ok(all)
+}
+
+/// The contestants in the order of a round: the same for the same seed.
+fn order(seed: u64, round: u32, count: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..count).collect();
+    for at in (1..count).rev() {
+        let chance = mix(mix(seed).wrapping_add(u64::from(round) << 32 | at as u64));
+        order.swap(at, chance as usize % (at + 1));
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_contestant_has_one_turn_a_round_in_an_order_that_the_seed_gives() {
+        let orders = |seed| (0..64).map(|round| order(seed, round, 4)).collect::<Vec<_>>();
+        for order in orders(1) {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3]);
+        }
+        assert_eq!(orders(1), orders(1));
+        assert_ne!(orders(1), orders(2));
+        for contestant in 0..4 {
+            for place in 0..4 {
+                assert!(orders(1).iter().any(|order| order[place] == contestant), "{contestant} is never at {place}");
+            }
+        }
+    }
 }

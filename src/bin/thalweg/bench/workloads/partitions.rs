@@ -19,7 +19,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         logs[turn].sync()?;
         Ok(run)
     };
-    let mut figures = take_turns(bench, settings.rounds, turns, 2)?.into_iter();
+    let mut figures = take_turns(bench, settings, turns, 2)?.into_iter();
     logs.into_iter().try_for_each(|log| log.finish(bench))?;
     let line = Line {
         workload: "partitions",

@@ -30,7 +30,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         0 => round(bench, settings, &engine, &payloads, spread, plan(true)),
         _ => log.run(bench, settings.consumers, plan(false)),
     };
-    let mut figures = take_turns(bench, settings.rounds, turns, 2)?.into_iter();
+    let mut figures = take_turns(bench, settings, turns, 2)?.into_iter();
     engine.close()?;
     let line = Line {
         workload: "replay",

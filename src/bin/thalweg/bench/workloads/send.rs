@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use thalweg::{Acks, Engine, Producer, Receipt, Record};
+use thalweg::{Acks, Engine, Partition, Producer, Receipt, Record};
 
 use super::TOPIC;
 use super::checked;
@@ -72,7 +72,13 @@ impl<'a> Log<'a> {
                 first: self.sent[lane.number],
             };
             match settings.rate {
-                None => sender.hurry(lane),
+                None => match settings.ready_records() {
+                    None => sender.hurry(lane),
+                    Some(records) => {
+                        let partition = self.engine.partition(TOPIC, self.spread().at(lane.number, 0))?;
+                        sender.hurry_in_batches(lane, &partition, records)
+                    }
+                },
                 Some(rate) => sender.by_the_clock(lane, rate as f64 / settings.producers as f64),
             }
         };
@@ -103,7 +109,7 @@ impl<'a> Log<'a> {
     }
 
     fn spread(&self) -> Spread {
-        Spread { partitions: self.settings.partitions, fixed: false }
+        Spread { partitions: self.settings.partitions, fixed: self.settings.ready_bytes.is_some() }
     }
 }
 
@@ -130,6 +136,25 @@ impl Sender<'_> {
                 partition = self.spread.next(partition);
             }
             if !lane.did(CHUNK, bytes) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Batches of `records` each.
+    fn hurry_in_batches(&self, lane: &mut Lane<'_>, partition: &Partition, records: u64) -> Result<(), Failure> {
+        let (mut n, mut batch) = (self.first, Vec::with_capacity(records as usize));
+        loop {
+            let mut bytes = 0;
+            for _ in 0..records {
+                let value = self.payloads.value(lane.number, n);
+                batch.push(Record::new(value));
+                bytes += value.len() as u64;
+                n += 1;
+            }
+            let _ = partition.append_batch(&batch)?;
+            batch.clear();
+            if !lane.did(records, bytes) {
                 return Ok(());
             }
         }

@@ -27,7 +27,7 @@ pub(crate) fn run(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failur
         0 => round(bench, settings, &payloads, rate),
         _ => floor::tail::run(bench, settings, &payloads, rate, send::plan(settings, false)),
     };
-    let mut figures = take_turns(bench, settings.rounds, turns, 2)?.into_iter();
+    let mut figures = take_turns(bench, settings, turns, 2)?.into_iter();
     let line = Line {
         workload: "tail",
         variant: format!("{}/s", crate::output::count_rate(rate, Duration::from_secs(1)).replace(".0 ", " ")),

@@ -1,8 +1,9 @@
-//! The floors: the same bytes with the least possible work. What `append` and `read` are held against.
+//! The floors: the same bytes with the least possible work. What `append`, `read` and `index_lookup` are held against.
 //!
 //! Append: one thread frames records into buffers of 256 KiB (batches of 64 KiB), another checksums
 //! each batch once and writes each buffer with one call into a file whose blocks are reserved in
-//! steps. Read: a walk over such batches in memory, each checksum checked, each value looked at.
+//! steps. Read: a walk over such batches in memory, each checksum checked, each value looked at. Index_lookup: a value in
+//! them, at a place that follows from its number; no checksum.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -13,7 +14,7 @@ use std::thread;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 
-use crate::VALUES;
+use crate::{Chance, VALUES};
 
 const BYTES: usize = 64 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
@@ -91,6 +92,14 @@ fn walk(log: &[Vec<u8>]) -> usize {
     bytes
 }
 
+/// The value of a record, whose place follows from its number, as all have the same length.
+fn look_up(log: &[Vec<u8>], number: u32) -> &[u8] {
+    let record_bytes = RECORD_HEADER_BYTES + 104;
+    let in_batch = (log[0].len() - BATCH_HEADER_BYTES) / record_bytes;
+    let at = BATCH_HEADER_BYTES + number as usize % in_batch * record_bytes + RECORD_HEADER_BYTES;
+    &log[number as usize / in_batch][at..at + 100]
+}
+
 pub(crate) fn bench(criterion: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = dir.path().join("floor");
@@ -119,5 +128,15 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.throughput(Throughput::ElementsAndBytes { elements: u64::from(records), bytes: u64::from(records) * 100 });
     group.bench_function(BenchmarkId::new("read", "100 B"), |bencher| {
         bencher.iter(|| assert_eq!(walk(&log), records as usize * 100));
+    });
+    let mut chance = Chance::default();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(BenchmarkId::new("index_lookup", "100 B"), |bencher| {
+        bencher.iter(|| {
+            let number = chance.below(u64::from(records)) as u32;
+            let value = look_up(&log, number);
+            assert_eq!(value, [b'v'; 100]);
+            black_box(value[0])
+        });
     });
 }

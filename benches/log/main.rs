@@ -19,6 +19,17 @@ use thalweg::{Acks, Builder, Engine, Partition, Record, TopicConfig};
 /// The sizes of values that are measured, with their names.
 const VALUES: [(&str, usize); 2] = [("100 B", 100), ("1 KiB", 1024)];
 
+/// Knuth's linear congruential generator; its upper bits are good enough here.
+#[derive(Default)]
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) % end
+    }
+}
+
 /// An engine in a directory of its own, which goes when this is dropped.
 struct Scratch {
     engine: Engine,

@@ -252,6 +252,8 @@ impl Partition {
 
     /// The record at `offset`.
     ///
+    /// The checksum of its batch is compared unless a call of `get` did that within the last two seconds.
+    ///
     /// # Errors
     /// `OffsetOutOfRange` below the log start, or at or beyond the end; `Corrupt` if it is damaged.
     pub fn get(&self, offset: u64) -> Result<FetchedRecord> {

@@ -11,7 +11,7 @@ use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::offsets::Offsets;
-use crate::partition::{EVIDENCE_NAME, SET_ASIDE};
+use crate::partition::{EVIDENCE_NAME, is_aside_dir};
 use crate::text::rfc3339;
 use crate::topic::{Catalog, DELETED_PREFIX};
 
@@ -83,7 +83,8 @@ pub(super) fn check_directory(options: &Options) -> Result<bool> {
     let entries = options.disk.list(dir).map_err(|error| Error::io(error).at_path(dir))?;
     if entries.iter().any(|entry| entry.name.starts_with("catalog-") && !entry.name.ends_with(".tmp")) {
         for entry in &entries {
-            let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE, EVIDENCE_NAME].contains(&entry.name.as_str())
+            let ours = [LOCK_NAME, TOPICS_NAME, EVIDENCE_NAME].contains(&entry.name.as_str())
+                || is_aside_dir(entry)
                 || entry.name.starts_with("catalog-")
                 || entry.name.starts_with("offsets-")
                 || entry.name.ends_with(".tmp");
@@ -101,7 +102,9 @@ pub(super) fn check_directory(options: &Options) -> Result<bool> {
         }
     }
     let foreign = entries.iter().find(|entry| {
-        let ours = [LOCK_NAME, TOPICS_NAME, SET_ASIDE].contains(&entry.name.as_str()) || entry.name.ends_with(".tmp");
+        let ours = [LOCK_NAME, TOPICS_NAME].contains(&entry.name.as_str())
+            || is_aside_dir(entry)
+            || entry.name.ends_with(".tmp");
         !ours && !is_of_the_system(&entry.name)
     });
     match foreign {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::error::Error;
 use crate::ids::LogId;
-use crate::partition::{SET_ASIDE, is_own_file, is_set_aside};
+use crate::partition::{is_aside_dir, is_own_file, is_set_aside};
 use crate::segment::{base_offset_of, read_header};
 use crate::teeth::bites;
 
@@ -69,9 +69,9 @@ fn remove_partition(
     left: &mut Left,
     go_on: &mut dyn FnMut() -> bool,
 ) -> bool {
-    for Entry { name, kind } in left.list(disk, dir) {
-        let path = dir.join(&name);
-        if kind == EntryKind::Directory && name == SET_ASIDE {
+    for entry in left.list(disk, dir) {
+        let path = dir.join(&entry.name);
+        if is_aside_dir(&entry) {
             for Entry { name, kind } in left.list(disk, &path) {
                 let path = path.join(&name);
                 let ours = kind == EntryKind::File && is_set_aside(&name);
@@ -79,6 +79,7 @@ fn remove_partition(
             }
             left.note_dir(&path, disk.remove_dir(&path));
         } else {
+            let Entry { name, kind } = entry;
             let ours = kind == EntryKind::File && is_own_file(&name) && !is_of_another(disk, &path, &name, log);
             left.remove_file(disk, path, ours);
             if !go_on() {

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::number_of;
-use crate::partition::{EVIDENCE_NAME, Noted, NotedOf, SET_ASIDE};
+use crate::partition::{EVIDENCE_NAME, Noted, NotedOf, is_aside_dir};
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
 
 /// How often something is looked at again, at most, that doesn't fit beside a live writer.
@@ -187,7 +187,8 @@ impl Check<'_> {
         let newest = |prefix: &str| root.iter().filter_map(|entry| number_of(&entry.name, prefix)).max();
         let (catalog, offsets) = (newest("catalog"), newest("offsets"));
         for entry in root {
-            let known = [LOCK_NAME, TOPICS_NAME, SET_ASIDE, EVIDENCE_NAME].contains(&entry.name.as_str())
+            let known = [LOCK_NAME, TOPICS_NAME, EVIDENCE_NAME].contains(&entry.name.as_str())
+                || is_aside_dir(entry)
                 || number_of(&entry.name, "catalog").is_some_and(|number| Some(number) == catalog)
                 || number_of(&entry.name, "offsets").is_some_and(|number| Some(number) == offsets);
             if !known {

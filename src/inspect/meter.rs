@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::report::Progress;
 use crate::disk::{Access, Disk, EntryKind};
+use crate::partition::is_aside_dir;
 use crate::topic::DELETED_PREFIX;
 
 /// Counts bytes and tells how many.
@@ -33,7 +34,7 @@ fn bytes_below(disk: &dyn Disk, dir: &Path) -> u64 {
         for entry in disk.list(&dir).unwrap_or_default() {
             let path = dir.join(&entry.name);
             match entry.kind {
-                EntryKind::Directory if entry.name.starts_with(DELETED_PREFIX) || entry.name == "set-aside" => {}
+                EntryKind::Directory if entry.name.starts_with(DELETED_PREFIX) || is_aside_dir(&entry) => {}
                 EntryKind::Directory => dirs.push(path),
                 EntryKind::File => {
                     let length = disk.open(&path, Access::Read).and_then(|file| file.length());

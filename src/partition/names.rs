@@ -4,6 +4,7 @@
 use super::aside::SET_ASIDE;
 use super::recovery::REPAIR_INFIX;
 use super::writer::{NEXT_NAME, PREPARED_NAME};
+use crate::disk::{Entry, EntryKind};
 use crate::segment::base_offset_of;
 
 /// Whether the engine or a repair makes files of this name in a partition's directory.
@@ -13,7 +14,16 @@ pub(crate) fn is_own_file(name: &str) -> bool {
         || [".index", ".index.tmp"].iter().any(|end| name.strip_suffix(end).is_some_and(of_segment))
         || [NEXT_NAME, PREPARED_NAME].contains(&name)
         || name.split_once(REPAIR_INFIX).is_some_and(|(stem, random)| of_segment(stem) && is_hex(random))
-        || name.strip_prefix(SET_ASIDE).and_then(|rest| rest.strip_prefix('-')).is_some_and(is_set_aside)
+        || is_aside_name(name)
+}
+
+/// Whether it was set aside where there was no room for the directory.
+pub(crate) fn is_own_aside(entry: &Entry) -> bool {
+    entry.kind == EntryKind::File && is_aside_name(&entry.name)
+}
+
+fn is_aside_name(name: &str) -> bool {
+    name.strip_prefix(SET_ASIDE).and_then(|rest| rest.strip_prefix('-')).is_some_and(is_set_aside)
 }
 
 /// Whether files that were set aside have such names: another one's, and the file's id.

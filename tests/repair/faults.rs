@@ -1,7 +1,10 @@
 //! Errors of the disk in the middle of a repair, and files that can't be read.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use thalweg::ErrorKind;
-use thalweg::inspect::repair_sim;
+use thalweg::inspect::{repair_sim, verify_sim};
 use thalweg::sim::{Operation, Repeat};
 
 use crate::support::{DATA, Sample, change, check, repair};
@@ -44,6 +47,53 @@ fn d3_an_error_at_any_operation_loses_nothing() {
         }
     }
     assert!(failed > 60, "{failed}");
+}
+
+/// A file of the user's has the name that repair sets things aside under.
+#[test]
+fn d3_a_name_that_is_taken_is_left_alone_and_another_serves() {
+    let sample = Sample::new();
+    let damaged = sample.copy();
+    let segment = &sample.segments(0)[1];
+    let partition = segment.parent().unwrap();
+    change(&damaged, segment, |bytes| bytes[4_200] ^= 1);
+    change(&damaged, &sample.named("offsets-"), |bytes| bytes[4_230] ^= 1);
+    let dirs = [Path::new(DATA), partition];
+    let taken: Vec<_> = dirs.iter().map(|dir| dir.join("set-aside")).collect();
+    taken.iter().for_each(|path| damaged.write_file(path, b"precious").unwrap());
+    let whole = repair_sim(&damaged, DATA, true, &mut |_| {}).unwrap();
+    for path in &taken {
+        let says = format!("{} is no directory: what is replaced beside it goes to set-aside-2/", path.display());
+        assert!(whole.notes.contains(&says), "{whole:#?}");
+    }
+    repair(&damaged).unwrap();
+    check(&sample, &damaged, &whole, "after a repair beside it");
+    let files = damaged.list_files();
+    for (dir, path) in dirs.iter().zip(&taken) {
+        assert_eq!(damaged.read_file(path).unwrap(), b"precious");
+        assert_eq!(files.iter().filter(|file| file.parent() == Some(&dir.join("set-aside-2"))).count(), 1, "{files:?}");
+    }
+    let ignored = verify_sim(&damaged, DATA, &mut |_| {}).unwrap().ignored;
+    assert_eq!(ignored.iter().collect::<BTreeSet<_>>(), taken.iter().collect());
+}
+
+#[test]
+fn d3_a_repair_that_failed_leaves_no_files_of_its_own() {
+    let sample = Sample::new();
+    let damaged = sample.copy();
+    change(&damaged, &sample.segments(0)[1], |bytes| bytes[4_200] ^= 1);
+    let mut failed = 0;
+    for kind in [Operation::CreateDirectory, Operation::Rename, Operation::SyncDirectory] {
+        for passing in 0..8 {
+            let disk = damaged.crash(thalweg::sim::CrashPolicy::Kill);
+            disk.fail_after(passing, kind, 5, Repeat::Once);
+            failed += u32::from(repair(&disk).is_err());
+            let files = disk.list_files();
+            let is_left = |path: &&PathBuf| path.to_string_lossy().contains(".repair-");
+            assert_eq!(files.iter().find(is_left), None, "{kind:?} failed after {passing}");
+        }
+    }
+    assert!(failed > 6, "{failed}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader};
 use crate::keyed::put_new_file;
-use crate::partition::{REPAIR_INFIX, SET_ASIDE};
+use crate::partition::{REPAIR_INFIX, aside_name};
 
 /// Does it.
 ///
@@ -52,16 +52,30 @@ fn partition(disk: &dyn Disk, root: &Path, work: &PartitionWork) -> Result<()> {
         disk.sync_dir(parent).map_err(at(parent))?;
     }
     let mut written: Vec<PathBuf> = Vec::new();
-    let made = work.new.iter().try_for_each(|new| {
-        let path = temporary(disk, &new.path)?;
-        written.push(path.clone());
-        write(disk, &path, new).map_err(|error| if error.path().is_some() { error } else { error.at_path(&path) })
-    });
-    if let Err(error) = made {
+    replace(disk, work, &mut written).inspect_err(|_| {
+        // Those that have their own name by now aren't found. Of the others the sources are still there.
         for path in &written {
             let _ = disk.unlink(path);
         }
-        return Err(error);
+    })?;
+    let aside: Vec<&Aside> = work.aside.iter().collect();
+    put_aside(disk, dir, &aside)?;
+    for path in work.indexes.iter().chain(&work.leftovers) {
+        match disk.unlink(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
+            _ => {}
+        }
+    }
+    disk.sync_dir(dir).map_err(at(dir))
+}
+
+/// Writes the new segments, as `written`, and has them take their places.
+fn replace(disk: &dyn Disk, work: &PartitionWork, written: &mut Vec<PathBuf>) -> Result<()> {
+    let dir = &work.dir;
+    for new in &work.new {
+        let path = temporary(disk, &new.path)?;
+        written.push(path.clone());
+        write(disk, &path, new).map_err(|error| if error.path().is_some() { error } else { error.at_path(&path) })?;
     }
     disk.sync_dir(dir).map_err(at(dir))?;
     let replaced: Vec<&Aside> = work.new.iter().filter_map(|new| new.replaced.as_ref()).collect();
@@ -71,17 +85,8 @@ fn partition(disk: &dyn Disk, root: &Path, work: &PartitionWork) -> Result<()> {
     if !others.is_empty() {
         disk.sync_dir(dir).map_err(at(dir))?;
     }
-    for (new, path) in work.new.iter().zip(&written) {
+    for (new, path) in work.new.iter().zip(&*written) {
         disk.rename(path, &new.path).map_err(at(path))?;
-    }
-    disk.sync_dir(dir).map_err(at(dir))?;
-    let aside: Vec<&Aside> = work.aside.iter().collect();
-    put_aside(disk, dir, &aside)?;
-    for path in work.indexes.iter().chain(&work.leftovers) {
-        match disk.unlink(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(path)(error)),
-            _ => {}
-        }
     }
     disk.sync_dir(dir).map_err(at(dir))
 }
@@ -125,7 +130,7 @@ pub(super) fn body_of(file: &dyn crate::disk::File, position: u64, header: &Batc
 
 /// The directory for what no longer counts, made durably.
 fn aside_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
-    let aside = dir.join(SET_ASIDE);
+    let aside = dir.join(aside_name(disk, dir).map_err(at(dir))?);
     disk.create_dir_all(&aside).map_err(at(&aside))?;
     disk.sync_dir(dir).map_err(at(dir))?;
     Ok(aside)

@@ -34,7 +34,7 @@ use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, TopicId};
-use crate::partition::Noted;
+use crate::partition::{Noted, SET_ASIDE, aside_name};
 use crate::topic::{Catalog, CatalogState};
 
 pub use plan::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep};
@@ -156,7 +156,17 @@ fn plan_for(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Plan> {
     let now_ms = precise_wall_ms();
-    Planner { disk, dir, found, now_ms, plan: Plan::default() }.run(progress)
+    let mut plan = Planner { disk, dir, found, now_ms, plan: Plan::default() }.run(progress)?;
+    for dir in plan.works.iter().filter_map(|work| work.puts_aside_in(dir)) {
+        // A directory that is to be made yet has nothing in the way.
+        let name = aside_name(&**disk, dir).unwrap_or_default();
+        if name.len() > SET_ASIDE.len() {
+            let taken = dir.join(SET_ASIDE);
+            let note = format!("{} is no directory: what is replaced beside it goes to {name}/", taken.display());
+            plan.shown.notes.push(note);
+        }
+    }
+    Ok(plan)
 }
 
 struct Planner<'a> {

@@ -169,6 +169,20 @@ pub(super) enum Work {
     },
 }
 
+impl Work {
+    /// The directory in which something is set aside for it; `root` is the data directory.
+    pub(super) fn puts_aside_in<'a>(&'a self, root: &'a Path) -> Option<&'a Path> {
+        match self {
+            Work::Keyed(work) => (!work.aside.is_empty()).then_some(root),
+            Work::Partition(work) => {
+                let any = !work.aside.is_empty() || work.new.iter().any(|new| new.replaced.is_some());
+                any.then_some(&work.dir)
+            }
+            Work::MoveAway { root, .. } => Some(root),
+        }
+    }
+}
+
 /// The catalogue or the offset log, made anew.
 pub(super) struct NewKeyedFile {
     pub(super) path: PathBuf,

@@ -9,7 +9,8 @@ use crate::disk::{Access, Disk, EntryKind, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Previous};
 use crate::ids::LogId;
-use crate::partition::aside::SET_ASIDE;
+use crate::partition::aside::is_aside_dir;
+use crate::partition::names::is_own_aside;
 use crate::partition::writer::{NEXT_NAME, PREPARED_NAME};
 use crate::segment::{base_offset_of, read_header};
 use crate::teeth::bites;
@@ -67,7 +68,7 @@ pub(super) fn list(
         let Some(base_offset) = base_offset_of(&entry.name) else {
             match entry.name.as_str() {
                 NEXT_NAME | PREPARED_NAME if entry.kind == EntryKind::File => recovered.unlink.push(path),
-                name if name.starts_with(SET_ASIDE) => {}
+                _ if is_aside_dir(&entry) || is_own_aside(&entry) => {}
                 name if name.ends_with(".index.tmp") && entry.kind == EntryKind::File => recovered.unlink.push(path),
                 // What an interrupted repair left: it is needed no more if nothing is damaged.
                 name if name.contains(REPAIR_INFIX) && entry.kind == EntryKind::File => recovered.unlink.push(path),

@@ -134,7 +134,7 @@ impl Core {
 
 /// Tells what was left of a deleted topic, and why.
 pub(crate) fn tell_left(env: &Env, left: Left) {
-    let Left { strangers, failed, empty } = left;
+    let Left { strangers, failed, empty, .. } = left;
     for path in strangers {
         env.events.emit(Event::Ignored { path });
     }

@@ -23,6 +23,15 @@ pub(crate) struct Left {
     pub(crate) failed: Vec<Error>,
     /// Directories that hold nothing of ours, and why they could not be removed: a mount point, for one.
     pub(crate) empty: Vec<Error>,
+    /// Nothing is removed.
+    looks_only: bool,
+}
+
+/// What isn't the topic's below `dir`: what [`remove_topic`] would leave there.
+pub(crate) fn strangers_in(disk: &dyn Disk, dir: &Path, log: &LogId) -> Vec<PathBuf> {
+    let mut left = Left { looks_only: true, ..Left::default() };
+    go_through(disk, dir, log, &mut left, &mut || true);
+    left.strangers
 }
 
 /// Removes what is ours of the topic in `log` from `dir`; `dir` too, once it is empty. A link in its place goes,
@@ -30,35 +39,42 @@ pub(crate) struct Left {
 /// the next opening.
 pub(crate) fn remove_topic(disk: &dyn Disk, dir: &Path, log: &LogId, go_on: &mut dyn FnMut() -> bool) -> Left {
     let mut left = Left::default();
+    go_through(disk, dir, log, &mut left, go_on);
+    left
+}
+
+fn go_through(disk: &dyn Disk, dir: &Path, log: &LogId, left: &mut Left, go_on: &mut dyn FnMut() -> bool) {
     match disk.kind(dir) {
         Ok(EntryKind::Directory) => {}
         Ok(EntryKind::Link) => {
+            if left.looks_only {
+                return;
+            }
             left.note(dir, disk.unlink(dir));
             let told = Error::invalid("it was a symbolic link: the link was removed, what it leads to stays");
             left.empty.push(told.at_path(dir));
-            return left;
+            return;
         }
         Ok(_) => {
             left.strangers.push(dir.to_owned());
-            return left;
+            return;
         }
         Err(error) => {
             left.note(dir, Err(error));
-            return left;
+            return;
         }
     }
     for entry in left.list(disk, dir) {
         let path = dir.join(&entry.name);
         if entry.kind == EntryKind::Directory && is_partition(&entry.name) {
-            if !remove_partition(disk, &path, log, &mut left, go_on) || !go_on() {
-                return left;
+            if !remove_partition(disk, &path, log, left, go_on) || !go_on() {
+                return;
             }
         } else {
             left.strangers.push(path);
         }
     }
-    left.note_dir(dir, disk.remove_dir(dir));
-    left
+    left.remove_dir(disk, dir);
 }
 
 /// Whether it was to go on to the end.
@@ -77,7 +93,7 @@ fn remove_partition(
                 let ours = kind == EntryKind::File && is_set_aside(&name);
                 left.remove_file(disk, path, ours);
             }
-            left.note_dir(&path, disk.remove_dir(&path));
+            left.remove_dir(disk, &path);
         } else {
             let Entry { name, kind } = entry;
             let ours = kind == EntryKind::File && is_own_file(&name) && !is_of_another(disk, &path, &name, log);
@@ -87,7 +103,7 @@ fn remove_partition(
             }
         }
     }
-    left.note_dir(dir, disk.remove_dir(dir));
+    left.remove_dir(disk, dir);
     true
 }
 
@@ -113,7 +129,9 @@ impl Left {
 
     fn remove_file(&mut self, disk: &dyn Disk, path: PathBuf, ours: bool) {
         if ours || bites("strangers-removed") {
-            self.note(&path, disk.unlink(&path));
+            if !self.looks_only {
+                self.note(&path, disk.unlink(&path));
+            }
         } else {
             self.strangers.push(path);
         }
@@ -129,8 +147,11 @@ impl Left {
     }
 
     /// One that isn't empty is explained by what was left in it.
-    fn note_dir(&mut self, dir: &Path, removed: io::Result<()>) {
-        match removed {
+    fn remove_dir(&mut self, disk: &dyn Disk, dir: &Path) {
+        if self.looks_only {
+            return;
+        }
+        match disk.remove_dir(dir) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
             Err(error) if error.kind() != io::ErrorKind::NotFound => self.empty.push(Error::io(error).at_path(dir)),
             _ => {}

@@ -14,7 +14,7 @@ use super::partition::{self, PartitionFiles};
 use super::report::{Damage, Progress, Verification, prevents};
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, Entry, EntryKind};
-use crate::engine::{LOCK_NAME, TOPICS_NAME, lost_entries};
+use crate::engine::{LOCK_NAME, TOPICS_NAME, lost_entries, strangers_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
@@ -246,7 +246,17 @@ impl Check<'_> {
             let known = state.topic(&entry.name);
             if let Some(topic) = known {
                 self.unknown_partitions(&path, topic)?;
-            } else if !entry.name.starts_with(DELETED_PREFIX) && lost.as_ref() != Some(&path) {
+            } else if let Some(id) = entry.name.strip_prefix(DELETED_PREFIX) {
+                // The topic's own files are removed at the next opening.
+                let deleted = state.deleted().map(|(id, _)| id).find(|deleted| deleted.to_string() == id);
+                match (deleted, state.engine()) {
+                    (Some(topic_id), Some((engine_id, _))) => {
+                        let log = LogId { engine_id, topic_id, partition: 0 };
+                        self.found.ignored.extend(strangers_in(&*self.disk, &path, &log));
+                    }
+                    _ => self.found.ignored.push(path),
+                }
+            } else if lost.as_ref() != Some(&path) {
                 self.found.ignored.push(path);
             }
         }

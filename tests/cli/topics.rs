@@ -52,6 +52,28 @@ fn topics_as_json() {
     assert_eq!(place.run(&["topic", "list", "--json"]).succeeded().json(), json!([]));
 }
 
+/// A file that isn't the topic's lies in its directory.
+#[test]
+fn what_a_deletion_leaves_over_is_named_by_every_command_that_finds_it() {
+    let place = Place::with_topic("t", 1);
+    place.run(&["topic", "create", "u", "--partitions", "1"]).succeeded();
+    place.run_with(&["produce", "t"], b"one\n").succeeded();
+    std::fs::write(place.segment("t", 0).with_file_name("README"), "note").unwrap();
+    let left = place.path().join("topics/.deleted-1/0/README");
+    let says = format!("not removed: {} is not a file of the deleted topic, and stays there\n", left.display());
+    let deleted = place.run(&["topic", "delete", "t"]).succeeded();
+    assert!(deleted.stderr.contains(&says), "{deleted:?}");
+    let produced = place.run_with(&["produce", "u"], b"one\n").succeeded();
+    assert!(produced.stderr.contains(&says), "{produced:?}");
+    let verified = place.run(&["verify", "--json"]).succeeded().json();
+    assert_eq!((&verified["sound"], &verified["ignored"]), (&json!(true), &json!([left.to_str().unwrap()])));
+    // Once it is gone nothing is left to say.
+    std::fs::remove_file(&left).unwrap();
+    assert_eq!(place.run(&["verify", "--json"]).succeeded().json()["ignored"], json!([]));
+    assert!(!place.run_with(&["produce", "u"], b"two\n").succeeded().stderr.contains("not removed"));
+    assert!(!place.path().join("topics/.deleted-1").exists());
+}
+
 #[test]
 fn the_directory_comes_from_option_environment_or_default() {
     let place = Place::new();

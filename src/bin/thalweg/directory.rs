@@ -154,6 +154,12 @@ fn report(event: &Event) {
             };
             tell(format_args!("recovered: {place}: cut {bytes} bytes at position {position} of {}", path.display()));
         }
+        Event::Ignored { path } if is_of_deleted_topic(path) => {
+            tell(format_args!("not removed: {} is not a file of the deleted topic, and stays there", path.display()));
+        }
+        Event::Background { what, error } if *what == "removing a deleted topic" => {
+            tell(format_args!("not removed: {error}"));
+        }
         Event::SetAside { path, reason } => tell(format_args!("set aside: {}: {reason}", path.display())),
         Event::PartitionCorrupt { error, .. } => tell(format_args!("warning: {error}")),
         Event::DamageSkipped { topic, partition, from, to, error } => {
@@ -176,6 +182,11 @@ fn report(event: &Event) {
         }
         _ => {}
     }
+}
+
+/// Whether it lies where a deletion moves a topic's directory to.
+fn is_of_deleted_topic(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b".deleted-"))
 }
 
 /// To those that only read, the topics' damage shows where they read.

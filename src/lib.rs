@@ -38,6 +38,7 @@
 //! Not supported: network file systems, big-endian or 32-bit machines, several writing processes
 //! on one directory (reading beside a writer is fine).
 
+mod aside;
 mod clock;
 mod config;
 mod disk;

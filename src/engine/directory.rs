@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use super::lock_file::{LOCK_NAME, note_again, parse_closed};
 use super::lost_entries;
 use super::options::Options;
+use crate::aside::is_aside_dir;
 use crate::clock::precise_wall_ms;
 use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::offsets::Offsets;
-use crate::partition::{EVIDENCE_NAME, is_aside_dir};
+use crate::partition::EVIDENCE_NAME;
 use crate::text::rfc3339;
 use crate::topic::{Catalog, DELETED_PREFIX};
 

@@ -7,10 +7,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::aside::is_aside_dir;
 use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::error::Error;
 use crate::ids::LogId;
-use crate::partition::{is_aside_dir, is_own_file, is_set_aside};
+use crate::partition::{is_own_file, is_set_aside};
 use crate::segment::{base_offset_of, read_header};
 use crate::teeth::bites;
 

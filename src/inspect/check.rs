@@ -12,6 +12,7 @@ use super::keyed_file::{self, KeyedFile};
 use super::meter::Meter;
 use super::partition::{self, PartitionFiles};
 use super::report::{Damage, Progress, Verification, prevents};
+use crate::aside::is_aside_dir;
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::engine::{LOCK_NAME, TOPICS_NAME, lost_entries, strangers_in};
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
 use crate::keyed::number_of;
-use crate::partition::{EVIDENCE_NAME, Noted, NotedOf, is_aside_dir};
+use crate::partition::{EVIDENCE_NAME, Noted, NotedOf};
 use crate::topic::{Catalog, CatalogState, DELETED_PREFIX, Topic, partition_dir, topics_dir};
 
 /// How often something is looked at again, at most, that doesn't fit beside a live writer.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::report::Progress;
+use crate::aside::is_aside_dir;
 use crate::disk::{Access, Disk, EntryKind};
-use crate::partition::is_aside_dir;
 use crate::topic::DELETED_PREFIX;
 
 /// Counts bytes and tells how many.

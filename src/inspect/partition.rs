@@ -12,12 +12,13 @@ use super::index::{IndexFile, IndexRead};
 use super::meter::Meter;
 use super::report::{Damage, Unfinished, Verification, prevents};
 use super::walk::{Step, Walk, header_block, last_written};
+use crate::aside::is_aside_dir;
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, Entry, EntryKind};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, BatchHeader, BatchKind, FileHeader, FileKind, FormatError, Mark, RecordWalk};
 use crate::ids::LogId;
-use crate::partition::{Doubt, NotedOf, Recovered, is_aside_dir, is_own_aside, recover};
+use crate::partition::{Doubt, NotedOf, Recovered, SET_ASIDE, is_own_file, recover};
 use crate::segment::{Place, base_offset_of, index_path, read_header};
 
 /// More damage in one file than this is not listed one by one.
@@ -163,7 +164,8 @@ impl Check<'_, '_> {
             let Some(base_offset) = base_offset_of(&entry.name) else {
                 let log = entry.name.strip_suffix(".index").map(|stem| format!("{stem}.log"));
                 let has_segment = log.is_some_and(|log| entries.iter().any(|entry| entry.name == log));
-                if !has_segment && !is_aside_dir(entry) && !is_own_aside(entry) {
+                let is_aside = entry.name.starts_with(SET_ASIDE) && is_own_file(&entry.name);
+                if !has_segment && !is_aside && !is_aside_dir(entry) {
                     self.found.ignored.push(path);
                 }
                 continue;

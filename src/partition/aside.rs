@@ -1,38 +1,12 @@
 //! Putting files aside of which nothing counts any more: moved, never deleted.
-//!
-//! They go to `set-aside/`. If something that isn't a directory has that name, they go to `set-aside-2/`, and so on.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, Entry, EntryKind};
+pub(crate) use crate::aside::SET_ASIDE;
+use crate::aside::aside_name;
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-
-/// The directory they go to; also the prefix of their names where it can't be made.
-pub(crate) const SET_ASIDE: &str = "set-aside";
-
-/// The directory in `dir` for what no longer counts, by its name: the first that is one, or isn't taken.
-pub(crate) fn aside_name(disk: &dyn Disk, dir: &Path) -> io::Result<String> {
-    let mut name = SET_ASIDE.to_owned();
-    let mut number = 1;
-    loop {
-        match disk.kind(&dir.join(&name)) {
-            Ok(EntryKind::Directory) => return Ok(name),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(name),
-            Err(error) => return Err(error),
-            Ok(_) => number += 1,
-        }
-        name = format!("{SET_ASIDE}-{number}");
-    }
-}
-
-/// Whether it is such a directory.
-pub(crate) fn is_aside_dir(entry: &Entry) -> bool {
-    let is_number = |number: &str| number.parse::<u32>().is_ok_and(|n| n > 1 && n.to_string() == number);
-    let rest = entry.name.strip_prefix(SET_ASIDE);
-    entry.kind == EntryKind::Directory
-        && rest.is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_number))
-}
 
 /// Moves a file of the partition's directory aside, durably at its new place; the caller syncs the
 /// directory it leaves before anything takes its name. Returns the new path.

@@ -50,7 +50,7 @@ use crate::panics::wake_each;
 use crate::segment::{Segment, Views};
 
 pub(crate) use append::{Appended, Placed, Terms};
-pub(crate) use aside::{SET_ASIDE, aside_name, is_aside_dir};
+pub(crate) use aside::SET_ASIDE;
 pub use batch::{Batch, FetchedRecord, RecordView, Records};
 pub(crate) use chores::{Chores, FileChore};
 pub(crate) use drive::{Drive, Driven, Inline, UnparkWaker};
@@ -59,7 +59,7 @@ pub(crate) use followed_files::FollowedFiles;
 pub(crate) use follower::Follower;
 pub(crate) use inbox::{Command, TaskPlace, WriterHandle};
 pub(crate) use intake::{Incoming, SizeLimits};
-pub(crate) use names::{is_own_aside, is_own_file, is_set_aside};
+pub(crate) use names::{is_own_file, is_set_aside};
 pub(crate) use pool::Pool;
 pub(crate) use progress::{Caller, FnFuture, Progress};
 pub(crate) use reader::Reader;

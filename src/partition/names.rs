@@ -18,7 +18,7 @@ pub(crate) fn is_own_file(name: &str) -> bool {
 }
 
 /// Whether it was set aside where there was no room for the directory.
-pub(crate) fn is_own_aside(entry: &Entry) -> bool {
+pub(super) fn is_own_aside(entry: &Entry) -> bool {
     entry.kind == EntryKind::File && is_aside_name(&entry.name)
 }
 

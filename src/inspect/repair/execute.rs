@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{Aside, NewKeyedFile, NewSegment, PartitionWork, TakenFrom, Work, at, list};
 use super::source;
+use crate::aside::aside_name;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader};
 use crate::keyed::put_new_file;
-use crate::partition::{REPAIR_INFIX, aside_name};
+use crate::partition::REPAIR_INFIX;
 
 /// Does it.
 ///

@@ -27,6 +27,7 @@ use super::keyed_file;
 use super::meter::Meter;
 use super::partition;
 use super::report::{Progress, Verification, prevents};
+use crate::aside::aside_name;
 use crate::clock::precise_wall_ms;
 use crate::config::SyncMode;
 use crate::disk::{Access, Disk, RealDisk};
@@ -34,7 +35,7 @@ use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, TopicId};
-use crate::partition::{Noted, SET_ASIDE, aside_name};
+use crate::partition::{Noted, SET_ASIDE};
 use crate::topic::{Catalog, CatalogState};
 
 pub use plan::{DoubtfulGroup, Loss, Repair, RepairAction, RepairStep};

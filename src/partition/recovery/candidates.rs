@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{REPAIR_INFIX, Recovered};
+use crate::aside::is_aside_dir;
 use crate::disk::{Access, Disk, EntryKind, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BLOCK_BYTES, FileHeader, FileKind, FormatError, Previous};
 use crate::ids::LogId;
-use crate::partition::aside::is_aside_dir;
 use crate::partition::names::is_own_aside;
 use crate::partition::writer::{NEXT_NAME, PREPARED_NAME};
 use crate::segment::{base_offset_of, read_header};

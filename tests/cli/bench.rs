@@ -115,6 +115,29 @@ fn append_has_a_row_with_own_syncs_and_one_without_for_each_size_of_batches() {
     assert_eq!(rows(&["--rate", "10k"]), [row("1 KiB, own syncs", None, "")]);
 }
 
+/// The times of a record that was seen count from when it was due and from when it was sent, sleeping and polling.
+/// None was sent before it was due.
+#[test]
+fn tail_counts_from_due_and_from_sent_sleeping_and_polling() {
+    let place = Place::new();
+    let args = ["tail", "--rate", "5k", "--seconds", "0.2", "--rounds", "2", "--consumers", "2", "--verify", "--json"];
+    let result = bench(&place, &args).succeeded().json();
+    let rows = result["workloads"].as_array().unwrap();
+    let variants: Vec<_> = rows.iter().map(|row| row["variant"].as_str().unwrap()).collect();
+    let expected = ["from due", "from sent", "polled, from due", "polled, from sent"];
+    assert_eq!(variants.len(), expected.len());
+    assert!(variants.iter().zip(expected).all(|(variant, end)| variant.ends_with(end)), "{variants:?}");
+    for two in rows.chunks(2) {
+        for figures in [two.iter().collect::<Vec<_>>(), two.iter().map(|row| &row["floors"][0]).collect()] {
+            let of = |at: usize, name: &str| figures[at]["latency_ns"][name].as_u64().unwrap();
+            check_latencies(&figures[0]["latency_ns"]);
+            check_latencies(&figures[1]["latency_ns"]);
+            assert_eq!(of(0, "count"), of(1, "count"));
+            assert!(of(0, "mean") >= of(1, "mean") && of(0, "max") >= of(1, "max"), "{two:?}");
+        }
+    }
+}
+
 #[test]
 fn a_rate_is_kept_and_its_latencies_are_measured() {
     let place = Place::new();

@@ -67,6 +67,26 @@ impl Latencies {
     }
 }
 
+/// How late records were seen: counted from when each was due, and from when it was sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lateness {
+    pub(crate) from_due: Latencies,
+    pub(crate) from_sent: Latencies,
+}
+
+impl Lateness {
+    #[inline]
+    pub(crate) fn record(&mut self, from_due: Duration, from_sent: Duration) {
+        self.from_due.record(from_due);
+        self.from_sent.record(from_sent);
+    }
+
+    pub(crate) fn add(&mut self, other: &Lateness) {
+        self.from_due.add(&other.from_due);
+        self.from_sent.add(&other.from_sent);
+    }
+}
+
 /// The percentiles that are written down.
 pub(crate) const PERCENTILES: [f64; 14] =
     [1.0, 5.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9, 99.95, 99.99];
@@ -173,6 +193,11 @@ impl Figures {
             (None, Some(series)) => self.series = Some(series.clone()),
             (_, None) => {}
         }
+    }
+
+    /// The same runs with times that were counted otherwise.
+    pub(crate) fn with(&self, latencies: &Latencies) -> Figures {
+        Figures { latencies: latencies.clone(), ..self.clone() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

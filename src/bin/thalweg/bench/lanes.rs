@@ -225,11 +225,21 @@ pub(crate) struct Schedule {
     begin: Instant,
     per_s: f64,
     sent: u64,
+    pace: Pace,
+}
+
+/// How a producer waits until the next record is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// It sleeps, and yields its core just before the time.
+    Sleep,
+    /// It keeps its core.
+    Spin,
 }
 
 impl Schedule {
-    pub(crate) fn new(per_s: f64) -> Schedule {
-        Schedule { begin: Instant::now(), per_s, sent: 0 }
+    pub(crate) fn new(per_s: f64, pace: Pace) -> Schedule {
+        Schedule { begin: Instant::now(), per_s, sent: 0, pace }
     }
 
     /// Waits until the next record is due; at once if that is past. Says when it was due.
@@ -241,7 +251,9 @@ impl Schedule {
             if left.is_zero() {
                 return due;
             }
-            if left > NAP * 2 {
+            if self.pace == Pace::Spin {
+                std::hint::spin_loop();
+            } else if left > NAP * 2 {
                 thread::sleep(left - NAP);
             } else {
                 // A sleep would be late by more than what is measured; others may have the core.

@@ -5,6 +5,7 @@ pub(super) mod append;
 pub(super) mod commit;
 pub(super) mod durable;
 mod frame;
+pub(super) mod group;
 pub(super) mod open;
 pub(super) mod replay;
 mod syncs;

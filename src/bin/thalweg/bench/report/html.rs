@@ -23,8 +23,8 @@ pub(super) fn render(report: &Report) -> String {
         let _ = write!(
             page,
             "<h2>Beside the floor</h2>\n<p>Speed relative to the floor, which is the same bytes with the least \
-             possible work, measured in the same run: 1 is as fast as it. For group-commit it is one thread alone, \
-             for partitions one partition. Longer bars are cut.</p>\n<figure class=\"wide\">{ratios}</figure>\n"
+             possible work, measured in the same run: 1 is as fast as it. For partitions it is one partition. Longer \
+             bars are cut.</p>\n<figure class=\"wide\">{ratios}</figure>\n"
         );
     }
     section(

@@ -8,6 +8,7 @@ use super::{ENGINE, Line, TIMES, TOPIC, VALUES, checked, send, take_turns};
 use crate::bench::context::Bench;
 use crate::bench::figures::{Floor, Measure, Row, Run};
 use crate::bench::floor::durable::{self as floor, Blocks};
+use crate::bench::floor::group;
 use crate::bench::lanes::{self, Lane};
 use crate::bench::payload::{Payloads, Spread};
 use crate::bench::settings::Settings;
@@ -36,12 +37,17 @@ pub(crate) fn one_by_one(bench: &Bench, settings: &Settings) -> Result<Vec<Row>,
     Ok(vec![line.row(bench, settings)])
 }
 
-/// Many threads, beside one of them alone.
+/// Many threads, beside as many that write and sync for each other, and beside one alone with the engine.
 pub(crate) fn group_commit(bench: &Bench, settings: &Settings) -> Result<Vec<Row>, Failure> {
     let payloads = Payloads::new(settings.record, settings.seed);
     let alone = Settings { producers: 1, ..settings.clone() };
-    let turns = |turn| round(bench, if turn == 0 { settings } else { &alone }, &payloads);
-    let mut figures = take_turns(bench, settings, turns, 2)?.into_iter();
+    let turns = |turn| match turn {
+        0 => round(bench, settings, &payloads),
+        1 => group::run(bench, settings, &payloads, send::plan(settings, false)),
+        _ => round(bench, &alone, &payloads),
+    };
+    let mut figures = take_turns(bench, settings, turns, 3)?.into_iter();
+    let names = ["leader and followers, pwrite, fdatasync", "one thread alone with the engine"];
     let line = Line {
         workload: "group-commit",
         variant: format!("{} threads", settings.producers),
@@ -49,7 +55,7 @@ pub(crate) fn group_commit(bench: &Bench, settings: &Settings) -> Result<Vec<Row
         measure: Measure::Rate,
         uses: &[&VALUES, &["producers", "partitions", "verify"], &TIMES, &ENGINE],
         figures: figures.next().unwrap_or_default(),
-        floors: figures.map(|figures| Floor { name: "one thread alone", figures }).collect(),
+        floors: names.into_iter().zip(figures).map(|(name, figures)| Floor { name, figures }).collect(),
     };
     Ok(vec![line.row(bench, settings)])
 }

@@ -11,7 +11,7 @@ use super::TOPIC;
 use super::checked;
 use crate::bench::context::Bench;
 use crate::bench::figures::{Latencies, Run};
-use crate::bench::lanes::{self, CHUNK, Lane, Plan, Schedule};
+use crate::bench::lanes::{self, CHUNK, Lane, Pace, Plan, Schedule};
 use crate::bench::payload::{Payloads, Spread};
 use crate::bench::scratch::Piece;
 use crate::bench::settings::Settings;
@@ -162,7 +162,7 @@ impl Sender<'_> {
 
     fn by_the_clock(&self, lane: &mut Lane<'_>, per_s: f64) -> Result<(), Failure> {
         let (mut n, mut partition) = (self.first, self.spread.at(lane.number, self.first));
-        let mut schedule = Schedule::new(per_s);
+        let mut schedule = Schedule::new(per_s, Pace::Sleep);
         let every = (per_s / WAITED_FOR_PER_S).ceil().max(1.0) as u64;
         let (sent, to_wait_for) = mpsc::sync_channel::<(Instant, Receipt)>(IN_FLIGHT);
         let (outcome, waited) = thread::scope(|scope| {

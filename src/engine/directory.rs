@@ -3,17 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::lock_file::{LOCK_NAME, note_again, parse_closed};
+use super::lock_file::{LOCK_NAME, holder_in, note_again, own_holder, parse_closed};
 use super::lost_entries;
 use super::options::Options;
 use crate::aside::is_aside_dir;
-use crate::clock::precise_wall_ms;
 use crate::disk::{Disk, EntryKind, Locked};
 use crate::error::{Error, ErrorKind, Result};
 use crate::events::Event;
 use crate::offsets::Offsets;
 use crate::partition::EVIDENCE_NAME;
-use crate::text::rfc3339;
 use crate::topic::{Catalog, DELETED_PREFIX};
 
 pub(crate) const TOPICS_NAME: &str = "topics";
@@ -156,11 +154,10 @@ pub(super) fn not_thalweg(dir: &Path, reason: &str) -> Error {
 /// Takes the directory's lock, and writes down who has it, behind `before`.
 pub(crate) fn take_lock(disk: &dyn Disk, dir: &Path, before: &str) -> Result<Box<dyn Send + Sync>> {
     let path = dir.join(LOCK_NAME);
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let holder = format!("{before}pid {}, host {host}, since {}", std::process::id(), rfc3339(precise_wall_ms()));
+    let holder = format!("{before}{}", own_holder());
     match disk.lock(&path, &holder).map_err(|error| Error::io(error).at_path(&path))? {
         Locked::Ours(guard) => Ok(guard),
-        Locked::Held(holder) => Err(Error::new(ErrorKind::Locked { holder }).at_path(dir)),
+        Locked::Held(text) => Err(Error::new(ErrorKind::Locked { holder: holder_in(&text) }).at_path(dir)),
     }
 }
 

@@ -9,8 +9,13 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::clock::precise_wall_ms;
 use crate::disk::{Access, Disk, File};
 use crate::format::crc;
+use crate::text::rfc3339;
 
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
@@ -84,9 +89,68 @@ pub(crate) fn parse_closed(text: &str) -> Option<(String, u64)> {
     (closed_text(catalog, position) == text).then(|| (catalog.to_owned(), position))
 }
 
+/// What this process writes there while it has the directory.
+pub(crate) fn own_holder() -> String {
+    format!("{}{}", start_of(std::process::id(), &host()), rfc3339(precise_wall_ms()))
+}
+
+fn start_of(pid: u32, host: &str) -> String {
+    format!("pid {pid}, host {host}, since ")
+}
+
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Who has the directory, as the text in the file says. While it is opened or closed, the text is an earlier one's.
+pub(crate) fn holder_in(text: &str) -> String {
+    // A repair writes itself down behind the note of a clean close.
+    let last = text.lines().find(|line| line.starts_with("pid ")).unwrap_or_default();
+    let parsed = last.split_once(", since ").and_then(|(start, rest)| {
+        let (pid, host) = start.strip_prefix("pid ")?.split_once(", host ")?;
+        let (since, _) = rest.split_once('Z')?;
+        Some((pid.parse::<u32>().ok()?, host, since))
+    });
+    match parsed {
+        None => "it has not noted which one it is".to_owned(),
+        Some((pid, of, _)) if of == host() && has_ended(pid) => {
+            format!("process {pid} has ended, and a process that it forked still holds the lock")
+        }
+        Some((pid, host, since)) => format!("{}{since}Z", start_of(pid, host)),
+    }
+}
+
+fn has_ended(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_holder_is_named_without_what_others_left() {
+        let unknown = "it has not noted which one it is";
+        for text in
+            ["", "closed; catalog-1 ends at position 5960; 194a0b0b\n", "pid 12", "pid 12, host a, since 2026-11"]
+        {
+            assert_eq!(holder_in(text), unknown, "{text}");
+        }
+        let elsewhere = "pid 12, host of another name, since 2026-11-30T09:46:25.818Z";
+        for behind in ["", "; a sync failed", "; 194a0b0b\n"] {
+            assert_eq!(holder_in(&format!("{elsewhere}{behind}")), elsewhere);
+        }
+        // A repair.
+        let own = own_holder();
+        assert_eq!(holder_in(&format!("closed; catalog-1 ends at position 5960; 194a0b0b\n{own}")), own);
+        // No process has so high a number.
+        let ended = format!("{}2026-11-30T09:46:25.818Z", start_of(i32::MAX as u32, &host()));
+        assert_eq!(
+            holder_in(&ended),
+            "process 2147483647 has ended, and a process that it forked still holds the lock"
+        );
+    }
 
     #[test]
     fn a_note_is_whole_or_none() {

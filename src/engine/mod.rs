@@ -41,7 +41,7 @@ use crate::topic::{check_topic_name, topic_dir};
 pub(crate) use self::core::{Core, Topic};
 pub(crate) use directory::TOPICS_NAME;
 pub(crate) use directory::take_lock;
-pub(crate) use lock_file::{LOCK_NAME, Left, left, parse_closed};
+pub(crate) use lock_file::{LOCK_NAME, Left, holder_in, left, parse_closed};
 pub(crate) use topic_removal::strangers_in;
 
 pub use builder::Builder;

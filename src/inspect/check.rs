@@ -15,7 +15,7 @@ use super::report::{Damage, Progress, Verification, prevents};
 use crate::aside::is_aside_dir;
 use crate::config::TopicConfig;
 use crate::disk::{Access, Disk, Entry, EntryKind};
-use crate::engine::{LOCK_NAME, TOPICS_NAME, lost_entries, strangers_in};
+use crate::engine::{LOCK_NAME, TOPICS_NAME, holder_in, lost_entries, strangers_in};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, LogId, TopicId};
@@ -379,5 +379,5 @@ fn partition_dirs(disk: &dyn Disk, topic: &Path) -> Result<Vec<(u32, PathBuf)>> 
 }
 
 pub(super) fn holder(disk: &dyn Disk, dir: &Path) -> Option<String> {
-    disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten()
+    disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten().map(|text| holder_in(&text))
 }

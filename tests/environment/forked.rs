@@ -148,6 +148,33 @@ fn d1_the_parent_goes_on_beside_a_child_that_drops_its_copy() {
     }
 }
 
+/// A child that outlives the process which opened the directory: the message says why it is locked.
+#[test]
+fn the_lock_that_a_child_of_an_ended_process_holds_is_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // SAFETY: as in `in_child`.
+    let owner = unsafe { fork() };
+    if owner == 0 {
+        drop(writer);
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open(dir.path(), Writers::Inline)));
+        // SAFETY: as above.
+        if opened.is_ok() && unsafe { fork() } == 0 {
+            // Until the test has looked.
+            let _ = reader.read(&mut [0]);
+        }
+        // SAFETY: as in `in_child`; the engine isn't closed.
+        unsafe { _exit(i32::from(opened.is_err())) }
+    }
+    drop(reader);
+    let (_, status) = waitpid(Some(Pid::from_raw(owner).unwrap()), WaitOptions::empty()).unwrap().unwrap();
+    assert_eq!(status.exit_status(), Some(0));
+    let error = Engine::open(dir.path()).unwrap_err();
+    let says = format!("process {owner} has ended, and a process that it forked still holds the lock");
+    assert_eq!(error.kind(), &ErrorKind::Locked { holder: says });
+    drop(writer);
+}
+
 /// A child may open directories of its own, and the parent's once that closed it.
 #[test]
 fn a_child_may_open_an_engine_of_its_own() {

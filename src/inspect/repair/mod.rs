@@ -31,7 +31,7 @@ use crate::aside::aside_name;
 use crate::clock::precise_wall_ms;
 use crate::config::SyncMode;
 use crate::disk::{Access, Disk, RealDisk};
-use crate::engine::{LOCK_NAME, Left, left, lost_entries, take_lock};
+use crate::engine::{LOCK_NAME, Left, holder_in, left, lost_entries, take_lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FileKind;
 use crate::ids::{EngineId, TopicId};
@@ -89,8 +89,8 @@ pub fn repair_sim(
 fn repair_on(disk: Arc<dyn Disk>, dir: &Path, dry_run: bool, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Repair> {
     // One that can't be entered can't be listed either, which says why.
     let disk = disk.enter(dir).unwrap_or(disk);
-    if let Some(holder) = disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten() {
-        return Err(Error::new(ErrorKind::Locked { holder }).at_path(dir));
+    if let Some(text) = disk.lock_holder(&dir.join(LOCK_NAME)).ok().flatten() {
+        return Err(Error::new(ErrorKind::Locked { holder: holder_in(&text) }).at_path(dir));
     }
     let found = verify_disk(disk.clone(), dir, false, progress)?;
     if found.is_sound() {

@@ -182,12 +182,14 @@ impl Turn<'_> {
     }
 
     fn wait_own(&mut self, waker: &Waker) {
+        self.partition.rouse_writer();
         let waker = waker.clone();
         let replaced = lock(&self.partition.intake).queue.wait(&mut self.tickets.own, waker, self.caller);
         drop(replaced);
     }
 
     fn wait_pool(&mut self, waker: &Waker) {
+        self.partition.rouse_writer();
         self.partition.env.pool.wait(&mut self.tickets.pool, waker, self.caller);
     }
 }

@@ -7,7 +7,7 @@ use crossbeam::queue::SegQueue;
 
 use super::shared::Shared;
 use super::{PartitionWriter, WriterLoop};
-use crate::lock::{AtomicBool, AtomicUsize, Mutex, OnceLock, Ordering, Unparker, fence, lock};
+use crate::lock::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, Ordering, Unparker, fence, lock};
 use crate::opener::Opener;
 use crate::panics::wake_each;
 
@@ -189,6 +189,14 @@ impl std::fmt::Debug for TaskPlace {
     }
 }
 
+/// How somebody helps.
+struct Help {
+    /// It may wait for a sync.
+    may_sync: bool,
+    /// Soon, for the next record: the thread leaves that to it.
+    comes_back: bool,
+}
+
 /// A writer as its partitions know it.
 #[derive(Clone)]
 pub(crate) struct WriterHandle(Arc<Inbox>);
@@ -215,6 +223,11 @@ impl WriterHandle {
         self.0.rouse();
     }
 
+    /// Whether there may be something to do; cheap.
+    pub(crate) fn has_work(&self) -> bool {
+        self.0.has_news() || self.0.writer.is_left()
+    }
+
     /// A slot for one more partition.
     pub(crate) fn next_slot(&self) -> usize {
         self.0.next_slot.fetch_add(1, Ordering::Relaxed)
@@ -226,20 +239,38 @@ impl WriterHandle {
         if !self.0.is_alone(slot) {
             return;
         }
-        let Some(mut work) = self.0.writer.take_in_turn() else { return };
-        let mut left = false;
+        let Some(work) = self.0.writer.take_in_turn() else { return };
+        self.work(slot, work, Help { may_sync: true, comes_back: true });
+    }
+
+    /// The same for a reader that would find nothing, or sleep: if nobody is at it. It waits for nothing, least of all
+    /// for a sync. Whether it did something.
+    pub(crate) fn help_to_read(&self, slot: usize, comes_back: bool) -> bool {
+        if !self.0.is_alone(slot) {
+            return false;
+        }
+        let Some(work) = self.0.writer.take() else { return false };
+        // What another left for the thread is done here too, or left again.
+        self.0.writer.look();
+        self.work(slot, work, Help { may_sync: false, comes_back })
+    }
+
+    fn work(&self, slot: usize, mut work: MutexGuard<'_, Option<WriterLoop>>, help: Help) -> bool {
+        let (mut left, mut worked) = (false, false);
         if let Some(writer) = &mut *work
             && self.0.is_alone(slot)
         {
-            left = writer.helped_turn();
+            worked = true;
+            left = writer.helped_turn(help.may_sync);
             // A reader that waits for this partition had better have each record at once, whoever sends it.
-            if !std::mem::take(&mut writer.woke_reader) {
+            if !std::mem::take(&mut writer.woke_reader) && help.comes_back {
                 self.0.writer.helped();
             }
         }
         if self.0.writer.give_back(work, left, || self.0.has_news()) {
             self.0.unpark();
         }
+        worked
     }
 }
 

@@ -39,6 +39,9 @@ struct Draft {
 /// A batch's checksum is gone on with in steps of so many bytes, while they are in the processor's first cache.
 const SUM_STEP_BYTES: usize = 4 << 10;
 
+/// At most so much a reader writes.
+const LITTLE_BYTES: usize = 16 << 10;
+
 /// So far ahead memory is asked for: the writer had it last, and the lock can't be let go of before it has come.
 const AHEAD_BYTES: usize = 256;
 
@@ -344,6 +347,12 @@ impl Intake {
         if into.is_empty() {
             self.notified = false;
         }
+    }
+
+    /// Whether so few records wait to be written that who reads them may write them too: more are better written while
+    /// the next are encoded.
+    pub(crate) fn is_little(&self) -> bool {
+        self.closed.is_empty() && self.open.as_ref().is_some_and(|group| group.bytes.len() <= LITTLE_BYTES)
     }
 
     /// Whether records wait to be written.

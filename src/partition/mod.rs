@@ -295,6 +295,20 @@ impl Partition {
 
     // ---- its writer
 
+    /// For a reader that would find nothing, or sleep: writes the few records that wait for the writer, if it is free.
+    /// Whether it did. `comes_back`: soon, for what is sent until then.
+    pub(crate) fn write_few(&self, comes_back: bool) -> bool {
+        let Some((handle, slot)) = self.writer.get() else { return false };
+        handle.has_work() && lock(&self.intake).is_little() && handle.help_to_read(*slot, comes_back)
+    }
+
+    /// Somebody waits for what the writer's thread does: no nap.
+    pub(crate) fn rouse_writer(&self) {
+        if let Some((handle, _)) = self.writer.get() {
+            handle.rouse();
+        }
+    }
+
     /// Tells the writer that there is work. Cheap if it is awake.
     pub(crate) fn notify_writer(&self) {
         if let Some((handle, slot)) = self.writer.get() {

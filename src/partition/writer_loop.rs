@@ -67,6 +67,8 @@ pub(crate) struct WriterLoop {
     stopping: bool,
     /// It waits for others to come, for the one partition that has something to do.
     pub(super) gathers: bool,
+    /// It may wait for a sync.
+    pub(super) syncs_itself: bool,
     /// It woke a reader that slept.
     pub(super) woke_reader: bool,
     /// When its thread will look again.
@@ -95,6 +97,7 @@ impl WriterLoop {
             files: OpenFiles::new(usize::MAX),
             stopping: false,
             gathers: false,
+            syncs_itself: true,
             woke_reader: false,
             planned: None,
         }
@@ -217,7 +220,7 @@ impl WriterLoop {
             self.files.wait(slot);
             return;
         }
-        let alone = self.is_alone(slot);
+        let alone = self.is_alone(slot) && self.syncs_itself;
         let Some(Some(writer)) = self.slots.get_mut(slot) else { return };
         if alone && self.inbox.thread.get().is_some() && writer.is_gathering(now.monotonic) {
             self.gathers = true;

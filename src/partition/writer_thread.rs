@@ -78,12 +78,14 @@ impl WriterLoop {
     }
 
     /// One turn by another than its thread, and a look whether that was all; whether there is something left
-    /// that the thread wouldn't know of.
-    pub(super) fn helped_turn(&mut self) -> bool {
+    /// that the thread wouldn't know of. `may_sync`: it may wait for a sync.
+    pub(super) fn helped_turn(&mut self, may_sync: bool) -> bool {
+        self.syncs_itself = may_sync;
         self.caught_turn();
         if self.is_busy() {
             self.caught_turn();
         }
+        self.syncs_itself = true;
         self.is_unfinished() || self.due().is_some_and(|due| self.planned.is_none_or(|planned| due < planned))
     }
 

@@ -228,6 +228,12 @@ impl AssignedSet {
         }
     }
 
+    /// The partition that was ready last.
+    pub(super) fn latest(&self) -> Option<&Partition> {
+        let assigned = self.slots.get(self.next.checked_sub(1)?)?.as_ref()?;
+        Some(&assigned.partition)
+    }
+
     /// A poll has what it wants of this partition.
     pub(super) fn rest(&mut self, slot: usize) {
         if let Some(Some(assigned)) = self.slots.get_mut(slot) {

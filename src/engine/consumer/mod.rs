@@ -182,7 +182,8 @@ impl Consumer {
     }
 
     /// Records that came since the last poll; waits at most `timeout` for the first. It wakes at once
-    /// when a record arrives, and returns early and empty when it is woken by [`wakeup`](Consumer::wakeup).
+    /// when a record arrives, and returns early and empty when it is woken by [`wakeup`](Consumer::wakeup). A few records
+    /// that were sent and not yet written it may write itself.
     ///
     /// A member of a group takes over here what its group decided, and its listener is told.
     ///
@@ -211,6 +212,13 @@ impl Consumer {
                 env.drive.nudge();
                 return Ok(polled);
             }
+            // What was sent and isn't written yet is sooner there than anybody who would have to be woken.
+            if self.set.latest().is_some_and(|partition| partition.write_few(now >= deadline)) {
+                let polled = self.collect()?;
+                if !polled.is_empty() {
+                    return Ok(polled);
+                }
+            }
             if now >= deadline {
                 env.drive.nudge();
                 return self.collect();
@@ -220,9 +228,13 @@ impl Consumer {
             self.promise(deadline, Sign::Poll);
             let until = group_deadline.filter(|&until| until > now).map_or(deadline, |until| until.min(deadline));
             let until = if engine.core.looks_itself() { until.min(now + FOLLOW_EVERY) } else { until };
-            let ready = self.set.ready.clone();
+            let (ready, latest) = (self.set.ready.clone(), self.set.latest());
             let news = FnFuture(|context: &mut Context<'_>| match ready.sleep(context.waker()) {
-                true => Poll::Pending,
+                true => {
+                    // What comes now is for the writer's thread.
+                    latest.inspect(|partition| partition.rouse_writer());
+                    Poll::Pending
+                }
                 false => Poll::Ready(()),
             });
             let woken = env.drive.wait(news, Some((until - now, &*env.clock)));

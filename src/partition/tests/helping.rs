@@ -10,6 +10,7 @@ use crate::disk::Disk;
 use crate::lock::{Parker, thread};
 use crate::partition::inbox::{Command, Inbox};
 use crate::partition::{ReadySet, WriterLoop};
+use crate::sim::Operation;
 
 /// Partitions of one writer, each in its own slot: for some time the first was the only one with work, and one
 /// alone waited for it. The thread sleeps for ever.
@@ -99,6 +100,59 @@ fn nor_while_somebody_waits_who_does_not_help() {
     inbox.writer.helped();
     bare.partition.end_writer(false);
     assert!(!naps(&inbox), "its end is waited for");
+}
+
+/// It comes back for what is sent until then, or is about to sleep.
+#[test]
+fn a_reader_that_would_find_nothing_writes_a_few_records_itself() {
+    for comes_back in [false, true] {
+        let partitions = [bare()];
+        let inbox = alone(&partitions);
+        let [bare] = partitions;
+        assert!(!bare.partition.write_few(comes_back), "there is nothing to write");
+        bare.send(10, false);
+        assert!(bare.partition.write_few(comes_back));
+        assert_eq!((bare.ends(), inbox.writer.is_left(), inbox.has_news()), ((1, 0), false, false));
+        assert_eq!([naps(&inbox), naps(&inbox)], [comes_back, false]);
+        // Many are better written by the thread, while their sender encodes the next.
+        bare.send(20_000, false);
+        assert!(!bare.partition.write_few(comes_back));
+        assert_eq!(bare.ends(), (1, 0));
+        assert_eq!(bare.partition.wait(Acks::Written, 2, 0, None), Some(Ok(())));
+        // Somebody is at it: it doesn't wait for that.
+        bare.send(10, false);
+        let work = inbox.writer.take();
+        assert!(!bare.partition.write_few(comes_back));
+        drop(work);
+        assert!(bare.partition.write_few(comes_back));
+        assert_eq!(bare.ends(), (3, 0));
+    }
+}
+
+/// One that waits for a sync itself writes zeros ahead after it: the header, the batch, the zeros.
+#[test]
+fn a_reader_never_waits_for_a_sync() {
+    for (reads, writes) in [(true, 2), (false, 3)] {
+        let partitions = [bare()];
+        let inbox = alone(&partitions);
+        let [bare] = partitions;
+        bare.send(10, true);
+        match reads {
+            true => assert!(bare.partition.write_few(true)),
+            false => assert_eq!(bare.partition.wait(Acks::Synced, 1, 0, None), Some(Ok(()))),
+        }
+        assert_eq!((bare.ends().0, bare.disk.count(Operation::Write)), (1, writes));
+        assert!(bare.ends().1 == 1 || inbox.writer.is_left(), "a sync that is under way is for the thread");
+    }
+}
+
+#[test]
+fn where_others_have_work_too_a_reader_leaves_it_to_the_thread() {
+    let partitions = [bare(), bare()];
+    let inbox = alone(&partitions);
+    partitions[1].send(10, false);
+    assert!(!partitions[1].partition.write_few(true));
+    assert_eq!((partitions[1].ends(), naps(&inbox)), ((0, 0), false));
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn a_panic_in_a_turn_fails_its_partitions_and_nothing_waits_on() {
     let end_offset = bare.send(10, false) + 1;
     writers.queue = Box::new(Broken(Sleeps { noted: Arc::default(), waker: Waker::noop().clone() }));
     writers.handle().ready(1);
-    writers.helped_turn();
+    writers.helped_turn(true);
     assert!(bare.partition.progress.is_failed());
     let error = bare.partition.outcome(crate::config::Acks::Written, end_offset, run).unwrap().unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Failed);
@@ -247,7 +247,7 @@ fn after_a_panic_a_partition_that_was_to_end_does() {
     writers.turn();
     assert!(writers.is_syncing() && !writers.is_stopped());
     writers.queue = Box::new(Broken(Sleeps { noted: Arc::default(), waker: Waker::noop().clone() }));
-    writers.helped_turn();
+    writers.helped_turn(true);
     assert!(writers.is_stopped() && bare.partition.stopped().is_some());
 }
 

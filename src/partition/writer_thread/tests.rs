@@ -87,33 +87,33 @@ impl Wake for Sends {
 fn who_helped_leaves_to_the_thread_what_it_would_not_know_of() {
     let bare = bare();
     let mut writers = writers(&bare);
-    assert!(!writers.helped_turn(), "nothing");
+    assert!(!writers.helped_turn(true), "nothing");
     writers.planned = Some(Duration::ZERO);
     bare.send(10, false);
     writers.handle().ready(0);
-    assert!(!writers.helped_turn(), "he looked whether more came");
+    assert!(!writers.helped_turn(true), "he looked whether more came");
     assert!(!writers.is_busy());
     let end_offset = bare.send(10, false) + 1;
     let sends = Waker::from(Arc::new(Sends(bare.partition.clone())));
     bare.partition.progress.register(&mut None, Acks::Written, end_offset, &sends);
     writers.handle().ready(0);
-    assert!(writers.helped_turn(), "a partition that is to be visited again");
+    assert!(writers.helped_turn(true), "a partition that is to be visited again");
     assert_eq!(bare.ends(), (3, 0));
-    assert!(!writers.helped_turn());
+    assert!(!writers.helped_turn(true));
     let soon = Duration::from_nanos(1);
     let plans = [None, Some(SYNC_AFTER + soon), Some(SYNC_AFTER), Some(SYNC_AFTER - soon)];
     let left = plans.map(|planned| {
         writers.planned = planned;
-        writers.helped_turn()
+        writers.helped_turn(true)
     });
     assert_eq!(left, [true, true, false, false], "a time that comes before the thread looks again");
     bare.partition.want_sync(1);
     writers.handle().ready(0);
-    assert!(writers.helped_turn(), "a sync that is under way");
-    assert!(!writers.helped_turn(), "it has ended");
+    assert!(writers.helped_turn(true), "a sync that is under way");
+    assert!(!writers.helped_turn(true), "it has ended");
     assert_eq!(bare.ends(), (3, 3));
     writers.handle().send(Command::Stop);
-    assert!(writers.helped_turn(), "its end");
+    assert!(writers.helped_turn(true), "its end");
 }
 
 #[test]

@@ -43,6 +43,15 @@ impl Writer {
         }
     }
 
+    /// What a reader does that would find nothing: also what another left for the thread.
+    fn help_to_read(&self, leaves: bool) {
+        if let Some(mut work) = self.shared.take() {
+            self.shared.look();
+            *work += self.news.swap(0, loom::sync::atomic::Ordering::SeqCst);
+            self.wake_if(self.shared.give_back(work, leaves, || self.has_news()));
+        }
+    }
+
     /// What the others do who wait.
     fn wait(&self) {
         // As when they enter themselves among those who wait.
@@ -127,4 +136,22 @@ fn two_who_want_the_work_do_not_wait_for_each_other() {
         });
         writer.run_until_asleep(helpers.into());
     });
+}
+
+#[test]
+fn what_a_reader_does_of_what_another_left_is_done_or_left_again() {
+    for leaves in [false, true] {
+        explore_up_to(3, move || {
+            let writer = Writer::new();
+            let helper = writer.clone();
+            let helper = thread::spawn(move || {
+                helper.send();
+                helper.help(true);
+                helper.wait();
+            });
+            let reader = writer.clone();
+            let reader = thread::spawn(move || reader.help_to_read(leaves));
+            writer.run_until_asleep(vec![helper, reader]);
+        });
+    }
 }

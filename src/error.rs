@@ -384,7 +384,10 @@ impl fmt::Display for Error {
         if !separator.is_empty() {
             f.write_str(": ")?;
         }
-        write!(f, "{}", inner.kind)?;
+        match inner.source.as_deref().and_then(what_ran_out) {
+            Some(what) if inner.kind == ErrorKind::NoRoom => f.write_str(&what)?,
+            _ => write!(f, "{}", inner.kind)?,
+        }
         if let Some(source) = &inner.source {
             write!(f, " ({source})")?;
         }
@@ -433,6 +436,22 @@ fn listed(partitions: &[(String, u32)]) -> String {
 pub(crate) fn thread_not_started(name: &str, error: &io::Error) -> io::Error {
     let advice = "allow the process more threads (ulimit -u, the cgroup's pids.max) or set fewer writers";
     io::Error::new(error.kind(), format!("could not start thread {name}: {error}; {advice}"))
+}
+
+/// What `NoRoom` means where it isn't the disk.
+fn what_ran_out(source: &io::Error) -> Option<String> {
+    use rustix::io::Errno;
+    use rustix::process::{Resource, getrlimit};
+    let code = source.raw_os_error()?;
+    let (what, limit) = if code == Errno::MFILE.raw_os_error() {
+        let most = getrlimit(Resource::Nofile).current.map_or_else(String::new, |most| format!(", {most}"));
+        (format!("the process has as many files open as it may{most}"), "ulimit -n")
+    } else if code == Errno::NFILE.raw_os_error() {
+        ("the system has as many files open as it may".to_owned(), "fs.file-max")
+    } else {
+        return None;
+    };
+    Some(format!("{what}; raise that limit (`{limit}`), then try again (no need to reopen)"))
 }
 
 /// D4's first class: used up for now, nothing is broken.

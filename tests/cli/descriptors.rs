@@ -46,7 +46,7 @@ fn every_partition_is_read_with_few_descriptors() {
     let lines: BTreeSet<_> = (0..4_000).map(|number| format!("value {number}")).collect();
     let input: String = (0..4_000).map(|number| format!("{number}:value {number}\n")).collect();
     place.run_with(&["produce", "t", "--key-separator", ":", "--acks", "written"], input.as_bytes()).succeeded();
-    for limit in ["-n 128", "-S -n 64"] {
+    for limit in ["-n 64", "-S -n 64"] {
         for (group, how) in [("", &["--follow", "--max", "4000"][..]), ("", &[]), ("g", &["--group"])] {
             let group = format!("{group}{}", limit.replace(' ', ""));
             let mut args = [&["consume", "t"], how].concat();
@@ -56,6 +56,19 @@ fn every_partition_is_read_with_few_descriptors() {
             let read: BTreeSet<_> = ran.text().lines().map(str::to_owned).collect();
             assert_eq!(read, lines, "{limit} {args:?}");
         }
+    }
+}
+
+/// With too few for what the engine always has open, the message names the limit.
+#[test]
+fn too_few_descriptors_are_called_that() {
+    let place = Place::with_topic("t", 100);
+    let input: String = (0..1_000).map(|number| format!("{number}:value {number}\n")).collect();
+    place.run_with(&["produce", "t", "--key-separator", ":", "--acks", "written"], input.as_bytes()).succeeded();
+    let says = ["the process has as many files open as it may, 16; raise that limit (`ulimit -n`)"];
+    for how in [&["--group", "g"][..], &[]] {
+        let ran = limited(&place, "-n 16", &[&["consume", "t"], how].concat(), b"").failed(1, &says);
+        assert!(!ran.stderr.contains("free some space"), "{ran:?}");
     }
 }
 

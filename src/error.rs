@@ -47,7 +47,9 @@ pub enum ErrorKind {
         topic: String,
     },
     /// A topic of this name, or of one that differs only in ASCII case, exists already.
-    #[error("topic {topic:?} exists already; delete it first or choose another name")]
+    #[error(
+        "topic {topic:?} exists already (topic names are compared without case); delete it first or choose another name"
+    )]
     TopicExists {
         /// The topic that exists.
         topic: String,

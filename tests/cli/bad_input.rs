@@ -84,7 +84,9 @@ fn topics_that_are_not_there_or_there_already() {
             .failed(1, &["topic \"linse\" does not exist", "there are: lines", "topic create linse --partitions"]);
     }
     place.run(&["topic", "create", "lines", "--partitions", "1"]).failed(1, &["exists already"]);
-    place.run(&["topic", "create", "LINES", "--partitions", "1"]).failed(1, &["\"lines\" exists already"]);
+    place
+        .run(&["topic", "create", "LINES", "--partitions", "1"])
+        .failed(1, &["\"lines\" exists already (topic names are compared without case)"]);
 }
 
 #[test]

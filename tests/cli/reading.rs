@@ -69,6 +69,9 @@ fn an_offset_out_of_range_names_the_range() {
     }
     place.run(&["consume", "t", "--from", "5", "--partition", "0"]).failed(1, &["offset 5", "ends before 4"]);
     place.run(&["consume", "t", "--from", "5", "--follow"]).failed(1, &["offset 5", "ends before 4"]);
+    let help = place.run(&["consume", "--help"]).succeeded();
+    let help: Vec<_> = help.text().split_whitespace().collect();
+    assert!(help.join(" ").contains("and stderr says so; if none of them has it, that is an error"));
 }
 
 #[test]

@@ -231,7 +231,8 @@ pub(crate) struct ConsumeArgs {
     pub(crate) group: Option<String>,
     /// Where to begin in each partition in which there is no committed offset: earliest, latest (the
     /// end), an offset, -N (the last N records), or @MS (the first record at or after MS milliseconds
-    /// since 1970). A partition without that offset begins at its start or end; stderr says so
+    /// since 1970). A partition without that offset begins at its start or end, and stderr says so; if
+    /// none of them has it, that is an error
     #[arg(long, value_name = "WHERE", default_value = "earliest", allow_negative_numbers = true)]
     pub(crate) from: Start,
     /// Stop after N records

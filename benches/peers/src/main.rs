@@ -3,6 +3,7 @@
 //! `cargo run --release` in this directory; README.md says what each row does.
 
 mod environment;
+mod memory;
 mod payload;
 mod peer;
 mod peers;
@@ -40,14 +41,17 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Payload bytes of each measurement but the durable ones (K, M, G may follow).
-    #[arg(long, default_value = "256M", value_parser = bytes)]
+    #[arg(long, default_value = "1G", value_parser = bytes)]
     total: u64,
     /// Seconds after which a measurement ends even if not all was appended or read.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 2.5)]
     limit: f64,
     /// Minutes after which no more measurements begin.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 60.0)]
     minutes: f64,
+    /// Random seed of the order in which the logs take their turns.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Where the logs are put, in a directory that is removed in the end: on the drive to be measured.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
@@ -133,6 +137,8 @@ fn all(options: &Options) -> Outcome {
         entries: &entries,
         workloads,
         rounds: options.rounds,
+        seed: options.seed,
+        touched_bytes: memory::touched_bytes(options.total),
         dir: dir.clone(),
         total: options.total,
         limit: Duration::from_secs_f64(options.limit),
@@ -142,26 +148,35 @@ fn all(options: &Options) -> Outcome {
     fs::remove_dir_all(&dir)?;
     let results = results?;
     println!("{}", environment.line());
-    println!("{}\n", about_run(options, &results));
+    println!("{}\n", about_run(options, plan.touched_bytes, &results));
     Report { entries: &entries, workloads: &plan.workloads, results: &results, markdown: options.markdown }.print();
     if let Some(file) = &options.json {
-        fs::write(file, serde_json::to_string_pretty(&document(options, &environment, &entries, &results))?)?;
+        fs::write(file, serde_json::to_string_pretty(&document(options, plan.touched_bytes, &environment, &entries, &results))?)?;
     }
     Ok(())
 }
 
-fn about_run(options: &Options, results: &Results) -> String {
+fn about_run(options: &Options, touched_bytes: u64, results: &Results) -> String {
     let cut = if results.cut_short { ", the last one cut short" } else { "" };
     format!(
-        "{} whole rounds of {}{cut}; {} MiB of payload or {} s a measurement; the median is shown",
+        "{} whole rounds of {}{cut}; {} MiB of payload or {} s a measurement, before each of which {} MiB of page cache \
+         are touched; random order, seed {}; the median is shown",
         results.rounds_done,
         options.rounds,
         options.total >> 20,
         options.limit,
+        touched_bytes >> 20,
+        options.seed,
     )
 }
 
-fn document(options: &Options, environment: &Environment, entries: &[Entry], results: &Results) -> serde_json::Value {
+fn document(
+    options: &Options,
+    touched_bytes: u64,
+    environment: &Environment,
+    entries: &[Entry],
+    results: &Results,
+) -> serde_json::Value {
     let versions: serde_json::Map<_, _> = entries
         .iter()
         .map(|entry| (entry.about.name.to_owned(), report::version_of(entry.about.name).into()))
@@ -173,6 +188,8 @@ fn document(options: &Options, environment: &Environment, entries: &[Entry], res
             "rounds_done": results.rounds_done,
             "total_bytes": options.total,
             "limit_seconds": options.limit,
+            "touched_bytes": touched_bytes,
+            "seed": options.seed,
         },
         "versions": versions,
         "results": results.cells,

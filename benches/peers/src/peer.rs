@@ -45,7 +45,7 @@ pub(crate) struct About {
     pub(crate) name: &'static str,
     /// One call a record.
     pub(crate) each: Can,
-    /// The batches it likes best.
+    /// Ready batches.
     pub(crate) batches: Can,
     /// One record, durable when the call returns.
     pub(crate) durable: Can,
@@ -70,14 +70,14 @@ pub(crate) struct Settings {
     pub(crate) durable: bool,
     /// Whether reading is what will be timed.
     pub(crate) replay: bool,
+    /// Bytes of payload in a batch, where the workload says how many.
+    pub(crate) batch_bytes: Option<usize>,
 }
 
 impl Settings {
-    /// Records in a batch of `bytes` bytes of payload, or of `PEERS_BATCH_BYTES` if that is set, to
-    /// try other sizes.
+    /// Records in a batch: of as many bytes of payload as the workload says, else of `bytes`.
     pub(crate) fn batch_of(&self, bytes: usize) -> u64 {
-        let told = std::env::var("PEERS_BATCH_BYTES").ok().and_then(|bytes| bytes.parse().ok());
-        (told.unwrap_or(bytes) / self.record_bytes).max(1) as u64
+        (self.batch_bytes.unwrap_or(bytes) / self.record_bytes).max(1) as u64
     }
 
     /// Room for one log's part, for peers that want to know before: half as much again for
@@ -93,7 +93,7 @@ pub(crate) trait Peer: Send + Sync {
     /// Appends to `log`, one call a record.
     fn append_each(&self, log: u32, records: Span) -> Outcome;
 
-    /// Appends to `log` in the batches this peer likes best.
+    /// Appends to `log` in batches of the workload's size, or of the size this peer likes best where there is none.
     fn append_batches(&self, log: u32, records: Span) -> Outcome;
 
     /// Appends one record to log 0 and returns when it is durable.

@@ -9,6 +9,8 @@ use crate::workload::{Measured, Workload};
 
 /// Ours: the rows whose names begin so are those that the others are peers of.
 const OURS: &str = "thalweg";
+/// And so begin those of the least possible work, which is no log.
+const FLOOR: &str = "floor";
 
 pub(crate) struct Report<'a> {
     pub(crate) entries: &'a [Entry],
@@ -55,7 +57,8 @@ impl Report<'_> {
         cells.sort_by(|a, b| rate(b).total_cmp(&rate(a)));
         let best = cells
             .iter()
-            .filter(|cell| !cell.log.starts_with(OURS) && self.level(workload, cell) >= Some(workload.level()));
+            .filter(|cell| !cell.log.starts_with(OURS) && !cell.log.starts_with(FLOOR))
+            .filter(|cell| self.level(workload, cell) >= Some(workload.level()));
         let best = best.map(|cell| rate(cell)).fold(0.0, f64::max);
         for cell in cells {
             table.add_row(self.row(workload, cell, best, header.len()));

@@ -1,4 +1,4 @@
-//! The whole run: rounds, in each every workload, in each every log once, in turns; each
+//! The whole run: rounds, in each every workload, in each every log once, in random order; each
 //! measurement in a process of its own, which is killed if it doesn't come back.
 
 use std::fs;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::memory;
 use crate::peer::{Can, Entry, Outcome};
 use crate::workload::{Measured, Workload};
 
@@ -18,6 +19,9 @@ pub(crate) struct Plan<'a> {
     pub(crate) entries: &'a [Entry],
     pub(crate) workloads: Vec<&'static Workload>,
     pub(crate) rounds: usize,
+    pub(crate) seed: u64,
+    /// Page cache that is touched before each measurement of throughput.
+    pub(crate) touched_bytes: u64,
     pub(crate) dir: PathBuf,
     pub(crate) total: u64,
     pub(crate) limit: Duration,
@@ -46,11 +50,11 @@ impl Plan<'_> {
         signal_hook::flag::register(signal_hook::consts::SIGINT, stop.clone())?;
         let began = Instant::now();
         let mut results = Results { cells: self.cells(), rounds_done: 0, cut_short: false };
+        // Not 0, from which xorshift would never come away.
+        let mut chance = self.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         'rounds: for round in 0..self.rounds {
             for (at, workload) in self.workloads.iter().enumerate() {
-                for turn in 0..self.entries.len() {
-                    // Another begins in each round, so that nobody always follows the same one.
-                    let turn = (turn + round) % self.entries.len();
+                for turn in self.order(&mut chance) {
                     let cell = &mut results.cells[at * self.entries.len() + turn];
                     if cell.why.is_some() {
                         continue;
@@ -77,6 +81,18 @@ impl Plan<'_> {
         Ok(results)
     }
 
+    /// Every log once, in a random order: a measurement finds memory and drive as the one before left them.
+    fn order(&self, chance: &mut u64) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.entries.len()).collect();
+        for at in (1..order.len()).rev() {
+            *chance ^= *chance << 13;
+            *chance ^= *chance >> 7;
+            *chance ^= *chance << 17;
+            order.swap(at, (*chance >> 32) as usize % (at + 1));
+        }
+        order
+    }
+
     fn cells(&self) -> Vec<Cell> {
         let cell = |workload: &'static Workload, entry: &Entry| {
             let why = match workload.way(entry.about) {
@@ -90,6 +106,9 @@ impl Plan<'_> {
 
     fn measure(&self, workload: &Workload, log: &str) -> Outcome<Measured> {
         let dir = self.dir.join("data");
+        if !workload.is_durable() {
+            memory::touch(&self.dir, self.touched_bytes)?;
+        }
         fs::create_dir_all(&dir)?;
         let outcome = self.in_child(workload, log, &dir);
         fs::remove_dir_all(&dir)?;

@@ -35,17 +35,27 @@ pub(crate) struct Workload {
     pub(crate) kind: Kind,
     pub(crate) record_bytes: usize,
     pub(crate) logs: u32,
+    /// Bytes of payload in each ready batch, the same for every log.
+    batch_bytes: Option<usize>,
 }
 
 const fn workload(name: &'static str, title: &'static str, kind: Kind, record_bytes: usize, logs: u32) -> Workload {
-    Workload { name, title, kind, record_bytes, logs }
+    Workload { name, title, kind, record_bytes, logs, batch_bytes: None }
 }
 
-pub(crate) const ALL: [Workload; 12] = [
+const fn batches(name: &'static str, title: &'static str, record_bytes: usize, batch_bytes: usize) -> Workload {
+    Workload { name, title, kind: Kind::Batches, record_bytes, logs: 1, batch_bytes: Some(batch_bytes) }
+}
+
+pub(crate) const ALL: [Workload; 16] = [
     workload("each-100", "Append 100 B, one call a record, until written", Kind::Each, 100, 1),
-    workload("batch-100", "Append 100 B, ready batches, until written", Kind::Batches, 100, 1),
+    batches("batch-100-64k", "Append 100 B, batches of 64 KiB, until written", 100, 64 << 10),
+    batches("batch-100-256k", "Append 100 B, batches of 256 KiB, until written", 100, 256 << 10),
+    batches("batch-100-1m", "Append 100 B, batches of 1 MiB, until written", 100, 1 << 20),
     workload("each-1k", "Append 1 KiB, one call a record, until written", Kind::Each, 1024, 1),
-    workload("batch-1k", "Append 1 KiB, ready batches, until written", Kind::Batches, 1024, 1),
+    batches("batch-1k-64k", "Append 1 KiB, batches of 64 KiB, until written", 1024, 64 << 10),
+    batches("batch-1k-256k", "Append 1 KiB, batches of 256 KiB, until written", 1024, 256 << 10),
+    batches("batch-1k-1m", "Append 1 KiB, batches of 1 MiB, until written", 1024, 1 << 20),
     workload("durable", "Append 100 B, durable one at a time, one thread", Kind::Durable, 100, 1),
     workload("group", "Group commit: 32 threads, 100 B, each waits until durable", Kind::Group, 100, 1),
     workload("replay-100", "Replay from the page cache, 100 B", Kind::Replay, 100, 1),
@@ -79,7 +89,7 @@ impl Workload {
         if self.is_durable() { Level::Synced } else { Level::Written }
     }
 
-    fn is_durable(&self) -> bool {
+    pub(crate) fn is_durable(&self) -> bool {
         matches!(self.kind, Kind::Durable | Kind::Group)
     }
 
@@ -116,6 +126,7 @@ pub(crate) fn measure(entry: &Entry, work: &Workload, dir: &Path, total: u64, li
         record_bytes: work.record_bytes,
         durable: work.is_durable(),
         replay: work.kind == Kind::Replay,
+        batch_bytes: work.batch_bytes,
     };
     let open = entry.open.ok_or("not in this build")?;
     let peer = open(dir, &settings)?;

@@ -12,7 +12,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "commitlog",
     each: Can::Yes(Level::Written, "append_msg: one write a record"),
-    batches: Can::Yes(Level::Written, "append of a MessageBuf of 256 KiB: one write, an index entry a record"),
+    batches: Can::Yes(Level::Written, "append of a MessageBuf: one write, an index entry a record"),
     durable: Can::No("no call reaches fsync: flush() of the records is File::flush, which does nothing"),
     replay: Can::Yes(Level::Written, "read of 256 KiB at a time, copied; CRC-32C of each record"),
     logs: Can::Yes(Level::Written, "a directory and a CommitLog each"),

@@ -12,7 +12,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "fjall",
     each: Can::Yes(Level::Written, "Keyspace::insert: one write to the journal a record"),
-    batches: Can::Yes(Level::Written, "WriteBatch of 256 KiB, PersistMode::Buffer"),
+    batches: Can::Yes(Level::Written, "WriteBatch, PersistMode::Buffer"),
     durable: Can::Yes(Level::Synced, "insert, then persist(SyncData): an fdatasync a call, under the journal's lock"),
     replay: Can::Yes(Level::Written, "Keyspace::range over the tables; XXH3 of each block"),
     logs: Can::Yes(Level::Written, "a prefix of the key"),

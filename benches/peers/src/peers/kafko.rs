@@ -16,7 +16,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "kafko",
     each: Can::Yes(Level::Written, "Partition::append, 1,024 calls in flight: written in groups of up to 64 KiB"),
-    batches: Can::Yes(Level::Written, "Partition::append_batch of 256 KiB: one write"),
+    batches: Can::Yes(Level::Written, "Partition::append_batch: one write"),
     durable: Can::Yes(Level::Synced, "append, then Partition::sync: an fdatasync each of records and index, a call"),
     replay: Can::Yes(
         Level::Written,

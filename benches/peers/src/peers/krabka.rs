@@ -14,7 +14,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "krabka-log",
     each: Can::Yes(Level::Written, "Log::append of a batch of one: one write a record"),
-    batches: Can::Yes(Level::Written, "Log::append of a batch of 256 KiB: one write"),
+    batches: Can::Yes(Level::Written, "Log::append of a batch: one write"),
     durable: Can::Yes(Level::Synced, "append with flush_on_append: three fdatasyncs (records, two indexes) a record"),
     replay: Can::Yes(Level::Written, "read_raw of 1 MiB, validate_records_with; CRC-32C of each batch"),
     logs: Can::Yes(Level::Written, "a directory and a Log each"),

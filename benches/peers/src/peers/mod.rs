@@ -1,4 +1,4 @@
-//! Every log there is, one file each, in the order they take their turns; and what is known of
+//! Every log there is, one file each, as the last table shows them; and what is known of
 //! those that were left out of this build.
 
 #[cfg(feature = "commitlog")]
@@ -17,6 +17,7 @@ mod raft_engine;
 mod redb;
 #[cfg(feature = "seglog")]
 mod seglog;
+mod floor;
 mod thalweg;
 #[cfg(feature = "walrus")]
 mod walrus;
@@ -41,6 +42,8 @@ pub(crate) fn all() -> Vec<Entry> {
     vec![
         Entry { about: &thalweg::ABOUT, open: Some(thalweg::open) },
         Entry { about: &thalweg::NO_SYNCS, open: Some(thalweg::open_without_syncs) },
+        Entry { about: &floor::ABOUT, open: Some(floor::open) },
+        Entry { about: &floor::NO_SYNCS, open: Some(floor::open_without_syncs) },
         peer!("walrus", walrus, "walrus-rust", ""),
         peer!("commitlog", commitlog, "commitlog", ""),
         peer!("raft-engine", raft_engine, "raft-engine", ""),

@@ -14,7 +14,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "okaywal",
     each: Can::Yes(Level::Synced, "an entry of one chunk; commit() always ends with a sync"),
-    batches: Can::Yes(Level::Synced, "an entry of 4 MiB of chunks; commit() always ends with a sync"),
+    batches: Can::Yes(Level::Synced, "an entry of chunks a batch; commit() always ends with a sync"),
     durable: Can::Yes(Level::Synced, "commit(): one fdatasync for all that wait"),
     replay: Can::Yes(Level::Written, "opened again: recovery hands out the chunks; CRC-32C of each chunk"),
     logs: Can::Yes(Level::Synced, "a directory, a WriteAheadLog and a thread each"),

@@ -17,7 +17,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "raft-engine",
     each: Can::Yes(Level::Written, "Engine::write of a batch of one: one write a record"),
-    batches: Can::Yes(Level::Written, "Engine::write of 128 KiB: one write a batch"),
+    batches: Can::Yes(Level::Written, "Engine::write of a batch: one write"),
     durable: Can::Yes(Level::Synced, "Engine::write with sync: one fdatasync for all that wait (leader and followers)"),
     replay: Can::Yes(Level::Written, "fetch_entries_to of 1,024, parsed and copied; CRC-32 of each batch"),
     logs: Can::Yes(Level::Written, "Raft groups; all share one log file"),

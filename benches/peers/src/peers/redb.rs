@@ -11,7 +11,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "redb",
     each: Can::Yes(Level::None, "a transaction a record, Durability::None; then one that is Immediate"),
-    batches: Can::Yes(Level::None, "transactions of 1 MiB, Durability::None; then one that is Immediate"),
+    batches: Can::Yes(Level::None, "a transaction a batch, Durability::None; then one that is Immediate"),
     durable: Can::Yes(Level::Synced, "a transaction a record, Durability::Immediate; one writer at a time"),
     replay: Can::Yes(Level::Written, "Table::range, from its own cache; no checksum"),
     logs: Can::Yes(Level::None, "a part of the key"),

@@ -18,7 +18,7 @@ pub(crate) const ABOUT: About = About {
         Level::None,
         "append_data through a buffer of 16 KiB; without a commit it is cut at the next opening",
     ),
-    batches: Can::Yes(Level::Synced, "append_data of 4 MiB, then commit(), which syncs"),
+    batches: Can::Yes(Level::Synced, "append_data of a batch, then commit(), which syncs"),
     durable: Can::Yes(Level::Synced, "append_data and commit() under a lock: an fdatasync a record"),
     replay: Can::Yes(Level::Written, "Reader::iter through a buffer of 64 KiB; CRC-32C of each record"),
     logs: Can::Yes(Level::None, "a segment file each"),

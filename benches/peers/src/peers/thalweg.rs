@@ -11,7 +11,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "thalweg",
     each: Can::Yes(Level::Written, "Producer::send, then Engine::flush"),
-    batches: Can::Yes(Level::Written, "Partition::append_batch of 128 KiB, then Engine::flush"),
+    batches: Can::Yes(Level::Written, "Partition::append_batch, then Engine::flush"),
     durable: Can::Yes(Level::Synced, "send().wait(): one fdatasync for all that wait"),
     replay: Can::Yes(Level::Written, "Partition::read, in place; CRC-32 of each batch"),
     logs: Can::Yes(Level::Written, "partitions of a topic"),

@@ -14,7 +14,7 @@ use crate::peer::{About, Can, Level, Outcome, Peer, Settings};
 pub(crate) const ABOUT: About = About {
     name: "walrus-rust",
     each: Can::Yes(Level::Written, "append_for_topic: a copy into the mapping; an msync every 10 MiB"),
-    batches: Can::Yes(Level::Synced, "batch_append_for_topic of 2,000 (its most); always ends with an msync"),
+    batches: Can::Yes(Level::Synced, "batch_append_for_topic (2,000 at most); always ends with an msync"),
     durable: Can::Yes(Level::Synced, "SyncEach: an msync a record, under the topic's lock"),
     replay: Can::Yes(Level::Written, "batch_read_for_topic of 2,000, copied; FNV-1a of each record"),
     logs: Can::Yes(Level::Written, "topics; each takes a block of 10 MiB"),
@@ -33,6 +33,7 @@ struct Log {
     /// Held during a batch: a second one of the same topic is refused, not queued.
     batching: Vec<Mutex<()>>,
     record_bytes: usize,
+    batch: u64,
 }
 
 pub(crate) fn open(_dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
@@ -41,8 +42,9 @@ pub(crate) fn open(_dir: &Path, settings: &Settings) -> Outcome<Box<dyn Peer>> {
     let reads = ReadConsistency::AtLeastOnce { persist_every: u32::MAX };
     let walrus = Walrus::with_consistency_and_schedule(reads, schedule)?;
     let topics = (0..settings.logs).map(|log| format!("t{log}")).collect();
+    let batch = settings.batch_of(usize::MAX).min(BATCH);
     let batching = (0..settings.logs).map(|_| Mutex::new(())).collect();
-    Ok(Box::new(Log { walrus, topics, batching, record_bytes: settings.record_bytes }))
+    Ok(Box::new(Log { walrus, topics, batching, record_bytes: settings.record_bytes, batch }))
 }
 
 impl Peer for Log {
@@ -57,7 +59,7 @@ impl Peer for Log {
     fn append_batches(&self, log: u32, mut records: Span) -> Outcome {
         let _alone = self.batching[log as usize].lock().map_err(|_| "the topic's lock is poisoned")?;
         while records.len() > 0 {
-            let batch: Vec<_> = records.take_span(BATCH).collect();
+            let batch: Vec<_> = records.take_span(self.batch).collect();
             self.walrus.batch_append_for_topic(&self.topics[log as usize], &batch)?;
         }
         Ok(())

@@ -112,6 +112,17 @@ impl Partition {
     }
 
     fn append_all(&self, records: &[Record<'_>], expected_end: Option<u64>) -> Result<Receipt> {
+        // Mostly one record, for which there is room: nothing is allocated for that.
+        if let [record] = records {
+            let acks = record.acks.unwrap_or(self.topic.current().config.acks);
+            let terms = Terms { expected_end, ..Terms::default() };
+            let incoming = incoming(&self.engine, record);
+            match self.inner.try_append(std::slice::from_ref(&incoming), acks == Acks::Synced, terms) {
+                Ok(Appended::Placed(placed)) => return Ok(Receipt::new(self.inner.clone(), placed, 1, acks)),
+                Err(error) if error.kind() != &ErrorKind::Full => return Err(error),
+                Ok(Appended::Moved) | Err(_) => {}
+            }
+        }
         let placed = self.engine.core.env.drive.wait(self.place_all(records, expected_end, Caller::Thread), None);
         placed.unwrap_or_else(|| Err(Error::new(ErrorKind::Closed)))
     }

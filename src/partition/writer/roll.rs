@@ -25,9 +25,13 @@ impl PartitionWriter {
     /// Seals the last segment if the upkeep found it too old, and it still is. While there is no room
     /// for the next one it is tried again.
     pub(super) fn seal_if_asked(&mut self, now: Now) {
+        // Each turn asks this: a load, of what hardly ever changes.
+        if !self.partition.seal_asked.load(Ordering::SeqCst) {
+            return;
+        }
         let partition = self.partition.clone();
-        if !partition.seal_asked.swap(false, Ordering::SeqCst)
-            || partition.progress.is_failed()
+        partition.seal_asked.store(false, Ordering::SeqCst);
+        if partition.progress.is_failed()
             // By the time that is now: the turn may have begun before the upkeep looked.
             || !partition.is_last_too_old(partition.env.clock.wall_ms())
         {

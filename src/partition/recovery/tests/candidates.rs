@@ -66,7 +66,7 @@ fn leftovers_are_removed_and_what_is_not_ours_is_left_and_told() {
     let dir = path(0).parent().unwrap().to_owned();
     let named = |name: &str| dir.join(name);
     let leftovers = ["00000000000000000000.index.tmp", "00000000000000000000.log.repair-1", "next.tmp", "prepared.tmp"];
-    let kept = ["set-aside-00000000000000000007.log.8", "set-aside/00000000000000000009.log.0"];
+    let kept = ["set-aside-00000000000000000007.log.0000000000000008", "set-aside/00000000000000000009.log.0"];
     let foreign = ["0.log", "00000000000000000000.log.bak", "index", "next.tmp.old", "notes"];
     for name in leftovers.iter().chain(&kept).chain(&foreign) {
         disk.write_file(named(name), b"bytes").unwrap();

@@ -1,8 +1,12 @@
 //! The catalogue and the offset log flipped, cut, missing.
 
-use thalweg::inspect::{RepairAction, verify_sim};
+use std::path::Path;
 
-use crate::support::{DATA, Sample, change, lost, open, repaired};
+use thalweg::inspect::{RepairAction, verify_sim};
+use thalweg::sim::SimDisk;
+use thalweg::{Record, ResetTo, TopicConfig};
+
+use crate::support::{DATA, Sample, change, check, lost, open, repair, repaired};
 
 #[test]
 fn d7_a_flipped_catalogue_is_rebuilt() {
@@ -42,6 +46,42 @@ fn d7_a_missing_or_cut_catalogue_is_rebuilt() {
     assert!(done.notes.iter().any(|note| note.contains("default settings")), "{done:#?}");
     let RepairAction::RebuildCatalog { epoch, .. } = done.steps[0].action else { panic!("{done:#?}") };
     assert!(epoch > 2, "{done:#?}");
+}
+
+/// Two losses at once: a topic of which only a group's commits tell.
+#[test]
+fn d3_a_topic_that_is_gone_with_the_catalogue_is_named_by_what_groups_have_committed() {
+    let sample = Sample::new();
+    let engine = sample.open();
+    let config = TopicConfig::default().partitions(2);
+    for topic in ["gone", "deleted"] {
+        engine.create_topic(topic, config.clone()).unwrap();
+        for (partition, records) in [(0, 5), (1, 7)] {
+            let partition = engine.partition(topic, partition).unwrap();
+            for _ in 0..records {
+                partition.append(&Record::new("x")).unwrap().wait().unwrap();
+            }
+        }
+        engine.reset_group("audit", topic, ResetTo::Latest, false).unwrap();
+    }
+    engine.close().unwrap();
+    let disk = SimDisk::new();
+    let catalog = sample.named("catalog-");
+    for path in sample.files().into_iter().filter(|path| *path != catalog && !path.starts_with("data/topics/gone")) {
+        // As a deletion leaves them until they are removed.
+        let to = match path.strip_prefix("data/topics/deleted") {
+            Ok(below) => Path::new("data/topics/.deleted-3").join(below),
+            Err(_) => path.clone(),
+        };
+        disk.write_file(to, sample.disk.read_file(&path).unwrap()).unwrap();
+    }
+    let done = repair(&disk).unwrap();
+    check(&sample, &disk, &done, "a topic is gone");
+    let lost: Vec<_> = done.lost.iter().map(ToString::to_string).collect();
+    let expected = ["topic id 2, partition 0, offsets 0 to 4", "topic id 2, partition 1, offsets 0 to 6"];
+    assert_eq!(lost, expected, "{done:#?}");
+    let about: Vec<_> = done.notes.iter().filter(|note| note.starts_with("topic id ")).collect();
+    assert_eq!(about.len(), 1, "{about:?}");
 }
 
 #[test]

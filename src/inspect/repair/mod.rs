@@ -17,7 +17,7 @@ mod part;
 mod plan;
 mod source;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -239,6 +239,8 @@ impl Planner<'_> {
         if epoch > known_epoch && opened.is_some() {
             reason.get_or_insert_with(|| format!("it knows epochs up to {known_epoch}, and there is epoch {epoch}"));
         }
+        let deleted = left.state.deleted().map(|(id, _)| id).chain(directories.deleted.iter().copied());
+        let deleted: BTreeSet<TopicId> = deleted.collect();
         let mut rebuilt = None;
         let (state, engine_id) = match (opened, reason) {
             (Some(catalog), None) => (catalog.state().clone(), catalog.engine_id()),
@@ -262,6 +264,9 @@ impl Planner<'_> {
         };
         let told = rebuilt.is_some().then_some(&committed);
         self.partitions(&state, engine_id, &directories, told, progress)?;
+        if let Some(committed) = told {
+            self.lost_topics(&state, committed, &deleted);
+        }
         self.offset_log(offsets, engine_id, &state, rebuilt.is_some())?;
         // Last: as long as it is damaged, everything whole of a partition counts.
         if let Some((work, said)) = rebuilt {
@@ -321,6 +326,29 @@ impl Planner<'_> {
         let work = offsets::rebuild(disk, self.dir, files, engine_id, state, reason, now_ms, &mut self.plan.shown)?;
         self.plan.works.push(Work::Keyed(work));
         Ok(())
+    }
+
+    /// Topics of which nothing is left but what groups have committed there.
+    fn lost_topics(
+        &mut self,
+        state: &CatalogState,
+        committed: &BTreeMap<(TopicId, u32), u64>,
+        deleted: &BTreeSet<TopicId>,
+    ) {
+        let mut noted = None;
+        for (&(id, partition), &end) in committed {
+            if end == 0 || deleted.contains(&id) || state.topic_by_id(id).is_some() {
+                continue;
+            }
+            let topic = format!("id {id}");
+            if noted.replace(id) != Some(id) {
+                self.plan.shown.notes.push(format!(
+                    "topic {topic}: neither its name nor its files are there, only what groups have committed of it; \
+                     it may have been deleted"
+                ));
+            }
+            self.plan.shown.lost.push(Loss { topic, partition, offsets: 0..end });
+        }
     }
 
     /// `committed`: the catalogue was damaged, and this is how far the groups' commits tell of the logs.

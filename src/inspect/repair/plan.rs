@@ -90,7 +90,7 @@ pub enum RepairAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Loss {
-    /// The topic.
+    /// The topic; `id N` if its name is lost too.
     pub topic: String,
     /// The partition.
     pub partition: u32,

@@ -38,57 +38,69 @@ pub(super) enum Outcome {
 /// A workload: what it does, and how much of the disk it takes at most.
 pub(super) struct Kind {
     pub(super) name: &'static str,
+    /// How many take turns, the engine and its floors: each is measured for as long.
+    pub(super) contestants: u32,
     pub(super) run: fn(&Bench, &Settings) -> Result<Outcome, Failure>,
     pub(super) needs: fn(&Settings) -> u64,
 }
 
 pub(super) const APPEND: Kind = Kind {
     name: "append",
+    contestants: 4,
     run: |bench, settings| workloads::append::run(bench, settings).map(Outcome::Rows),
     needs: Settings::round_disk_bytes,
 };
 pub(super) const DURABLE: Kind = Kind {
     name: "durable",
+    contestants: 3,
     run: |bench, settings| workloads::durable::one_by_one(bench, settings).map(Outcome::Rows),
     needs: workloads::durable::needs,
 };
 pub(super) const GROUP_COMMIT: Kind = Kind {
     name: "group-commit",
+    contestants: 3,
     run: |bench, settings| workloads::durable::group_commit(bench, settings).map(Outcome::Rows),
     needs: workloads::durable::needs,
 };
 pub(super) const REPLAY: Kind = Kind {
     name: "replay",
+    contestants: 2,
     run: |bench, settings| workloads::replay::run(bench, settings).map(Outcome::Rows),
     needs: workloads::replay::needs,
 };
 pub(super) const TAIL: Kind = Kind {
     name: "tail",
+    contestants: 4,
     run: |bench, settings| workloads::tail::run(bench, settings).map(Outcome::Rows),
     needs: workloads::tail::needs,
 };
 pub(super) const PARTITIONS: Kind = Kind {
     name: "partitions",
+    contestants: 2,
     run: |bench, settings| workloads::partitions::run(bench, settings).map(Outcome::Rows),
     needs: workloads::partitions::needs,
 };
 pub(super) const RECOVER: Kind = Kind {
     name: "recover",
+    contestants: 2,
     run: |bench, settings| workloads::recover::run(bench, settings).map(Outcome::Rows),
     needs: workloads::recover::needs,
 };
 pub(super) const GROUPS: Kind = Kind {
     name: "groups",
+    contestants: 2,
     run: |bench, settings| workloads::groups::run(bench, settings).map(Outcome::Rows),
     needs: workloads::groups::needs,
 };
 pub(super) const DEVICE: Kind = Kind {
     name: "device",
+    contestants: 2,
     run: |bench, settings| workloads::device::run(bench, settings).map(Outcome::Rows),
     needs: workloads::device::needs,
 };
 const SCALING: Kind = Kind {
     name: "scaling",
+    contestants: 2,
     run: |bench, settings| workloads::scaling::run(bench, settings).map(Outcome::Scaling),
     needs: workloads::scaling::needs,
 };
@@ -98,7 +110,7 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
     let scale = args.seconds.unwrap_or(TIME).as_secs_f64() / TIME.as_secs_f64();
     let total = args.total.unwrap_or(TOTAL_BYTES);
     let sizes = args.record_size.map_or_else(|| vec![RecordSize::of(100), RecordSize::of(1024)], |size| vec![size]);
-    let part = |name: String, seconds: f64, settings: Settings, kind| {
+    let part = |name: String, seconds: f64, settings: Settings, kind: Kind| {
         let wanted = Settings {
             time: Duration::from_secs_f64(seconds * scale),
             total_bytes: settings.total_bytes.or(Some(total)),
@@ -106,7 +118,7 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
             seed: args.seed,
             ..settings
         };
-        let time = Duration::from_secs_f64(seconds * scale * 2.0);
+        let time = Duration::from_secs_f64(seconds * scale) * kind.contestants;
         Part { name, settings: args.engine.apply(wanted), time, kind }
     };
     let first = Settings { record: sizes[0], ..Settings::default() };
@@ -114,12 +126,12 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
     let synced = Settings { acks: Acks::Synced, ..first.clone() };
     // What counts microseconds comes first: a drive is slow while it is told of the blocks that were freed.
     let mut parts = Vec::new();
-    parts.push(part("durable".to_owned(), 1.5, synced.clone(), DURABLE));
+    parts.push(part("durable".to_owned(), 1.2, synced.clone(), DURABLE));
     let threads = Settings { producers: 32, ..synced };
-    parts.push(part("group-commit, 32 threads".to_owned(), 1.8, threads, GROUP_COMMIT));
+    parts.push(part("group-commit, 32 threads".to_owned(), 1.5, threads, GROUP_COMMIT));
     let steady = Settings { rate: Some(100_000), ..first.clone() };
-    parts.push(part("tail, 100 k/s".to_owned(), 2.4, steady, TAIL));
-    parts.push(part("device".to_owned(), 4.0, file, DEVICE));
+    parts.push(part("tail, 100 k/s".to_owned(), 1.5, steady, TAIL));
+    parts.push(part("device".to_owned(), 3.0, file, DEVICE));
     // A round takes a second if there are several.
     let rounds = (APPEND_SECONDS * scale).clamp(1.0, 8.0) as u32;
     let mut appends: Vec<_> = sizes.iter().map(|&record| Settings { record, ..first.clone() }).collect();
@@ -130,7 +142,7 @@ pub(super) fn parts(args: &AllArgs) -> Vec<Part> {
         parts.push(part(name, APPEND_SECONDS, settings, APPEND));
     }
     let log = Settings { total_bytes: Some((256 << 20).min(total)), ..first.clone() };
-    parts.push(part("replay".to_owned(), 2.0, log, REPLAY));
+    parts.push(part("replay".to_owned(), 1.5, log, REPLAY));
     let warm_up = Duration::from_secs_f64((0.3 * scale).min(1.0));
     let many = Settings { producers: 2, warm_up, total_bytes: Some((1 << 30).min(total)), ..first.clone() };
     let mut many = part("partitions, 600".to_owned(), 2.4, many, PARTITIONS);

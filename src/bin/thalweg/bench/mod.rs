@@ -57,8 +57,7 @@ pub(crate) fn run(directory: &Directory, json: bool, args: BenchArgs) -> Result<
         return Err(Failure::new(message).code(2));
     }
     let part = |settings: Settings, kind: Kind| {
-        // The floor takes as long again.
-        let time = (settings.time + settings.warm_up * settings.rounds) * 2;
+        let time = (settings.time + settings.warm_up * settings.rounds) * kind.contestants;
         Part { name: kind.name.to_owned(), settings, time, kind }
     };
     let parts = match workload {

@@ -65,9 +65,17 @@ fn narrow(row: &Row) -> [String; 4] {
         "-" => p50,
         _ => format!("p50   {p50:>7}  p99 {p99:>7}\np99.9 {p999:>7}  max {max:>7}"),
     };
-    let name = row.workload.to_owned() + if row.partial { " *" } else { "" };
     let ratio = row.ratio().map(|ratio| format!("ratio {}", text::digits(ratio)));
-    [under(name, Some(row.variant.clone())), under(text::row_rate(row), bytes), times, under(floor(row), ratio)]
+    [in_two_lines(&name(row)), under(text::row_rate(row), bytes), times, under(floor(row), ratio)]
+}
+
+/// Broken where the longer line is shortest, but not between a number and its unit.
+fn in_two_lines(name: &str) -> String {
+    let words: Vec<&str> = name.split(' ').collect();
+    let breaks = (1..words.len()).filter(|&at| !words[at - 1].ends_with(|last: char| last.is_ascii_digit()));
+    let lines = breaks.map(|at| [words[..at].join(" "), words[at..].join(" ")]);
+    let shortest = lines.min_by_key(|lines| lines.iter().map(|line| line.chars().count()).max());
+    shortest.map_or_else(|| name.to_owned(), |lines| lines.join("\n"))
 }
 
 /// One line above the other, if there is another.
@@ -136,4 +144,22 @@ fn below(report: &Report) -> Vec<String> {
     }
     lines.extend(report.environment.lines());
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_broken_in_the_middle_but_not_before_a_unit() {
+        for (name, lines) in [
+            ("append 100 B, own syncs", "append 100 B,\nown syncs"),
+            ("append 1 KiB in 256 KiB, own syncs", "append 1 KiB in\n256 KiB, own syncs"),
+            ("tail 100 k/s polled, from sent", "tail 100 k/s\npolled, from sent"),
+            ("durable 100 B", "durable\n100 B"),
+            ("durable", "durable"),
+        ] {
+            assert_eq!(in_two_lines(name), lines);
+        }
+    }
 }

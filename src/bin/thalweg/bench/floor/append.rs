@@ -29,6 +29,8 @@ const STEP_BYTES: u64 = 32 << 20;
 /// What waits to be written at most, over all producers.
 const WAITING_BYTES: usize = 16 << 20;
 const SYNC_BYTES: u64 = 64 << 20;
+/// So many sealed files make a sync due.
+const SEALED_MAX: usize = 8;
 const SYNC_AHEAD_MAX_BYTES: u64 = 256 << 20;
 const SYNC_AHEAD_PART: u64 = 16;
 const SYNC_TIME: Duration = Duration::from_secs(1);
@@ -175,6 +177,8 @@ struct Log {
     synced_at: Instant,
     /// Sealed ones, with their lengths, oldest first.
     sealed: Vec<(PathBuf, u64)>,
+    /// Sealed ones that the next sync covers.
+    sealed_unsynced: Vec<Arc<File>>,
     next: u64,
 }
 
@@ -208,7 +212,7 @@ impl Writer {
             let sealed = log.write(&full.buffer, self.segment_bytes, self.kept_bytes);
             let sealed = sealed.map_err(|error| failed(&log.path, &error))?;
             if self.own_syncs || self.acks == Acks::Synced {
-                sealed.iter().for_each(|file| syncs.start_one(file));
+                log.sealed_unsynced.extend(sealed);
                 let due_bytes = if self.acks == Acks::Synced { 1 } else { SYNC_BYTES };
                 log.sync(&syncs, due_bytes, self.segment_bytes).map_err(|error| failed(&log.path, &error))?;
             }
@@ -216,7 +220,8 @@ impl Writer {
             self.empties[full.producer].give(full.buffer);
         }
         if self.acks == Acks::Synced {
-            self.logs.iter_mut().for_each(|log| log.file.iter().for_each(|file| syncs.start_one(file)));
+            let files = self.logs.iter().flat_map(|log| log.sealed_unsynced.iter().chain(&log.file));
+            files.for_each(|file| syncs.start_one(file));
             syncs.wait();
         }
         Ok(syncs)
@@ -226,7 +231,8 @@ impl Writer {
 impl Log {
     fn new(path: PathBuf) -> Log {
         let synced_at = Instant::now();
-        Log { path, file: None, position: 0, reserved: 0, unsynced: 0, synced_at, sealed: Vec::new(), next: 0 }
+        let (sealed, sealed_unsynced) = (Vec::new(), Vec::new());
+        Log { path, file: None, position: 0, reserved: 0, unsynced: 0, synced_at, sealed, sealed_unsynced, next: 0 }
     }
 
     /// The file that this sealed, if it was full.
@@ -261,7 +267,9 @@ impl Log {
     }
 
     fn sync(&mut self, syncs: &Syncs, due_bytes: u64, segment_bytes: u64) -> std::io::Result<()> {
-        let due = self.unsynced >= due_bytes || (self.unsynced > 0 && self.synced_at.elapsed() >= SYNC_TIME);
+        let due = self.unsynced >= due_bytes
+            || self.sealed_unsynced.len() >= SEALED_MAX
+            || (self.unsynced > 0 && self.synced_at.elapsed() >= SYNC_TIME);
         if due
             && let Some(file) = &self.file
             && syncs.begins_if_idle()
@@ -274,6 +282,7 @@ impl Log {
                 reserve(file, self.reserved, more)?;
                 self.reserved = end;
             }
+            self.sealed_unsynced.drain(..).for_each(|sealed| syncs.start_one(&sealed));
             syncs.start_one(file);
             (self.unsynced, self.synced_at) = (0, Instant::now());
         }

@@ -6,6 +6,7 @@
 
 #[cfg(all(test, feature = "sim"))]
 mod for_tests;
+mod look;
 mod queue;
 mod real;
 mod target;

@@ -24,6 +24,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 #[cfg(target_os = "linux")]
 use super::Watch;
+use super::look::look_at;
 use super::queue::{QueueReport, Queues};
 use super::{Access, Disk, Entry, EntryKind, File, Locked, Queue};
 use crate::config::SyncMode;
@@ -172,12 +173,12 @@ impl Disk for RealDisk {
 
     fn length_at(&self, path: &Path, file: &dyn File) -> io::Result<Option<u64>> {
         let (dir, name) = Place::unchecked(self.root.as_ref(), path);
-        match retry_on_intr(|| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
+        match retry_on_intr(|| look_at(dir, name, AtFlags::SYMLINK_NOFOLLOW)) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             found => {
                 let found = found?;
                 let file = file.as_any().downcast_ref::<RealFile>();
-                Ok(file.filter(|file| file.is(&found)).map(|_| found.st_size as u64))
+                Ok(file.filter(|file| file.is(&found)).map(|_| found.length))
             }
         }
     }

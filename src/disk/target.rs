@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::io::retry_on_intr;
 
+use super::look::look;
 use crate::teeth::bites;
 
 #[cfg(target_os = "linux")]
@@ -46,10 +47,11 @@ impl Target {
         let directory = rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Directory;
         #[cfg(target_os = "linux")]
         let journal = Journal::of(&fd)?.map(Arc::new);
+        let identity = look(&fd)?.identity;
         Ok(Target {
             fd: Arc::new(fd),
             directory,
-            identity: identity(&found),
+            identity,
             #[cfg(target_os = "linux")]
             journal,
         })
@@ -115,12 +117,6 @@ impl Target {
             journal.needed.store(true, Ordering::Relaxed);
         }
     }
-}
-
-/// What tells a file from every other, as long as it is open.
-#[expect(clippy::unnecessary_cast, reason = "not the same types on every system")]
-pub(super) fn identity(found: &rustix::fs::Stat) -> (u64, u64) {
-    (found.st_dev as u64, found.st_ino as u64)
 }
 
 /// What a sync that is under way relies on.

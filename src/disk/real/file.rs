@@ -11,7 +11,8 @@ use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Resource, getrlimit};
 
-use crate::disk::target::{Target, identity};
+use crate::disk::look::{Found, look};
+use crate::disk::target::Target;
 use crate::disk::{File, View};
 use crate::opener::Opener;
 use crate::sys::map::Mapping;
@@ -44,8 +45,8 @@ impl RealFile {
     }
 
     /// Whether this was found of the same file.
-    pub(super) fn is(&self, found: &fs::Stat) -> bool {
-        self.target.identity == identity(found)
+    pub(super) fn is(&self, found: &Found) -> bool {
+        self.target.identity == found.identity
     }
 
     pub(in crate::disk) fn target(&self) -> &Target {
@@ -177,7 +178,7 @@ impl File for RealFile {
     }
 
     fn length(&self) -> io::Result<u64> {
-        Ok(fs::fstat(self.fd())?.st_size as u64)
+        Ok(look(self.fd())?.length)
     }
 
     #[cfg(target_os = "linux")]

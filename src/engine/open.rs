@@ -466,6 +466,8 @@ impl Core {
                 Ok(recovered) if recovered.damage.is_some() && tries < 5 => tries += 1,
                 Err(error) if tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
                 Ok(recovered) if tries < 5 && recovered.epoch() > self.known_epoch() => tries += 1,
+                // Its topic was deleted meanwhile, and the files with it.
+                Ok(Recovered { damage: Some(_), .. }) | Err(_) if self.is_deleted(log) => return Ok(Recovered::empty()),
                 Ok(recovered) => return Ok(recovered),
                 Err(error) => {
                     return match error.kind() {
@@ -475,6 +477,11 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// Whether the catalogue, as it was read last, no longer knows the topic.
+    fn is_deleted(&self, log: &LogId) -> bool {
+        lock(&self.catalog).state().topic_by_id(log.topic_id).is_none()
     }
 
     /// The newest epoch of the catalogue, as it was read last.

@@ -121,7 +121,12 @@ impl Follower {
         let (found, seen) = match self.find(partition) {
             Ok(found) => found,
             Err(error) if is_not_found(&error) => return Ok(Begun::Missing(error)),
-            Err(error) => return Err(error),
+            Err(error) => {
+                // What was found when it was opened, and is told there, is no news.
+                let Some(known) = partition.damage() else { return Err(error) };
+                self.damaged = Some(Seen::now(partition, known.path().map(Path::to_owned)));
+                return Ok(Begun::NothingThere);
+            }
         };
         self.damaged = seen;
         let log_start = self.mark.log_start_offset;

@@ -57,7 +57,8 @@ impl Recovered {
         Recovered { damage: Some(error), ..Recovered::empty() }
     }
 
-    pub(in crate::partition) fn empty() -> Recovered {
+    /// One of which there is nothing.
+    pub(crate) fn empty() -> Recovered {
         Recovered {
             log_start: 0,
             durable_offset: 0,

@@ -9,7 +9,7 @@ use thalweg::{Producer, Record, Writers};
 use crate::{Scratch, VALUES};
 
 /// Less than one partition may buffer.
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 4 << 20;
 
 pub(crate) fn bench(criterion: &mut Criterion) {
     let scratch = Scratch::open(|builder| builder.writers(Writers::Inline)).unwrap();

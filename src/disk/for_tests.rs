@@ -19,6 +19,8 @@ pub(crate) enum Step {
         position: u64,
         bytes: usize,
     },
+    /// To a file.
+    Write,
     /// Of a file.
     Sync,
     /// All else but listing names and asking for a length or a random number.
@@ -145,7 +147,7 @@ impl Queue for WatchedQueue {
 
 impl File for Watched<dyn File> {
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.step(Step::Other)?.write_at(parts, position)
+        self.step(Step::Write)?.write_at(parts, position)
     }
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         self.step(Step::Read { position, bytes: buffer.len() })?.read_at(buffer, position)

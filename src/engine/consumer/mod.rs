@@ -8,6 +8,8 @@ mod polled;
 mod start;
 mod stats;
 mod stream;
+#[cfg(all(test, feature = "sim"))]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -182,8 +184,8 @@ impl Consumer {
     }
 
     /// Records that came since the last poll; waits at most `timeout` for the first. It wakes at once
-    /// when a record arrives, and returns early and empty when it is woken by [`wakeup`](Consumer::wakeup). A few records
-    /// that were sent and not yet written it may write itself.
+    /// when a record arrives, and returns early and empty when it is woken by [`wakeup`](Consumer::wakeup). The poll itself may
+    /// write up to 16 KiB of records that were sent and not yet written.
     ///
     /// A member of a group takes over here what its group decided, and its listener is told.
     ///
@@ -212,7 +214,7 @@ impl Consumer {
                 env.drive.nudge();
                 return Ok(polled);
             }
-            // What was sent and isn't written yet is sooner there than anybody who would have to be woken.
+            // Writing a few queued records takes less time than waking the writer thread.
             if self.set.latest().is_some_and(|partition| partition.write_few(now >= deadline)) {
                 let polled = self.collect()?;
                 if !polled.is_empty() {
@@ -231,7 +233,7 @@ impl Consumer {
             let (ready, latest) = (self.set.ready.clone(), self.set.latest());
             let news = FnFuture(|context: &mut Context<'_>| match ready.sleep(context.waker()) {
                 true => {
-                    // What comes now is for the writer's thread.
+                    // From here on the writer thread writes what is sent.
                     latest.inspect(|partition| partition.rouse_writer());
                     Poll::Pending
                 }

@@ -114,18 +114,24 @@ fn a_reader_that_would_find_nothing_writes_a_few_records_itself() {
         assert!(bare.partition.write_few(comes_back));
         assert_eq!((bare.ends(), inbox.writer.is_left(), inbox.has_news()), ((1, 0), false, false));
         assert_eq!([naps(&inbox), naps(&inbox)], [comes_back, false]);
+        // Also what another helper left for the thread, which is then not woken for it.
+        bare.send(10, false);
+        inbox.writer.leave();
+        assert!(bare.partition.write_few(comes_back));
+        assert_eq!((bare.ends(), inbox.writer.is_left()), ((2, 0), false));
+        naps(&inbox);
         // Many are better written by the thread, while their sender encodes the next.
         bare.send(20_000, false);
         assert!(!bare.partition.write_few(comes_back));
-        assert_eq!(bare.ends(), (1, 0));
-        assert_eq!(bare.partition.wait(Acks::Written, 2, 0, None), Some(Ok(())));
+        assert_eq!(bare.ends(), (2, 0));
+        assert_eq!(bare.partition.wait(Acks::Written, 3, 0, None), Some(Ok(())));
         // Somebody is at it: it doesn't wait for that.
         bare.send(10, false);
         let work = inbox.writer.take();
         assert!(!bare.partition.write_few(comes_back));
         drop(work);
         assert!(bare.partition.write_few(comes_back));
-        assert_eq!(bare.ends(), (3, 0));
+        assert_eq!(bare.ends(), (4, 0));
     }
 }
 

@@ -215,8 +215,8 @@ impl Default for TopicConfig {
     }
 }
 
-/// A segment is sealed after this part of `retention.ms`, and at this part of `retention.bytes`: at most so much more
-/// is kept.
+/// A segment is sealed after this part of `retention.ms`, and at this part of `retention.bytes`: a partition keeps
+/// at most that much more than its limit.
 const RETENTION_PARTS: u64 = 4;
 
 /// The smallest size at which a segment is sealed.

@@ -1,7 +1,7 @@
-//! What is asked of a file that is being written: which one it is, and how long. Never its times.
+//! Identity and length of a file that is being written, never its times.
 //!
-//! Since Linux 6.13 a file whose times were asked for gets new ones with its next write. On ext4 without a journal each
-//! sync then writes the inode too, which makes a small one half as long again.
+//! Since Linux 6.13, reading a file's times makes its next write store new ones. On ext4 without a journal the next sync
+//! then writes the inode as well, and a small sync takes 1.5 times as long.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -32,7 +32,7 @@ pub(super) fn look_at(dir: impl AsFd, name: &Path, flags: AtFlags) -> rustix::io
     use rustix::fs::StatxFlags;
 
     match fs::statx(&dir, name, flags, StatxFlags::INO | StatxFlags::SIZE) {
-        // Where a sandbox knows no such call.
+        // Some sandboxes refuse `statx`.
         Err(Errno::NOSYS | Errno::PERM) => Ok(of(&fs::statat(&dir, name, flags)?)),
         found => {
             let found = found?;

@@ -134,8 +134,8 @@ pub(crate) trait File: Send + Sync + fmt::Debug {
     /// Cuts off what was allocated beyond `length`.
     fn give_back(&self, length: u64) -> io::Result<()>;
     fn length(&self) -> io::Result<u64>;
-    /// What tells it from every other file of its file system, and from its own copies. A copy over the bytes of the same
-    /// file is not told.
+    /// What tells it from every other file of its file system, and from its own copies. A copy written over the same file in
+    /// place is not detected.
     fn identity(&self) -> io::Result<u64>;
     /// From where on it reads as zeros because nothing was ever written there, as far as that is known, at least
     /// `from`; else its length. Asked before that is read: what memory holds counts as written.

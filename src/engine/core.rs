@@ -237,7 +237,7 @@ impl Core {
         // What is too old by now is sealed by the writers, and dropped below with all else that the limits don't keep.
         self.background.keep_limits();
         let mut failure = None;
-        // Damage was told when it was found; what else failed comes first.
+        // Other failures are returned first: damage was reported when it was found.
         let mut damaged = None;
         for topic in &topics {
             for partition in &topic.partitions {

@@ -74,7 +74,7 @@ pub(crate) fn open(mut options: Options) -> Result<Engine> {
     let access = if options.read_only { Access::Read } else { Access::Write };
     // Before any log is read: beside a live writer these may only be newer.
     let noted = match Noted::read(&*options.disk, &dir, catalog.engine_id()) {
-        // Reading goes on without; who writes must be able to note what is durable.
+        // A reader does without the notes. A writer must be able to add to them.
         Err(_) if options.read_only => Noted::default(),
         noted => noted?,
     };
@@ -466,7 +466,7 @@ impl Core {
                 Ok(recovered) if recovered.damage.is_some() && tries < 5 => tries += 1,
                 Err(error) if tries < 5 && error.kind() == &ErrorKind::Io => tries += 1,
                 Ok(recovered) if tries < 5 && recovered.epoch() > self.known_epoch() => tries += 1,
-                // Its topic was deleted meanwhile, and the files with it.
+                // The topic and its files were deleted meanwhile.
                 Ok(Recovered { damage: Some(_), .. }) | Err(_) if self.is_deleted(log) => return Ok(Recovered::empty()),
                 Ok(recovered) => return Ok(recovered),
                 Err(error) => {

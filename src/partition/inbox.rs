@@ -189,11 +189,11 @@ impl std::fmt::Debug for TaskPlace {
     }
 }
 
-/// How somebody helps.
+/// What a helping thread may do, and whether it returns.
 struct Help {
-    /// It may wait for a sync.
+    /// It may block on a sync.
     may_sync: bool,
-    /// Soon, for the next record: the thread leaves that to it.
+    /// It returns within a millisecond: the writer thread naps until then.
     comes_back: bool,
 }
 
@@ -223,7 +223,7 @@ impl WriterHandle {
         self.0.rouse();
     }
 
-    /// Whether there may be something to do; cheap.
+    /// Whether the writer may have work; two loads.
     pub(crate) fn has_work(&self) -> bool {
         self.0.has_news() || self.0.writer.is_left()
     }
@@ -243,14 +243,14 @@ impl WriterHandle {
         self.work(slot, work, Help { may_sync: true, comes_back: true });
     }
 
-    /// The same for a reader that would find nothing, or sleep: if nobody is at it. It waits for nothing, least of all
-    /// for a sync. Whether it did something.
+    /// The same for a reader that would return empty or sleep. Never blocks: neither on the lock nor on a sync. Returns
+    /// whether it did any work.
     pub(crate) fn help_to_read(&self, slot: usize, comes_back: bool) -> bool {
         if !self.0.is_alone(slot) {
             return false;
         }
         let Some(work) = self.0.writer.take() else { return false };
-        // What another left for the thread is done here too, or left again.
+        // This turn does what another helper left for the thread, or leaves it again.
         self.0.writer.look();
         self.work(slot, work, Help { may_sync: false, comes_back })
     }

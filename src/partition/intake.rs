@@ -39,7 +39,7 @@ struct Draft {
 /// A batch's checksum is gone on with in steps of so many bytes, while they are in the processor's first cache.
 const SUM_STEP_BYTES: usize = 4 << 10;
 
-/// At most so much a reader writes.
+/// A reader writes at most this many bytes itself.
 const LITTLE_BYTES: usize = 16 << 10;
 
 /// So far ahead memory is asked for: the writer had it last, and the lock can't be let go of before it has come.

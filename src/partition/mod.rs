@@ -295,14 +295,14 @@ impl Partition {
 
     // ---- its writer
 
-    /// For a reader that would find nothing, or sleep: writes the few records that wait for the writer, if it is free.
-    /// Whether it did. `comes_back`: soon, for what is sent until then.
+    /// Writes the few queued records if the writer is free, so that a reader need not wait for its thread. Returns whether
+    /// it did. `comes_back`: the reader polls again at once, so the thread may nap.
     pub(crate) fn write_few(&self, comes_back: bool) -> bool {
         let Some((handle, slot)) = self.writer.get() else { return false };
         handle.has_work() && lock(&self.intake).is_little() && handle.help_to_read(*slot, comes_back)
     }
 
-    /// Somebody waits for what the writer's thread does: no nap.
+    /// Ends the writer thread's nap: a thread waits for its work.
     pub(crate) fn rouse_writer(&self) {
         if let Some((handle, _)) = self.writer.get() {
             handle.rouse();

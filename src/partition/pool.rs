@@ -11,8 +11,8 @@ use crate::panics::wake_each;
 /// The smallest buffer. Each size is four times the one before, up to what one write carries; beyond, twice.
 const SMALLEST_BYTES: usize = 16 << 10;
 
-/// What one partition may hold; more only as two batches. What waits in a longer queue has left the processor's
-/// caches before it is written.
+/// The most that one partition queues, unless two batches are larger. Records in a longer queue leave the processor's
+/// caches before they are written.
 const PARTITION_BYTES: usize = 8 << 20;
 
 #[derive(Debug)]

@@ -275,7 +275,7 @@ impl Walk<'_> {
         Ok(place)
     }
 
-    /// Whether what lies directly below the mark is in file `at`.
+    /// Whether file `at` has the batch directly below the mark.
     fn is_there(&self, at: usize, header: &FileHeader, mark: &Mark) -> Result<bool> {
         if mark.position == BLOCK_BYTES {
             return Ok(mark.durable_offset == header.base_offset);

@@ -239,15 +239,15 @@ pub(crate) fn last_nonzero(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether a batch ends at `end`, and its offsets at `end_offset`, as its header says. Its body isn't looked at. The
-/// header is looked for backwards, so that a small batch takes one small read.
+/// Whether a batch ends at position `end` with end offset `end_offset`, according to its header; the body isn't read. The
+/// search goes backwards in growing windows, so that a small batch takes one small read.
 pub(crate) fn is_batch_end(file: &dyn File, seed: Seed, end: u64, end_offset: u64) -> io::Result<bool> {
     const FIRST_BYTES: u64 = 4 << 10;
     let mut known = end;
     let mut bytes = FIRST_BYTES;
     while known > BLOCK_BYTES {
         let from = end.saturating_sub(bytes).max(BLOCK_BYTES);
-        // A header that lies across the border of what was looked at before counts too.
+        // Overlaps the previous window by a header, which may lie across the border.
         let until = end.min(known + BATCH_HEADER_BYTES as u64);
         let mut window = Window::new(file, until);
         let mut at = from;

@@ -26,7 +26,7 @@ const LOOKUPS: u64 = 4;
 
 /// What a drive writes whole.
 const SECTOR_BYTES: usize = 512;
-/// What was written ends in at most so many zeros: the end offsets of empty partitions, say.
+/// Written bytes end in at most this many zeros, for example the end offsets of empty partitions.
 const TRAILING_ZEROS: usize = 64;
 
 /// What stopped a cycle.

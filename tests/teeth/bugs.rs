@@ -18,7 +18,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("mark-at-sync-start", "a place is noted as durable when the sync starts"),
     bug("noted-at-sync-start", "the file of evidence says so when the sync starts"),
     bug("wrong-file-synced", "after a roll only the old file is synced"),
-    bug("epochs-of-partitions-not-compared", "a catalogue older than the partitions is gone on with"),
+    bug("epochs-of-partitions-not-compared", "opening accepts a catalogue older than the partitions"),
     bug("strangers-replaced", "a roll replaces what has the name of the next segment"),
     bug("mark-believed", "recovery begins at a mark though no batch ends there"),
     bug("sealed-file-not-synced", "after a roll only the new file is synced"),

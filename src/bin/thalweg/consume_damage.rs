@@ -48,7 +48,7 @@ impl Damaged {
         Err(match behind {
             Some((number, offset)) => failure.next(format!(
                 "thalweg consume {topic} --skip-damaged prints all that is intact; --partition {number} --from {offset} \
-                 what lies behind the damage there"
+                 the records after the damage"
             )),
             None if matches!(first.kind(), ErrorKind::Corrupt { .. }) => {
                 failure.next("thalweg repair --dry-run shows what can be done")

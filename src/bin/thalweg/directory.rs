@@ -113,7 +113,8 @@ impl Directory {
     }
 }
 
-/// Closes it. Damage was said when it was found, and what this command did in the damaged partition it has told itself.
+/// Closes the engine. Damage is no failure here: it was reported when it was found, and the command reports what it did
+/// in a damaged partition.
 pub(crate) fn close(engine: &Engine) -> Result<(), Failure> {
     match engine.close() {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt { .. }) => Ok(()),

@@ -163,7 +163,7 @@ impl File for RealFile {
         Ok(())
     }
 
-    /// Its inode's number, and when it was made, where that is known: ext4 gives a number again at once.
+    /// Inode number combined with birth time where the file system has one: ext4 reuses an inode number at once.
     fn identity(&self) -> io::Result<u64> {
         #[cfg(target_os = "linux")]
         if let Ok(found) =

@@ -66,8 +66,8 @@ impl Assigned {
         Ok(Some(batch))
     }
 
-    /// Offsets up to `next` have no records any more (a repaired log may end with some): the group goes on behind
-    /// them, as far as it may.
+    /// Moves the position over offsets below `next` that have no records (a repaired log may end with some), at most to
+    /// the limit.
     fn pass_gap(&mut self, next: u64) {
         let next = next.min(self.limit);
         if next > self.position {

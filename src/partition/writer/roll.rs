@@ -132,7 +132,7 @@ impl PartitionWriter {
         Ok(())
     }
 
-    /// What has the name of the next segment is nobody's that the engine knows: it is moved aside.
+    /// Moves aside whatever has the name of the next segment: the engine did not make it.
     fn make_way(&self, path: &Path) -> Result<()> {
         let env = &self.partition.env;
         match env.disk.kind(path) {
@@ -203,7 +203,8 @@ pub(crate) fn previous_of(segment: &Segment, end_offset: u64, length: u64) -> Pr
     }
 }
 
-/// Makes the file of the next segment and reserves so much of it; `name` is its temporary name, if it has to have one.
+/// Makes the file of the next segment and reserves `bytes` of it; `name` is its temporary name on a file system that has
+/// no files without one.
 fn make_next(partition: &Partition, name: &str, bytes: impl Fn(&dyn File) -> u64) -> Result<Prepared> {
     let path = partition.dir.join(name);
     let disk = &*partition.env.disk;

@@ -15,13 +15,14 @@ use crate::teeth::bites;
 /// More than so much is synced through the queue, so that writing goes on meanwhile.
 const SYNCED_ITSELF_BYTES: u64 = 256 << 10;
 
-/// How far zeros are written ahead, and how far once so many syncs in a row were of little that somebody waited for.
+/// The distance to which zeros are written ahead; the longer one after `FAR_AFTER` small syncs in a row that a thread
+/// waited for.
 const AHEAD_BYTES: u64 = 64 << 10;
 const FAR_AHEAD_BYTES: u64 = 1 << 20;
 const FAR_AFTER: u32 = 8;
 static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
 
-/// So many sealed files make a sync due: each keeps a file open.
+/// This many sealed files make a sync due, because each keeps a descriptor open.
 pub(super) const SEALED_MAX: usize = 8;
 
 /// A sync of everything written so far, in flight.

@@ -43,7 +43,7 @@ pub(crate) fn touched_bytes(round_bytes: u64) -> u64 {
     wanted.min(available_bytes().unwrap_or_default() / 2)
 }
 
-/// Fills so many bytes of page cache and drops them. A host gives memory to a virtual machine when it is first
+/// Fills `bytes` of page cache and drops them. A host gives memory to a virtual machine when it is first
 /// touched, and that takes longer than writing to it: the measurement would be of the host.
 ///
 /// The pages are those of a file without blocks, which is read: nothing reaches the drive.

@@ -74,7 +74,7 @@ impl Hand {
     }
 }
 
-/// One run of the sleeping way, at so many records a second.
+/// One run in which every thread sleeps, at `rate` records a second.
 pub(crate) fn run_sleeping(
     bench: &Bench,
     settings: &Settings,
